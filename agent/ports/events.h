@@ -58,6 +58,6 @@ struct ferry_events {
 	void (*emit)(struct ferry_events *events, const struct ferry_event *event);
 };
 
-/* Fill the text printf-like and emit. @from, @to and @pool may be NULL. */
+/* Fill event.text printf-like and emit. Without @events nobody listens: a no-op. */
 void ferry_event_emit(struct ferry_events *events, struct ferry_event event, const char *format,
 		      ...) FERRY_PRINTF(3, 4);
