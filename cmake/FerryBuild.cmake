@@ -79,8 +79,10 @@ endfunction()
 function(ferry_unit_test name)
 	cmake_parse_arguments(UT "" "" "SOURCES;LINKS;FOREIGN" ${ARGN})
 	add_executable(${name} ${UT_SOURCES})
-	set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests")
-	target_link_libraries(${name} PRIVATE ferry_flags ${UT_LINKS} ${UT_FOREIGN} PkgConfig::CMOCKA)
+	set_target_properties(${name} PROPERTIES
+		RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests")
+	target_link_libraries(${name} PRIVATE
+		ferry_flags ${UT_LINKS} ${UT_FOREIGN} PkgConfig::CMOCKA)
 	ferry_test(${name} LABEL unit COMMAND ${name})
 endfunction()
 
