@@ -31,9 +31,11 @@ tidy: build
 	tests/tidy/tidy.py
 
 demo: deps build
+	@test -x deploy/demo/run.sh || { echo "there is no demo in this tree yet" >&2; exit 1; }
 	deploy/demo/run.sh
 
 bench: deps build
+	@test -x tests/bench/run || { echo "there is no bench in this tree yet" >&2; exit 1; }
 	tests/bench/run
 
 clean:
