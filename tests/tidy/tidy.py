@@ -75,7 +75,8 @@ BANNED_C = {
 SLEEP_SECONDS_MAX = 0.5
 SLEEP = re.compile(r"\b(?:sleep\s*\(?|usleep\s*\()\s*([0-9]+(?:\.[0-9]+)?)")
 MARKS = re.compile(r"\b(TODO|FIXME|XXX)\b")
-PLACES = re.compile(r"/work/|/home/\w|/tmp/w/|/\.pyenv|https?://[\w.-]*(?:registry|deb\.debian)")
+PLACES = re.compile(r"(?<![\w)}\]])/(?:work|home)/\w|/tmp/w/|/\.pyenv|"
+                    r"https?://[\w.-]*(?:registry|deb\.debian)")
 
 Finding = collections.namedtuple("Finding", "path line rule text")
 
@@ -123,7 +124,8 @@ class Tree:
 
 
 def is_test(path):
-    return path.startswith("tests/") or path.endswith("_test.c")
+    """Also a stand: a program beside an adapter's sources, which its tests run."""
+    return path.startswith("tests/") or path.endswith(("_test.c", "_stand.c"))
 
 
 def rank_of(path):
@@ -154,6 +156,8 @@ def rule_include(tree):
 
 def own_include(path, name):
     rank, other = rank_of(path), rank_of(name)
+    if name.endswith(".pb-c.h"):  # Generated, in no folder of ours.
+        return foreign_include(path, "protobuf-c/")
     if "/" not in name:
         return "write the path from the root"
     if is_test(name):
@@ -347,6 +351,9 @@ def rule_dead(tree):
     """Each .c is named by a CMakeLists.txt of its folder or above; each .h is included, except
     contracts (rank 1), which may be there before the code that fulfils them."""
     lists = {os.path.dirname(path): tree.texts[path] for path in tree.files("CMakeLists.txt")}
+    # What only the lab uses is built by the lab.
+    lists["deploy"] = "".join(text for path, text in tree.texts.items()
+                              if path.startswith("deploy/") and not path.endswith(".c"))
     included = set()
     for path in tree.files(".c", ".h"):
         included.update(re.findall(r'#\s*include\s*"([^"]+)"', tree.texts[path]))

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import unittest
 
+sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import tidy  # noqa: E402
 
@@ -138,6 +139,10 @@ class Canaries(unittest.TestCase):
         self.include("agent/base/base.c", "<isa-l/crc.h>")
         self.assert_found("include", "agent/base/base.c", "agent/base/checksum.c")
 
+    def test_generated_header_in_core(self):
+        self.include("agent/core/volume.c", '"ferry.pb-c.h"')
+        self.assert_found("include", "agent/core/volume.c", "agent/adapters/grpc/")
+
     def test_unknown_library(self):
         self.include("agent/adapters/uring/device.c", "<sodium.h>")
         self.assert_found("include", "agent/adapters/uring/device.c", "unknown library")
@@ -234,7 +239,8 @@ class Canaries(unittest.TestCase):
     def test_names_that_only_look_like_it(self):
         self.write("agent/main.c", "\tgmtime_r(a, b);\n\tferry_atoi(c); /* not atoi(c) */\n"
                                    '\tputs("sprintf(x)");\n\tvsnprintf(d);\n')
-        self.write("tests/run.sh", "mktemp -d /tmp/ferry.XXXXXX\nsleep 0.1\nsleep infinity\n")
+        self.write("tests/run.sh", "mktemp -d /tmp/ferry.XXXXXX\nsleep 0.1\nsleep infinity\n"
+                   "ls $dir/work/upper\n")
         self.assert_clean("banned")
 
     def test_sleeps(self):
@@ -275,6 +281,12 @@ class Canaries(unittest.TestCase):
     def test_source_in_no_list(self):
         self.write("agent/core/lost.c", "int ferry_lost;\n")
         self.assert_found("dead", "agent/core/lost.c", "no CMakeLists.txt")
+
+    def test_source_that_the_lab_builds(self):
+        self.write("deploy/lab/probe.c", "")
+        self.assert_found("dead", "deploy/lab/probe.c", "no CMakeLists.txt")
+        self.write("deploy/lab/lab", "#!/bin/bash\ncc -o probe probe.c\n")
+        self.assert_clean("dead")
 
     def test_header_of_nobody(self):
         self.write("agent/core/lost.h", BLOCK)
