@@ -337,7 +337,7 @@ void ferry_engine_set_peer_has_path(struct ferry_engine *engine, struct ferry_no
 			ferry_lane_set_peer_has_path(&engine->router.lanes[i], has_path);
 }
 
-void ferry_engine_take(struct ferry_engine *engine, const struct ferry_members *drained)
+void ferry_engine_take(struct ferry_engine *engine, const struct ferry_drained_keys *drained)
 {
 	ferry_assert(engine && drained);
 	if (engine->config.fence)

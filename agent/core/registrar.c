@@ -58,7 +58,7 @@ static void take_finish(struct ferry_registrar *registrar, int error)
 static bool is_drained(const struct ferry_registrar *registrar, struct ferry_key key)
 {
 	for (uint32_t i = 0; i < registrar->drained.count; i++)
-		if (registrar->drained.nodes[i].v == ferry_key_node(key).v)
+		if (registrar->drained.keys[i].v == key.v)
 			return true;
 	return false;
 }
@@ -277,7 +277,8 @@ void ferry_registrar_note_laid(struct ferry_registrar *registrar)
 	registrar->state = FERRY_REGISTRAR_OUT;
 }
 
-void ferry_registrar_take(struct ferry_registrar *registrar, const struct ferry_members *drained)
+void ferry_registrar_take(struct ferry_registrar *registrar,
+			  const struct ferry_drained_keys *drained)
 {
 	ferry_assert(registrar && drained);
 	registrar->drained = *drained;
