@@ -137,9 +137,14 @@ network_resets() {
 	done <"$LAB/cuts"
 	[ -n "$rules" ] && [ ${#ports[@]} -gt 0 ] || return 0
 	local IFS=,
-	echo "table netdev lab { chain $1 {"
-	echo "type filter hook ingress devices = { ${ports[*]} } priority 0;"
-	echo "$rules } }"
+	cat <<-END
+		table netdev lab {
+			chain $1 {
+				type filter hook ingress devices = { ${ports[*]} } priority 0;
+				$rules
+			}
+		}
+	END
 }
 
 # Reset the connections that exist, idle ones too, at both ends.

@@ -13,7 +13,7 @@ node_names() {
 }
 
 node_known() {
-	[[ $1 =~ ^n[0-9]+$ ]] && ((${1#n} >= 1 && ${1#n} <= LAB_NODES)) || die "no node $1 here"
+	node_names | grep -qxF -- "$1" || die "no node $1 here"
 }
 
 # ------------------------------------------------------------------ holders ----
@@ -26,6 +26,7 @@ holder_start() {
 	rm -f "$dir"/{pid,wired,ready}
 	setsid unshare "$@" --fork --kill-child -- "$SELF" __holder "$name" "$LAB" \
 		</dev/null >>"$dir/console.log" 2>&1 9>&- &
+	disown # Its end is no news for this shell.
 	wait_until 10 holder_pid "$name" >/dev/null || die "$name did not start"
 }
 

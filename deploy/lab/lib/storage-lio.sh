@@ -25,7 +25,13 @@ lio_start() {
 		init="$HERE/target/lio-init" TARGET_DIR="$LAB/target" TARGET_IQN="$STORAGE_IQN" \
 		TARGET_CHAP="$LAB_CHAP" \
 		TARGET_SERIALS="$(for ((lun = 1; lun <= LAB_LUNS; lun++)); do storage_serial "$lun"; echo -n ,; done)"
-	wait_until 60 test -e "$LAB/target/ready" || die "LIO did not start, see $LAB/target.log"
+	wait_until 10 storage_pid >/dev/null || die "user-mode Linux did not start"
+	wait_until 60 lio_ready_or_off && [ -e "$LAB/target/ready" ] ||
+		die "LIO did not start, see $LAB/target.log"
+}
+
+lio_ready_or_off() {
+	[ -e "$LAB/target/ready" ] || storage_is_off
 }
 
 # Its own block layer's counts: the bytes are exact; one READ or WRITE command may

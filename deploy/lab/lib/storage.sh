@@ -9,6 +9,7 @@
 # The target's own processes form one session, so that they can be stopped together.
 # A target's file gives: X_start (returns when it serves), X_counters.
 
+# shellcheck disable=SC2034 # The targets' files use it.
 STORAGE_IQN=iqn.2026-11.ferry.lab:disk
 
 storage_up() {
@@ -45,6 +46,7 @@ storage_spawn() {
 	setsid nsenter --target "$pid" --net -- \
 		sh -c 'echo $$ >"$0.new" && mv "$0.new" "$0" && exec "$@"' "$LAB/target/pid" "$@" \
 		</dev/null >>"$LAB/target.log" 2>&1 9>&- &
+	disown # Its end is no news for this shell.
 }
 
 storage_pid() {

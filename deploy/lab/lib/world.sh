@@ -15,7 +15,7 @@ world_check_tools() {
 	[ "$LAB_FENCE" = no ] || need+=(python3:python3)
 	case $LAB_TARGET in
 	tgt) need+=(tgtd:tgt cc:gcc) ;;
-	lio) need+=(linux.uml:user-mode-linux) ;;
+	lio) need+=(linux.uml:user-mode-linux modprobe:kmod) ;;
 	esac
 	for tool in "${need[@]}"; do
 		command -v "${tool%:*}" >/dev/null || die "needs ${tool%:*} (package ${tool#*:})"
@@ -50,6 +50,7 @@ world_up() {
 	setsid env -i PATH="$PATH" HOME=/root LC_ALL=C.UTF-8 FERRY_LAB_DIR="$LAB" \
 		unshare --mount --propagation slave --net --ipc --pid --fork --kill-child -- \
 		"$SELF" __world "$LAB" </dev/null >"$LAB/world.log" 2>&1 &
+	disown # Its end is no news for this shell.
 	wait_until 10 test -e "$LAB/world.ready" || die "the world did not begin"
 	# In the background, since a trap doesn't interrupt a command in the foreground.
 	(world_enter up) &
@@ -61,7 +62,7 @@ world_up_failed() {
 	local status=$?
 	trap - EXIT
 	echo "lab: up failed; the logs' last lines:" >&2
-	tail -n 5 "$LAB"/{world,target}.log "$LAB"/nodes/*/console.log >&2 2>/dev/null
+	tail -n 40 "$LAB"/{world,target}.log "$LAB"/nodes/*/console.log >&2 2>/dev/null
 	world_down
 	exit $((status ? status : 1))
 }
@@ -95,8 +96,9 @@ idle() {
 world_enter() {
 	local pid
 	[ "$UID" = 0 ] || die "must be root"
-	read -r pid 2>/dev/null <"$LAB/world.pid" && process_is "$pid" __world "$LAB" ||
+	if ! read -r pid 2>/dev/null <"$LAB/world.pid" || ! process_is "$pid" __world "$LAB"; then
 		die "no lab is up in $LAB"
+	fi
 	exec env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
 		HOME=/root LC_ALL=C.UTF-8 TERM="${TERM:-dumb}" FERRY_LAB_DIR="$LAB" \
 		nsenter --target "$pid" --mount --net --ipc --pid -- \
