@@ -147,16 +147,21 @@ network_resets() {
 	END
 }
 
-# Reset the connections that exist, idle ones too, at both ends.
+# Reset the connections that exist, idle ones too. A killed socket sends a reset to
+# the other end and itself ends with ECONNABORTED; so the far ends go first, and NODE
+# sees the real thing. (It kills what is left itself: LIO's sockets are out of reach.)
 network_break() {
-	local node=$1 bridge=$2 peer=$3 address other=()
+	local node=$1 bridge=$2 peer=$3 address far
 	address=$(network_address "$node" "$bridge")
-	[ "$peer" = - ] || other=(dst "$(network_address "$peer" "$bridge")")
-	network_kill_sockets "$node" src "$address" "${other[@]}"
-	[ "$peer" = - ] || other=(src "$(network_address "$peer" "$bridge")")
-	for peer in st client $(node_names); do
-		network_kill_sockets "$peer" dst "$address" "${other[@]}"
+	local from=() to=()
+	if [ "$peer" != - ]; then
+		from=(src "$(network_address "$peer" "$bridge")")
+		to=(dst "$(network_address "$peer" "$bridge")")
+	fi
+	for far in st client $(node_names); do
+		network_kill_sockets "$far" dst "$address" "${from[@]}"
 	done
+	network_kill_sockets "$node" src "$address" "${to[@]}"
 }
 
 network_kill_sockets() {
