@@ -78,7 +78,7 @@ connects() {
 
 # Hold a connection that says nothing; FILE gets "held", then how it ended.
 hold_connection() {
-	lab exec "$1" python3 -u - >"$2" <<-'END' &
+	lab exec "$1" python3 -u - >"$2" 2>&1 <<-'END' &
 		import socket
 		held = socket.create_connection(("10.98.0.254", 3260), 2)
 		print("held")
