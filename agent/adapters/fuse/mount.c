@@ -34,11 +34,12 @@ static void tell(struct ferry_fuse *fuse, enum ferry_severity severity, const ch
 /* Dead agents leave mounts that answer ENOTCONN to everything. */
 static int stale_mounts_remove(struct ferry_fuse *fuse, struct ferry_error *reterr)
 {
-	struct stat attr;
+	struct statfs fs;
 
 	ferry_assert(fuse->mountpoint[0] == '/');
 	for (int i = 0; i < STALE_MOUNTS_MAX; i++) {
-		if (stat(fuse->mountpoint, &attr) == 0 || errno != ENOTCONN)
+		/* Unlike stat(2) this is never answered from what the kernel remembers. */
+		if (statfs(fuse->mountpoint, &fs) == 0 || errno != ENOTCONN)
 			return 0;
 		if (umount2(fuse->mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW) < 0) {
 			int r = -errno;
