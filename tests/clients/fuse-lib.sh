@@ -63,6 +63,11 @@ clean_up() {
 	exit $status
 }
 
+# A mount namespace of its own: nobody who makes one meanwhile takes a copy of our mounts along
+# (which would keep a device busy after we unmounted), and ours go when we go.
+[ -n "${FERRY_FUSE_TEST_INSIDE:-}" ] || [ "$(id -u)" != 0 ] ||
+	FERRY_FUSE_TEST_INSIDE=1 exec unshare --mount --propagation private "$0" "$@"
+
 begin() {
 	[ -c /dev/fuse ] || skip "no /dev/fuse: the kernel or the container has no FUSE"
 	[ "$(id -u)" = 0 ] || skip "mounting needs root"
