@@ -151,7 +151,7 @@ static void join_read(struct ferry_registrar *registrar)
 	 */
 	if (registrar->was_in && !registrar->was_laid && request->keys_count == 0 &&
 	    request->generation < registrar->generation)
-		ferry_router_note_reset(registrar->config.router,
+		ferry_router_note_reset(registrar->config.router, /* lane= */ NULL,
 					"the target has lost its registrations: it was restarted");
 	registrar->generation = request->generation;
 	registrar->state = FERRY_REGISTRAR_JOINING;
