@@ -111,10 +111,10 @@ static struct scsi_task *make_same(struct ferry_iscsi *iscsi, struct ferry_iscsi
 				   uint64_t lba, bool unmaps)
 {
 	slot->call.sends_data = true;
-	return iscsi_writesame16_iov_task(iscsi->context, iscsi->config.lun, lba, NULL,
-					  block_bytes(iscsi), slot->part_blocks, 0, unmaps, 0, 0,
-					  ferry_iscsi_call_answered, &slot->call, slot->iov,
-					  map_zeroes(slot, block_bytes(iscsi)));
+	/* Not the one with a vector: given no plain buffer, it sends no data at all (1.19). */
+	return iscsi_writesame16_task(iscsi->context, iscsi->config.lun, lba, iscsi->zeroes,
+				      block_bytes(iscsi), slot->part_blocks, 0, unmaps, 0, 0,
+				      ferry_iscsi_call_answered, &slot->call);
 }
 
 static struct scsi_task *make_task(struct ferry_iscsi *iscsi, struct ferry_iscsi_slot *slot)
@@ -170,6 +170,7 @@ static int issue(struct ferry_iscsi *iscsi, struct ferry_iscsi_slot *slot)
 	slot->part_blocks =
 		(uint32_t)ferry_min_u64(left_blocks, part_blocks_max(iscsi, slot->method));
 	ferry_iscsi_call_prepare(iscsi, &slot->call, attempt_answered);
+	slot->call.moves_blocks = true;
 	r = ferry_iscsi_call_tasked(&slot->call, make_task(iscsi, slot));
 	if (r < 0)
 		return r;
