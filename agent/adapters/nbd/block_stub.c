@@ -7,12 +7,12 @@ static struct ferry_block_stub *stub_from(struct ferry_block *block)
 
 static void stub_schedule(struct ferry_block_stub *stub)
 {
-	if (stub->is_held || ferry_list_is_empty(&stub->queue))
+	if (stub->behaviour.is_held || ferry_list_is_empty(&stub->queue))
 		return;
-	if (stub->delay_ns == 0)
+	if (stub->behaviour.delay_ns == 0)
 		ferry_task_post(stub->block.loop, &stub->task);
 	else if (!ferry_timer_is_started(&stub->timer))
-		ferry_timer_start_in(stub->block.loop, &stub->timer, stub->delay_ns);
+		ferry_timer_start_in(stub->block.loop, &stub->timer, stub->behaviour.delay_ns);
 }
 
 static int stub_check(const struct ferry_block_stub *stub, const struct ferry_io *io)
@@ -45,8 +45,9 @@ static int stub_submit(struct ferry_block *block, struct ferry_io *io)
 	FERRY_ASSERT_ON_LOOP(block->loop);
 	r = stub_check(stub, io);
 	if (r == 0)
-		r = stub->refuse_error;
-	if (r == 0 && stub->in_flight_max > 0 && stub->in_flight_count >= stub->in_flight_max)
+		r = stub->behaviour.refuse_error;
+	if (r == 0 && stub->behaviour.in_flight_max > 0 &&
+	    stub->in_flight_count >= stub->behaviour.in_flight_max)
 		r = -EAGAIN;
 	if (r < 0) {
 		stub->refusals++;
@@ -66,7 +67,7 @@ static int stub_submit(struct ferry_block *block, struct ferry_io *io)
 			ferry_max_u64(stub->range_bytes_seen_max,
 				      (uint64_t)io->length_blocks * block->block_bytes);
 	ferry_list_init(&io->link);
-	if (stub->is_reversed)
+	if (stub->behaviour.is_reversed)
 		ferry_list_prepend(&stub->queue, &io->link);
 	else
 		ferry_list_append(&stub->queue, &io->link);
@@ -98,7 +99,7 @@ static int stub_carry_out(struct ferry_block_stub *stub, struct ferry_io *io)
 	case FERRY_OP_FLUSH:
 		return 0;
 	}
-	ferry_assert(!"a known op");
+	ferry_assert(false);
 	return 0;
 }
 
@@ -107,7 +108,7 @@ static void stub_run(struct ferry_block_stub *stub)
 	struct ferry_list batch;
 	struct ferry_list *link;
 
-	if (stub->is_held)
+	if (stub->behaviour.is_held)
 		return;
 	ferry_list_init(&batch);
 	ferry_list_move_all(&batch, &stub->queue);
@@ -115,9 +116,9 @@ static void stub_run(struct ferry_block_stub *stub)
 		struct ferry_io *io = ferry_list_entry(link, struct ferry_io, link);
 		int error = 0;
 
-		if (io->op == stub->fail_op && stub->fail_count > 0) {
-			stub->fail_count--;
-			error = stub->fail_error;
+		if (io->op == stub->behaviour.fail_op && stub->behaviour.fail_count > 0) {
+			stub->behaviour.fail_count--;
+			error = stub->behaviour.fail_error;
 		} else if (stub_carry_out(stub, io) == -ENOBUFS) {
 			ferry_list_prepend(&batch, link);
 			ferry_list_move_all(&batch, &stub->queue);
@@ -173,10 +174,10 @@ void ferry_block_stub_init(struct ferry_block_stub *stub, struct ferry_loop *loo
 	ferry_list_init(&stub->waiter.link);
 }
 
-void ferry_block_stub_release(struct ferry_block_stub *stub)
+void ferry_block_stub_behave(struct ferry_block_stub *stub, struct ferry_block_behaviour behaviour)
 {
 	ferry_assert(stub);
-	stub->is_held = false;
+	stub->behaviour = behaviour;
 	stub_schedule(stub);
 }
 

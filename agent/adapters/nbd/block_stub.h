@@ -11,19 +11,23 @@
 #include "agent/ports/block.h"
 #include "agent/ports/loop.h"
 
-struct ferry_block_stub {
-	struct ferry_block block;
-	uint8_t *bytes;
-
-	/* How it behaves. */
+/* How it behaves. */
+struct ferry_block_behaviour {
 	uint64_t delay_ns;	/* 0: in the next turn of the loop. */
 	bool is_reversed;	/* What came last is done first. */
-	bool is_held;		/* Nothing is done, until ferry_block_stub_release(). */
+	bool is_held;		/* Nothing is done, until it behaves otherwise. */
 	uint32_t in_flight_max; /* Beyond: -EAGAIN; 0: no limit. */
 	enum ferry_op fail_op;	/* The next fail_count I/Os of this op... */
 	uint32_t fail_count;
 	int fail_error;	  /* ...end with this. */
 	int refuse_error; /* Every submit says this, if it isn't 0. */
+};
+
+struct ferry_block_stub {
+	struct ferry_block block;
+	uint8_t *bytes;
+
+	struct ferry_block_behaviour behaviour;
 
 	/* What it saw. */
 	uint32_t in_flight_count, in_flight_seen_max;
@@ -43,8 +47,8 @@ void ferry_block_stub_init(struct ferry_block_stub *stub, struct ferry_loop *loo
 			   struct ferry_arena *arena, const char *name, uint8_t *bytes,
 			   uint64_t size_blocks, uint32_t block_bytes);
 
-/* End the hold. */
-void ferry_block_stub_release(struct ferry_block_stub *stub);
+/* From now on; what was held may be done. */
+void ferry_block_stub_behave(struct ferry_block_stub *stub, struct ferry_block_behaviour behaviour);
 
 /* No I/O may be in flight. */
 void ferry_block_stub_done(struct ferry_block_stub *stub);

@@ -174,7 +174,7 @@ static int option_verdict(struct ferry_nbd_connection *connection,
 	case FERRY_NBD_DISCONNECT:
 		return -EPROTO;
 	}
-	ferry_assert(!"a known verdict");
+	ferry_assert(false);
 	return -EPROTO;
 }
 
