@@ -1,7 +1,8 @@
 /*
  * handshake_fuzz - one end of a handshake, whose genuine far end is reached through the fuzzer.
  *
- * Byte 0: bit 0 which end is fuzzed. Then a script, one word for each part that the end wants:
+ * Byte 0: bit 0 which end is fuzzed, the others what is wrong from the start (enum wrong).
+ * Then a script, one word for each part that the end wants:
  *   even          deliver the genuine bytes
  *   1 mod 4       deliver them with the byte at [next byte] xored by [the byte after]
  *   3 mod 4       deliver [next byte] bytes of the script, padded with zeroes
@@ -12,6 +13,15 @@
 #include "tests/fuzz/fake_auth.h"
 
 enum { SAID_BYTES_MAX = 4096 };
+
+enum wrong {
+	WRONG_CLUSTER = 1u << 1,
+	WRONG_MEMBER = 1u << 2,
+	WRONG_NODE = 1u << 3,
+	WRONG_KEY = 1u << 4,
+	WRONG_DIGEST = 1u << 5, /* The fuzzed end cannot make any. */
+	WRONG_ANY = WRONG_CLUSTER | WRONG_MEMBER | WRONG_NODE | WRONG_KEY | WRONG_DIGEST,
+};
 
 struct script {
 	const uint8_t *data;
@@ -38,12 +48,12 @@ static uint8_t script_next(struct script *script)
 
 static bool is_member(struct ferry_node node, void *context)
 {
-	(void)context;
-	return node.v == 1;
+	return node.v == 1 && !(*(uint8_t *)context & WRONG_MEMBER);
 }
 
-static void end_start(struct fuzzed_end *end, enum ferry_handshake_role role, uint64_t seed)
+static void end_start(struct fuzzed_end *end, enum ferry_handshake_role role, uint8_t *wrong)
 {
+	bool is_connector = role == FERRY_HANDSHAKE_CONNECTOR;
 	struct ferry_handshake_config config = {
 		.role = role,
 		.auth = &end->auth.auth,
@@ -52,9 +62,14 @@ static void end_start(struct fuzzed_end *end, enum ferry_handshake_role role, ui
 		.incarnation = {5},
 		.wanted = {FERRY_HANDSHAKE_ACCEPTOR},
 		.is_member = is_member,
+		.context = wrong,
 	};
 
-	fake_auth_init(&end->auth, 11, seed);
+	if (is_connector && (*wrong & WRONG_CLUSTER))
+		config.cluster[0]++;
+	if (is_connector && (*wrong & WRONG_NODE))
+		config.wanted.v = 3;
+	fake_auth_init(&end->auth, is_connector && (*wrong & WRONG_KEY) ? 12 : 11, role);
 	ferry_assert(ferry_handshake_start(&end->handshake, &config, end->said, &end->said_bytes,
 					   NULL) == 0);
 }
@@ -114,12 +129,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length_bytes)
 {
 	struct script script = {data, length_bytes};
 	struct fuzzed_end ends[2] = {};
-	bool is_acceptor = script_next(&script) & 1;
+	uint8_t wrong = script_next(&script);
+	bool is_acceptor = wrong & 1;
 	struct fuzzed_end *end = &ends[is_acceptor], *far = &ends[!is_acceptor];
 	bool is_genuine = true;
 
-	end_start(&ends[0], FERRY_HANDSHAKE_CONNECTOR, 1);
-	end_start(&ends[1], FERRY_HANDSHAKE_ACCEPTOR, 2);
+	end_start(&ends[0], FERRY_HANDSHAKE_CONNECTOR, &wrong);
+	end_start(&ends[1], FERRY_HANDSHAKE_ACCEPTOR, &wrong);
+	end->auth.has_no_digest = wrong & WRONG_DIGEST;
 	for (uint32_t i = 0; i < 16; i++) { /* Twice as many parts as a handshake has. */
 		uint8_t bytes[FERRY_HANDSHAKE_FRAME_BYTES_MAX];
 		uint32_t wants;
@@ -135,7 +152,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length_bytes)
 		end_hear(end, bytes);
 	}
 	if (end->handshake.state == FERRY_HANDSHAKE_COMPLETE) {
-		ferry_assert(is_genuine);
+		ferry_assert(is_genuine && !(wrong & WRONG_ANY));
 		ferry_assert(end->handshake.peer.v == far->handshake.config.self.v);
 	}
 	return 0;
