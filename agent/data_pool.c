@@ -328,6 +328,10 @@ void data_pool_mail(struct data_pool *pool, const struct ferry_mail *mail)
 	case FERRY_MAIL_HIDE:
 		pool_hide(pool);
 		break;
+	case FERRY_MAIL_FAIL:
+		if (pool->is_open)
+			ferry_router_fail_waiting(&pool->engine.router, -ESHUTDOWN);
+		break;
 	case FERRY_MAIL_CLEAR:
 		ferry_router_clear_suspect(&pool->engine.router);
 		break;
