@@ -101,10 +101,10 @@ static void file_make(const char *path, off_t size_bytes)
 }
 
 /* A loop device that goes away by itself with our descriptor, however this process ends. */
-static int loop_device_make(struct fixture *f, uint32_t block_bytes)
+static int loop_device_make(struct fixture *f, uint32_t block_bytes, uint32_t flags)
 {
 	struct loop_config config = {.block_size = block_bytes,
-				     .info.lo_flags = LO_FLAGS_AUTOCLEAR};
+				     .info.lo_flags = LO_FLAGS_AUTOCLEAR | flags};
 	int control_fd = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
 	int file_fd = open(f->file, O_RDWR | O_CLOEXEC);
 
@@ -197,7 +197,7 @@ static int setup_loop_device(void **state)
 	struct ferry_error error;
 
 	setup_bare(state);
-	if (loop_device_make(&the_fixture, 512) < 0)
+	if (loop_device_make(&the_fixture, 512, 0) < 0)
 		return 0; /* The tests skip themselves. */
 	the_fixture.is_on_loop_device = true;
 	if (device_open(&the_fixture, the_fixture.device_name, 0, 0, &error) < 0)
@@ -614,16 +614,14 @@ static void read_only_block_device(void **state)
 {
 	struct fixture *f = *state;
 	struct ferry_error error = {0};
-	int read_only = 1;
 
-	if (skip_without_device(f))
-		return;
-	assert_int_equal(ferry_device_close(f->device), 0);
-	f->device = NULL;
-	assert_int_equal(ioctl(f->loop_fd, _IO(0x12, 93) /* BLKROSET */, &read_only), 0);
-	/* Either the open for writing fails or what it then says. */
-	assert_true(device_open(f, f->device_name, 0, 0, &error) < 0);
-	assert_true(error.code == -EROFS || error.code == -EACCES || error.code == -EPERM);
+	/* Not by BLKROSET: that would stay with the loop device for its next user. */
+	if (loop_device_make(f, 512, LO_FLAGS_READ_ONLY) < 0) {
+		print_message("no loop devices here: skipped\n");
+		skip();
+	}
+	assert_int_equal(device_open(f, f->device_name, 0, 0, &error), -EROFS);
+	assert_non_null(strstr(error.message, "read-only"));
 }
 
 /* Many at random, each slot's own extent, contents checked at each read. */
