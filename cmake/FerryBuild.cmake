@@ -26,16 +26,13 @@ target_compile_options(ferry_flags INTERFACE
 if(FERRY_WERROR)
 	target_compile_options(ferry_flags INTERFACE -Werror)
 endif()
-if(FERRY_ANALYZER)
-	target_compile_options(ferry_flags INTERFACE -fanalyzer)
-endif()
 if(FERRY_SANITIZE)
 	target_compile_options(ferry_flags INTERFACE -fsanitize=${FERRY_SANITIZE}
 		-fno-sanitize-recover=all)
 	target_link_options(ferry_flags INTERFACE -fsanitize=${FERRY_SANITIZE})
 else()
 	target_compile_definitions(ferry_flags INTERFACE
-		$<$<NOT:$<CONFIG:Debug>>:_FORTIFY_SOURCE=2>)
+		$<$<NOT:$<CONFIG:Debug>>:_FORTIFY_SOURCE=3>)
 endif()
 if(FERRY_COVERAGE)
 	target_compile_options(ferry_flags INTERFACE --coverage)
@@ -54,16 +51,39 @@ function(ferry_room name)
 	cmake_parse_arguments(ROOM "" "" "SOURCES;LINKS;FOREIGN" ${ARGN})
 	add_library(${name} STATIC ${ROOM_SOURCES})
 	target_link_libraries(${name} PRIVATE ferry_flags ${ROOM_FOREIGN} PUBLIC ${ROOM_LINKS})
+	if(FERRY_ANALYZER) # Not the tests: cmocka's assertions say nothing to it.
+		target_compile_options(${name} PRIVATE -fanalyzer)
+	endif()
+endfunction()
+
+# ferry_test(NAME LABEL label [TIMEOUT seconds] COMMAND command...): a test that is a program or a
+# script. Labels: tidy, unit, sim, client (stock clients), cluster (the lab), fuzz. A cluster test
+# has the machine for itself: its deadlines are of real time. 77 as exit code means skipped.
+function(ferry_test name)
+	cmake_parse_arguments(T "" "LABEL;TIMEOUT" "COMMAND" ${ARGN})
+	if(NOT T_LABEL MATCHES "^(tidy|unit|sim|client|cluster|fuzz)$")
+		message(FATAL_ERROR "ferry_test(${name}): no label '${T_LABEL}'")
+	endif()
+	if(NOT T_TIMEOUT)
+		set(T_TIMEOUT 120)
+	endif()
+	add_test(NAME ${name} COMMAND ${T_COMMAND})
+	set_tests_properties(${name} PROPERTIES LABELS ${T_LABEL} TIMEOUT ${T_TIMEOUT}
+		SKIP_RETURN_CODE 77 ENVIRONMENT "FERRY_BUILD_DIR=${CMAKE_BINARY_DIR}")
+	if(T_LABEL STREQUAL "cluster")
+		set_tests_properties(${name} PROPERTIES RUN_SERIAL TRUE)
+	endif()
 endfunction()
 
 # ferry_unit_test(NAME SOURCES x_test.c [LINKS ...] [FOREIGN ...]): a cmocka program run by ctest.
 function(ferry_unit_test name)
 	cmake_parse_arguments(UT "" "" "SOURCES;LINKS;FOREIGN" ${ARGN})
 	add_executable(${name} ${UT_SOURCES})
-	set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests")
-	target_link_libraries(${name} PRIVATE ferry_flags ${UT_LINKS} ${UT_FOREIGN} PkgConfig::CMOCKA)
-	add_test(NAME ${name} COMMAND ${name})
-	set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT 120)
+	set_target_properties(${name} PROPERTIES
+		RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests")
+	target_link_libraries(${name} PRIVATE
+		ferry_flags ${UT_LINKS} ${UT_FOREIGN} PkgConfig::CMOCKA)
+	ferry_test(${name} LABEL unit COMMAND ${name})
 endfunction()
 
 ferry_package(CMOCKA cmocka)

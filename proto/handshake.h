@@ -6,11 +6,13 @@
  *   acceptor  → connector  HELLO  {…, nonce}
  *   acceptor  → connector  PROOF  HMAC(key, "acceptor" ‖ both HELLOs)
  *   connector → acceptor   PROOF  HMAC(key, "connector" ‖ both HELLOs)
- *   acceptor  → connector  WELCOME, or REFUSED with a reason
+ *   acceptor  → connector  WELCOME {version, features, HMAC(key, "welcome" ‖ both HELLOs ‖ both)}
  *
- * Each proof covers both
- * HELLOs whole, so nothing can be replayed, reflected or downgraded. HELLO has a field of
- * features, in which encryption will be agreed upon (none is defined yet).
+ * or, at any step and from either end, REFUSED with a reason. Each proof covers both HELLOs whole,
+ * so nothing can be replayed, reflected or downgraded. What the acceptor thinks of the connector's
+ * cluster, wanted node and membership it says only to one who has proven that it holds the key.
+ * HELLO has fields of features, in which encryption will be agreed upon (none is defined yet).
+ * docs/wire-format.md has the frames.
  *
  * A pure state machine: bytes in, bytes out.
  *
@@ -51,13 +53,33 @@ struct ferry_handshake {
 	struct ferry_handshake_config config;
 	enum ferry_handshake_state state;
 	uint32_t step;
+	uint8_t frame[FERRY_HANDSHAKE_FRAME_BYTES_MAX]; /* The one that is being read. */
+	uint32_t frame_bytes;				/* How much of it is here. */
 	uint8_t hello_connector[FERRY_HANDSHAKE_FRAME_BYTES_MAX];
 	uint8_t hello_acceptor[FERRY_HANDSHAKE_FRAME_BYTES_MAX];
 	uint32_t hello_connector_bytes;
 	uint32_t hello_acceptor_bytes;
-	struct ferry_node peer; /* Valid once COMPLETE. */
+	struct ferry_node peer; /* Valid once COMPLETE, as is the rest. */
 	struct ferry_incarnation peer_incarnation;
+	uint32_t version;  /* The highest that both speak. */
+	uint64_t features; /* What both have. */
 };
+
+/* What REFUSED says; the numbers are on the wire. */
+enum ferry_handshake_refusal {
+	FERRY_HANDSHAKE_REFUSED_GARBAGE = 1, /* Not a handshake, or frames out of turn. */
+	FERRY_HANDSHAKE_REFUSED_VERSION,     /* No version that both speak. */
+	FERRY_HANDSHAKE_REFUSED_FEATURE,     /* One requires what the other does not have. */
+	FERRY_HANDSHAKE_REFUSED_KEY,	     /* The proof is wrong: not our key. */
+	FERRY_HANDSHAKE_REFUSED_CLUSTER,     /* The right key, but another cluster's name. */
+	FERRY_HANDSHAKE_REFUSED_NODE,	     /* Not the node that was wanted. */
+	FERRY_HANDSHAKE_REFUSED_MEMBER,	     /* Not a current member. */
+	FERRY_HANDSHAKE_REFUSED_TROUBLE,     /* No random numbers, or the like. */
+	FERRY_HANDSHAKE_REFUSED_LAST = FERRY_HANDSHAKE_REFUSED_TROUBLE,
+};
+
+/* Printable ASCII, padded with zeroes to the end, at least one of each. */
+bool ferry_handshake_cluster_is_valid(const char name[FERRY_CLUSTER_NAME_MAX]);
 
 /* How many bytes ferry_handshake_read() wants next; 0 when it waits for nothing. */
 uint32_t ferry_handshake_wants(const struct ferry_handshake *handshake);
@@ -74,7 +96,8 @@ int ferry_handshake_start(struct ferry_handshake *handshake,
  * Take exactly ferry_handshake_wants() bytes; @ret (FERRY_HANDSHAKE_FRAME_BYTES_MAX * 2) gets what
  * to send, also on failure (a REFUSED that says why).
  * -EACCES: wrong key, or not a member; -EPROTONOSUPPORT: version; -EPROTO: not a handshake;
- * -ENXIO: another cluster, or not the wanted node.
+ * -ENXIO: another cluster, or not the wanted node; -EIO: no random numbers or no digest.
+ * The codes are the same at the end that refuses and at the one that is refused.
  */
 int ferry_handshake_read(struct ferry_handshake *handshake, const uint8_t *bytes, uint8_t *ret,
 			 uint32_t *ret_bytes, struct ferry_error *reterr) FERRY_MUST_CHECK;

@@ -74,15 +74,17 @@ void ferry_arena_unwait(struct ferry_arena_waiter *waiter)
 		ferry_list_remove(&waiter->link);
 }
 
-static void chunk_drop(struct ferry_chunk *chunk)
+/* Whether this was its last user. */
+static bool chunk_drop(struct ferry_chunk *chunk)
 {
 	ferry_assert(chunk);
 	ferry_assert(chunk->users > 0);
 	if (--chunk->users > 0)
-		return;
+		return false;
 	ferry_list_prepend(&chunk->arena->free, &chunk->link);
 	chunk->arena->free_count++;
 	ferry_assert(chunk->arena->free_count <= chunk->arena->chunks_count);
+	return true;
 }
 
 void ferry_segments_share(const struct ferry_segments *segments, struct ferry_segments *ret)
@@ -103,6 +105,7 @@ void ferry_segments_drop(struct ferry_segments *segments)
 	struct ferry_arena *arena;
 	struct ferry_list woken;
 	struct ferry_list *link;
+	bool is_any_free = false;
 
 	ferry_assert(segments);
 	ferry_assert(segments->count <= FERRY_SEGMENTS_MAX);
@@ -110,9 +113,11 @@ void ferry_segments_drop(struct ferry_segments *segments)
 		return;
 	arena = segments->v[0].chunk->arena;
 	for (uint32_t i = 0; i < segments->count; i++)
-		chunk_drop(segments->v[i].chunk);
+		is_any_free |= chunk_drop(segments->v[i].chunk);
 	segments->count = 0;
 	segments->length_bytes = 0;
+	if (!is_any_free)
+		return;
 
 	ferry_list_init(&woken);
 	ferry_list_move_all(&woken, &arena->waiters);

@@ -21,6 +21,9 @@
 			ferry_assert_failed(#condition, __FILE__, __LINE__, __func__);             \
 	} while (0)
 
+/* A place that our own code cannot come to. */
+#define ferry_unreachable(what) ferry_assert_failed(what, __FILE__, __LINE__, __func__)
+
 _Noreturn void ferry_assert_failed(const char *condition, const char *file, int line,
 				   const char *function);
 

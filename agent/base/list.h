@@ -82,5 +82,5 @@ static inline struct ferry_list *ferry_list_pop(struct ferry_list *head)
 
 /* The body may remove @link itself, and nothing else. */
 #define ferry_list_foreach_safe(link, head)                                                        \
-	for (struct ferry_list *link = (head)->next, *_next = link->next; link != (head);          \
-	     link = _next, _next = link->next)
+	for (struct ferry_list *link = (head)->next, *link##_next = link->next; link != (head);    \
+	     link = link##_next, link##_next = link->next)

@@ -18,6 +18,8 @@ void *ferry_region_take(struct ferry_region *region, size_t count, size_t size_b
 	ferry_assert(region);
 	ferry_assert(!region->sealed);
 	ferry_assert(region->used_bytes <= region->size_bytes);
+	if (!region->memory) /* An empty region has not even room for nothing. */
+		return NULL;
 	if (__builtin_mul_overflow(count, size_bytes, &wanted_bytes) ||
 	    wanted_bytes > SIZE_MAX - REGION_ALIGNMENT)
 		return NULL;

@@ -1,0 +1,42 @@
+# Ferry: one word for each thing that people do here. CMake builds (see CMakePresets.json).
+#
+#     make demo    the main job, shown on this machine: a path fails, the application goes on
+#     make test    everything that is checked; what CI runs
+#     make bench   Ferry's NBD beside others', in turns
+#     make build   build/bin/*;  make clean removes all that was built
+#
+# On a fresh Debian 12 each first installs what is missing (deploy/install-deps.sh).
+PRESET ?= plain
+JOBS ?= $(shell nproc)
+
+.PHONY: all build test test-unit tidy demo bench deps clean
+all: build
+
+deps:
+	deploy/install-deps.sh
+
+build:
+	deploy/install-deps.sh build test
+	cmake --preset $(PRESET)
+	cmake --build --preset $(PRESET) -j $(JOBS)
+
+test: deps
+	JOBS=$(JOBS) tests/all
+
+# What needs no cluster and no stock client; PRESET=asan, tsan, clang, coverage work too.
+test-unit: build
+	ctest --preset $(PRESET) -L '^(unit|sim|fuzz)$$' -j $(JOBS)
+
+tidy: build
+	tests/tidy/tidy.py
+
+demo: deps build
+	@test -x deploy/demo/run.sh || { echo "there is no demo in this tree yet" >&2; exit 1; }
+	deploy/demo/run.sh
+
+bench: deps build
+	@test -x tests/bench/run || { echo "there is no bench in this tree yet" >&2; exit 1; }
+	tests/bench/run
+
+clean:
+	rm -rf build build-*

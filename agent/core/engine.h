@@ -1,0 +1,108 @@
+/*
+ * engine.h - the data side of one pool on one node: its volume, router, registration, laying and
+ * what it carries for peers, put together.
+ *
+ * The cluster side (fencing/) decides who owns the pool and tells the engine by a view; the engine
+ * obeys and reports back by callbacks. In ferryd the two live on two threads and talk by rings; in
+ * the simulator by events.
+ *
+ * Owns:    the rooms of core/ for one pool; not paths, peers, carrier or arenas.
+ * Callers: agent/main.c's wiring, tests/sim.
+ * Thread:  the pool's data loop.
+ * Rooms:   rank 2.
+ */
+#pragma once
+
+#include "agent/core/carrier.h"
+#include "agent/core/laying.h"
+#include "agent/core/peer.h"
+#include "agent/core/registrar.h"
+#include "agent/core/router.h"
+#include "agent/core/view.h"
+#include "agent/core/volume.h"
+#include "agent/ports/identity.h"
+
+struct ferry_engine;
+
+struct ferry_engine_config {
+	struct ferry_loop *loop;
+	struct ferry_arena *arena;
+	struct ferry_events *events;
+	struct ferry_node self;
+	struct ferry_incarnation incarnation;
+	char pool[FERRY_EVENT_NAME_MAX];
+	char volume[FERRY_EVENT_NAME_MAX];
+	struct ferry_uuid lineage;
+	struct ferry_lun_identity identity;
+	struct ferry_path *path;       /* This node's own to the lun. */
+	struct ferry_fence *fence;     /* NULL: the lun has no reservations. */
+	struct ferry_carrier *carrier; /* NULL: stands alone, carries for nobody. */
+	bool is_read_only;
+	uint32_t inflight_max;
+	uint64_t path_timeout_ns;
+	uint64_t hold_timeout_ns;
+	uint32_t convict_failures;
+	uint64_t convict_window_ns;
+	uint64_t seed;
+
+	/* All run on the data loop; none from inside a call of the engine's but set_view's. */
+	void (*on_verdict)(struct ferry_engine *engine, enum ferry_verdict verdict);
+	/* Whether this node could carry I/O for others has changed. */
+	void (*on_health)(struct ferry_engine *engine, bool has_path);
+	/* Nothing that was admitted under an older epoch is in flight here any more. */
+	void (*on_drained)(struct ferry_engine *engine, struct ferry_epoch epoch);
+	/* ferry_engine_take() is over: 0, or why this node cannot have the lun to itself. */
+	void (*on_taken)(struct ferry_engine *engine, int error);
+	void *context;
+};
+
+struct ferry_engine {
+	struct ferry_engine_config config;
+	struct ferry_view view;
+	struct ferry_router router;
+	struct ferry_volume volume;
+	struct ferry_registrar registrar;
+	struct ferry_laying laying;
+	struct ferry_carrier_lun carried;
+	struct ferry_peer *peers[FERRY_LANES_MAX]; /* By lane. */
+	bool session_is_up;
+	bool has_path;		    /* As last reported. */
+	struct ferry_epoch drained; /* As last reported. */
+	struct ferry_task news_task;
+
+	/* One wish of a peer's at a time to kill a nexus. */
+	struct ferry_fence_request lay_request;
+	void (*lay_done)(void *context, int error);
+	void *lay_context;
+};
+
+size_t ferry_engine_memory_bytes(const struct ferry_engine_config *config);
+
+/* -ENOMEM: the region is too small; -ENOSPC: too many luns. */
+int ferry_engine_open(struct ferry_engine *engine, struct ferry_region *region,
+		      const struct ferry_engine_config *config) FERRY_MUST_CHECK;
+
+/* Stop timers. Nothing may be in flight: ferry_engine_is_idle(). */
+void ferry_engine_done(struct ferry_engine *engine);
+bool ferry_engine_is_idle(const struct ferry_engine *engine);
+
+/* A peer's agent that may carry this pool's I/O. -ENOSPC. */
+int ferry_engine_add_peer(struct ferry_engine *engine, struct ferry_peer *peer) FERRY_MUST_CHECK;
+
+/* What the cluster thread knows now. */
+void ferry_engine_set_view(struct ferry_engine *engine, const struct ferry_view *view);
+
+/* What @node announced of its own path to this lun. */
+void ferry_engine_set_peer_has_path(struct ferry_engine *engine, struct ferry_node node,
+				    bool has_path);
+
+/* Become the only one that writes; on_taken() follows. Those in @drained need no preempting. */
+void ferry_engine_take(struct ferry_engine *engine, const struct ferry_drained_keys *drained);
+
+/* The lun said something unasked (a SCSI UNIT ATTENTION; SPC-4, annex D). */
+void ferry_engine_unit_attention(struct ferry_engine *engine, uint8_t asc, uint8_t ascq);
+
+static inline struct ferry_block *ferry_engine_block(struct ferry_engine *engine)
+{
+	return &engine->volume.block;
+}

@@ -1,0 +1,156 @@
+#include "agent/core/laying.h"
+
+#include <stdio.h>
+
+#include "agent/core/key.h"
+
+#define RETRY_NS (150 * FERRY_NS_PER_MS)
+
+static struct ferry_laying_wish *wish_of(const struct ferry_laying *laying,
+					 const struct ferry_lane *lane)
+{
+	size_t index = (size_t)(lane - laying->config.router->lanes);
+	union {
+		const struct ferry_laying_wish *in;
+		struct ferry_laying_wish *out;
+	} wish = {.in = &laying->wishes[index]};
+
+	ferry_assert(index < FERRY_LANES_MAX);
+	return wish.out;
+}
+
+static void wish_over(struct ferry_laying_wish *wish, int error, const char *by)
+{
+	struct ferry_laying *laying = wish->laying;
+	struct ferry_lane *lane = wish->lane;
+	struct ferry_event event = {.kind = FERRY_EVENT_LAY_FAILED,
+				    .severity = FERRY_SEVERITY_WARNING,
+				    .value = wish->attempts,
+				    .time_ns = ferry_loop_now_ns(laying->config.loop)};
+
+	ferry_assert(wish->is_asking);
+	wish->is_asking = false;
+	if (error == 0) {
+		wish->lane = NULL;
+		laying->config.on_laid(lane, by, laying->config.context);
+		return;
+	}
+	laying->failures++;
+	(void)snprintf(event.pool, sizeof(event.pool), "%s", laying->config.pool);
+	ferry_event_emit(laying->config.events, event, "%s: error %d; trying again", by, -error);
+	ferry_timer_start_in(laying->config.loop, &laying->retry_timer, RETRY_NS);
+}
+
+static void peer_answered(struct ferry_peer_lay *lay, int error)
+{
+	wish_over(lay->context, error, "a peer's abort at the lun");
+}
+
+static void lun_answered(struct ferry_fence_request *request, int error)
+{
+	wish_over(request->context, error, "this node's abort at the lun");
+}
+
+static bool ask_self(struct ferry_laying_wish *wish, struct ferry_key victim)
+{
+	struct ferry_laying *laying = wish->laying;
+	const struct ferry_lane *local = ferry_router_local(laying->config.router);
+
+	if (wish->lane == local || !local->path->is_up || !local->is_allowed)
+		return false;
+	wish->by_self = (struct ferry_fence_request){.op = FERRY_FENCE_PREEMPT,
+						     .own = laying->config.own,
+						     .victim = victim,
+						     .on_done = lun_answered,
+						     .context = wish};
+	ferry_fence_submit(laying->config.fence, &wish->by_self);
+	return true;
+}
+
+/* Each time another peer first, so that one that cannot does not stand in the way. */
+static bool ask_peer(struct ferry_laying_wish *wish, struct ferry_key victim)
+{
+	struct ferry_laying *laying = wish->laying;
+	struct ferry_router *router = laying->config.router;
+	uint32_t peers_count = router->lanes_count - 1;
+
+	for (uint32_t i = 0; i < peers_count; i++) {
+		struct ferry_lane *lane = &router->lanes[1 + (wish->attempts + i) % peers_count];
+
+		if (lane == wish->lane || !lane->path->is_up || !lane->peer_has_path)
+			continue;
+		wish->by_peer = (struct ferry_peer_lay){.lun = laying->config.lun,
+							.lineage = laying->config.lineage,
+							.epoch = router->epoch,
+							.victim = victim,
+							.on_done = peer_answered,
+							.context = wish};
+		if (ferry_peer_lay(laying->config.peer_of(lane, laying->config.context),
+				   &wish->by_peer) == 0)
+			return true;
+	}
+	return false;
+}
+
+static void wish_try(struct ferry_laying_wish *wish)
+{
+	struct ferry_laying *laying = wish->laying;
+	const struct ferry_lane *local = ferry_router_local(laying->config.router);
+	struct ferry_key victim = laying->config.own;
+
+	ferry_assert(wish->lane && !wish->is_asking);
+	if (wish->lane != local) {
+		const struct ferry_peer *peer =
+			laying->config.peer_of(wish->lane, laying->config.context);
+
+		ferry_assert(peer->incarnation.v > 0); /* It carried for us, so it was up. */
+		victim = ferry_key_make(peer->node, peer->incarnation);
+	}
+	wish->is_asking = true;
+	if (ask_self(wish, victim) || ask_peer(wish, victim)) {
+		wish->attempts++;
+		return;
+	}
+	wish->is_asking = false;
+	ferry_timer_start_in(laying->config.loop, &laying->retry_timer, RETRY_NS);
+}
+
+static void retry_all(struct ferry_timer *timer)
+{
+	struct ferry_laying *laying = FERRY_CONTAINER_OF(timer, struct ferry_laying, retry_timer);
+
+	for (size_t i = 0; i < FERRY_LANES_MAX; i++)
+		if (laying->wishes[i].lane && !laying->wishes[i].is_asking)
+			wish_try(&laying->wishes[i]);
+}
+
+void ferry_laying_init(struct ferry_laying *laying, const struct ferry_laying_config *config)
+{
+	ferry_assert(config->loop && config->router);
+	ferry_assert(config->peer_of && config->on_laid);
+	*laying = (struct ferry_laying){.config = *config, .retry_timer = {.run = retry_all}};
+}
+
+void ferry_laying_done(struct ferry_laying *laying)
+{
+	ferry_timer_stop(laying->config.loop, &laying->retry_timer);
+}
+
+void ferry_laying_want(struct ferry_laying *laying, struct ferry_lane *lane)
+{
+	struct ferry_laying_wish *wish = wish_of(laying, lane);
+
+	if (!laying->config.fence || wish->lane)
+		return; /* Without reservations only its own completion lays a ghost. */
+	wish->laying = laying;
+	wish->lane = lane;
+	wish->is_asking = false;
+	wish->attempts = 0;
+	/* From a fresh stack, and after what else ended at the same moment: no delay worth it. */
+	ferry_timer_start_in(laying->config.loop, &laying->retry_timer, 0);
+}
+
+bool ferry_laying_is_wanted(const struct ferry_laying *laying, const struct ferry_lane *lane)
+{
+	return wish_of(laying, lane)->lane != NULL;
+}

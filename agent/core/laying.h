@@ -1,0 +1,59 @@
+/*
+ * laying.h - having ghosts proven dead: whom to ask to kill a nexus, until somebody could.
+ *
+ * This node's own nexus is killed by a peer, with this node's consent: it is this node that asks.
+ * A peer's nexus is killed by this node itself if its path works, or by another peer. Only the
+ * lun's answer counts as proof (design, rule 3); asking again is harmless.
+ *
+ * Owns:    one wish per lane.
+ * Callers: engine.c, on behalf of router.c.
+ * Thread:  the pool's data loop.
+ * Rooms:   rank 2.
+ */
+#pragma once
+
+#include "agent/core/peer.h"
+#include "agent/core/router.h"
+#include "agent/ports/fence.h"
+
+struct ferry_laying;
+
+struct ferry_laying_wish {
+	struct ferry_laying *laying;
+	struct ferry_lane *lane; /* Whose nexus; NULL while there is no wish. */
+	bool is_asking;		 /* An answer is due. */
+	uint32_t attempts;
+	struct ferry_peer_lay by_peer;
+	struct ferry_fence_request by_self;
+};
+
+struct ferry_laying_config {
+	struct ferry_loop *loop;
+	struct ferry_events *events;
+	const char *pool;
+	struct ferry_router *router;
+	struct ferry_fence *fence; /* NULL: nobody can abort anything at this lun. */
+	struct ferry_key own;
+	struct ferry_uuid lun;
+	struct ferry_uuid lineage;
+	/* The peer behind a lane. */
+	struct ferry_peer *(*peer_of)(struct ferry_lane *lane, void *context);
+	/* A lane's ghosts are laid, @error 0, or another try failed. */
+	void (*on_laid)(struct ferry_lane *lane, const char *by, void *context);
+	void *context;
+};
+
+struct ferry_laying {
+	struct ferry_laying_config config;
+	struct ferry_laying_wish wishes[FERRY_LANES_MAX];
+	struct ferry_timer retry_timer;
+	uint64_t failures;
+};
+
+void ferry_laying_init(struct ferry_laying *laying, const struct ferry_laying_config *config);
+void ferry_laying_done(struct ferry_laying *laying);
+
+/* Have the nexus of @lane killed. More than one call is one wish. */
+void ferry_laying_want(struct ferry_laying *laying, struct ferry_lane *lane);
+
+bool ferry_laying_is_wanted(const struct ferry_laying *laying, const struct ferry_lane *lane);

@@ -1,0 +1,287 @@
+#include "agent/core/registrar.h"
+
+#include <stdio.h>
+
+#include "agent/core/key.h"
+
+#define RETRY_NS (300 * FERRY_NS_PER_MS)
+
+static struct ferry_lane *local_lane(struct ferry_registrar *registrar)
+{
+	return ferry_router_local(registrar->config.router);
+}
+
+static void emit(struct ferry_registrar *registrar, enum ferry_event_kind kind,
+		 enum ferry_severity severity, uint64_t value, const char *text)
+{
+	struct ferry_event event = {.kind = kind,
+				    .severity = severity,
+				    .value = value,
+				    .time_ns = ferry_loop_now_ns(registrar->config.loop)};
+
+	(void)snprintf(event.pool, sizeof(event.pool), "%s", registrar->config.pool);
+	ferry_event_emit(registrar->config.events, event, "%s", text);
+}
+
+static void retry_later(struct ferry_registrar *registrar)
+{
+	ferry_timer_start_in(registrar->config.loop, &registrar->retry_timer, RETRY_NS);
+}
+
+static void ask(struct ferry_registrar *registrar, enum ferry_fence_op op, struct ferry_key victim)
+{
+	ferry_assert(!registrar->is_busy);
+	registrar->is_busy = true;
+	registrar->request.op = op;
+	registrar->request.own = registrar->config.own;
+	registrar->request.victim = victim;
+	registrar->request.keys_count = 0;
+	ferry_fence_submit(registrar->config.fence, &registrar->request);
+}
+
+static bool has_foreign_key(const struct ferry_fence_request *request)
+{
+	for (uint32_t i = 0; i < request->keys_count; i++)
+		if (!ferry_key_is_ours(request->keys[i]))
+			return true;
+	return request->holder.v != 0 && !ferry_key_is_ours(request->holder);
+}
+
+/* ---- Taking the lun over. ---- */
+
+static void take_finish(struct ferry_registrar *registrar, int error)
+{
+	registrar->take = FERRY_TAKE_NONE;
+	registrar->config.on_taken(error, registrar->config.context);
+}
+
+static bool is_drained(const struct ferry_registrar *registrar, struct ferry_key key)
+{
+	for (uint32_t i = 0; i < registrar->drained.count; i++)
+		if (registrar->drained.keys[i].v == key.v)
+			return true;
+	return false;
+}
+
+/* The next registration that has to go, or 0. Older incarnations of this node's own go too. */
+static struct ferry_key next_victim(const struct ferry_registrar *registrar)
+{
+	const struct ferry_fence_request *request = &registrar->request;
+
+	for (uint32_t i = 0; i < request->keys_count; i++)
+		if (request->keys[i].v != registrar->config.own.v &&
+		    !is_drained(registrar, request->keys[i]))
+			return request->keys[i];
+	return (struct ferry_key){0};
+}
+
+static void take_read(struct ferry_registrar *registrar)
+{
+	struct ferry_key victim = next_victim(registrar);
+
+	if (has_foreign_key(&registrar->request)) {
+		emit(registrar, FERRY_EVENT_ADMIN, FERRY_SEVERITY_ERROR,
+		     registrar->request.holder.v,
+		     "foreign registrations on the lun: not taking it");
+		take_finish(registrar, -EPERM);
+	} else if (victim.v != 0) {
+		emit(registrar, FERRY_EVENT_FENCED, FERRY_SEVERITY_WARNING, victim.v,
+		     "preempting a registrant that has not drained");
+		registrar->take = FERRY_TAKE_PREEMPTING;
+		ask(registrar, FERRY_FENCE_PREEMPT, victim);
+	} else if (registrar->request.holder.v == 0) {
+		registrar->take = FERRY_TAKE_RESERVING;
+		ask(registrar, FERRY_FENCE_RESERVE, victim);
+	} else {
+		take_finish(registrar, 0);
+	}
+}
+
+static void take_step(struct ferry_registrar *registrar, int error)
+{
+	switch (registrar->take) {
+	case FERRY_TAKE_WAITING:
+	case FERRY_TAKE_READING:
+	case FERRY_TAKE_VERIFYING:
+		if (error == 0) {
+			take_read(registrar);
+			return;
+		}
+		break;
+	case FERRY_TAKE_PREEMPTING:
+	case FERRY_TAKE_RESERVING:
+		/* Whatever it said, what the lun says next counts. */
+		if (error == 0 || error == -EBUSY || error == -ENOENT) {
+			registrar->take = FERRY_TAKE_READING;
+			ask(registrar, FERRY_FENCE_READ_KEYS, (struct ferry_key){0});
+			return;
+		}
+		break;
+	case FERRY_TAKE_NONE:
+	default:
+		return;
+	}
+	if (error == -EACCES) {
+		ferry_registrar_lost(registrar);
+		return;
+	}
+	registrar->take = FERRY_TAKE_WAITING; /* Until the path works. */
+	retry_later(registrar);
+}
+
+/* ---- Joining. ---- */
+
+/* Before registering anew: is this the lun that we left? */
+static void join_read(struct ferry_registrar *registrar)
+{
+	struct ferry_fence_request *request = &registrar->request;
+
+	if (has_foreign_key(request)) {
+		if (registrar->state != FERRY_REGISTRAR_FOREIGN)
+			emit(registrar, FERRY_EVENT_ADMIN, FERRY_SEVERITY_ERROR,
+			     request->keys_count > 0 ? request->keys[0].v : 0,
+			     "foreign registrations on the lun: it is somebody else's");
+		registrar->state = FERRY_REGISTRAR_FOREIGN;
+		retry_later(registrar);
+		return;
+	}
+	/*
+	 * Registrations are gone, though nobody removed them at our wish: the target was
+	 * restarted (there is no APTPL in this class), and its volatile cache with it.
+	 */
+	if (registrar->was_in && !registrar->was_laid && request->keys_count == 0 &&
+	    request->generation < registrar->generation)
+		ferry_router_note_reset(registrar->config.router, /* lane= */ NULL,
+					"the target has lost its registrations: it was restarted");
+	registrar->generation = request->generation;
+	registrar->state = FERRY_REGISTRAR_JOINING;
+	ask(registrar, FERRY_FENCE_REGISTER, (struct ferry_key){0});
+}
+
+static void join_done(struct ferry_registrar *registrar)
+{
+	registrar->state = FERRY_REGISTRAR_IN;
+	registrar->session_is_new = false;
+	registrar->was_in = true;
+	registrar->was_laid = false;
+	emit(registrar, FERRY_EVENT_ADMIN, FERRY_SEVERITY_INFO, registrar->config.own.v,
+	     "registered at the lun");
+	ferry_lane_allow(local_lane(registrar), true, "registered");
+	ferry_registrar_poke(registrar);
+}
+
+static void request_done(struct ferry_fence_request *request, int error)
+{
+	struct ferry_registrar *registrar = request->context;
+
+	ferry_assert(registrar->is_busy);
+	registrar->is_busy = false;
+	if (registrar->state == FERRY_REGISTRAR_IN) {
+		if (registrar->take != FERRY_TAKE_NONE)
+			take_step(registrar, error);
+		return;
+	}
+	if (error < 0) {
+		registrar->state = FERRY_REGISTRAR_OUT;
+		retry_later(registrar);
+		return;
+	}
+	if (registrar->state == FERRY_REGISTRAR_READING)
+		join_read(registrar);
+	else if (registrar->state == FERRY_REGISTRAR_JOINING)
+		join_done(registrar);
+}
+
+static void retry_now(struct ferry_timer *timer)
+{
+	ferry_registrar_poke(FERRY_CONTAINER_OF(timer, struct ferry_registrar, retry_timer));
+}
+
+/* ---- The room's entrances. ---- */
+
+void ferry_registrar_init(struct ferry_registrar *registrar,
+			  const struct ferry_registrar_config *config)
+{
+	ferry_assert(config->loop && config->fence && config->router && config->view);
+	ferry_assert(config->own.v != 0 && config->is_being_laid && config->on_taken);
+	*registrar = (struct ferry_registrar){
+		.config = *config,
+		.state = FERRY_REGISTRAR_OUT,
+		.retry_timer = {.run = retry_now},
+		.request = {.on_done = request_done, .context = registrar},
+	};
+}
+
+void ferry_registrar_done(struct ferry_registrar *registrar)
+{
+	ferry_timer_stop(registrar->config.loop, &registrar->retry_timer);
+}
+
+void ferry_registrar_session(struct ferry_registrar *registrar, bool is_up)
+{
+	ferry_assert(registrar);
+	if (!is_up) {
+		registrar->state = FERRY_REGISTRAR_OUT;
+		ferry_lane_allow(local_lane(registrar), false, "the session at the lun is lost");
+		return;
+	}
+	registrar->session_is_new = true;
+	ferry_registrar_poke(registrar);
+}
+
+void ferry_registrar_poke(struct ferry_registrar *registrar)
+{
+	struct ferry_lane *lane = local_lane(registrar);
+
+	ferry_assert(registrar);
+	if (registrar->is_busy || !lane->path->is_up)
+		return;
+	if (registrar->state == FERRY_REGISTRAR_IN) {
+		if (registrar->take != FERRY_TAKE_WAITING)
+			return;
+		registrar->take = FERRY_TAKE_READING;
+		ask(registrar, FERRY_FENCE_READ_KEYS, (struct ferry_key){0});
+		return;
+	}
+	if (!registrar->config.view->may_register || !registrar->session_is_new)
+		return;
+	if (registrar->config.is_being_laid(registrar->config.context))
+		return;
+	if (!ferry_router_lane_is_clean(registrar->config.router, lane))
+		return; /* Old requests may yet land under the new registration. */
+	registrar->state = FERRY_REGISTRAR_READING;
+	ask(registrar, FERRY_FENCE_READ_KEYS, (struct ferry_key){0});
+}
+
+void ferry_registrar_lost(struct ferry_registrar *registrar)
+{
+	struct ferry_lane *lane = local_lane(registrar);
+
+	ferry_assert(registrar);
+	if (registrar->state != FERRY_REGISTRAR_IN)
+		return;
+	registrar->state = FERRY_REGISTRAR_OUT;
+	if (registrar->take != FERRY_TAKE_NONE)
+		registrar->take = FERRY_TAKE_WAITING;
+	emit(registrar, FERRY_EVENT_FENCED, FERRY_SEVERITY_WARNING, registrar->config.own.v,
+	     "this node's registration is gone from the lun");
+	ferry_lane_allow(lane, false, "registration lost");
+	if (lane->path->is_up && lane->path->ops->reset)
+		lane->path->ops->reset(lane->path); /* Only a new session registers again. */
+}
+
+void ferry_registrar_note_laid(struct ferry_registrar *registrar)
+{
+	ferry_assert(registrar);
+	registrar->was_laid = true;
+	registrar->state = FERRY_REGISTRAR_OUT;
+}
+
+void ferry_registrar_take(struct ferry_registrar *registrar,
+			  const struct ferry_drained_keys *drained)
+{
+	ferry_assert(registrar && drained);
+	registrar->drained = *drained;
+	registrar->take = FERRY_TAKE_WAITING;
+	ferry_registrar_poke(registrar);
+}

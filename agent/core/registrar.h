@@ -1,0 +1,88 @@
+/*
+ * registrar.h - this node's registration at one lun, and taking the lun over.
+ *
+ * Every session at the lun starts unregistered, whatever was before: the local lane is allowed
+ * only once this session has registered, and it registers only by grant (view.may_register), and
+ * only when nothing of an older session of this node can be in flight any more (design, rule 13).
+ * The holder never unregisters; it is preempted.
+ *
+ * Owns:    one fence request at a time; the local lane's permit.
+ * Callers: engine.c.
+ * Thread:  the pool's data loop.
+ * Rooms:   rank 2.
+ */
+#pragma once
+
+#include "agent/core/router.h"
+#include "agent/core/view.h"
+#include "agent/ports/fence.h"
+
+enum ferry_registrar_state {
+	FERRY_REGISTRAR_OUT = 1, /* Not registered, and not trying. */
+	FERRY_REGISTRAR_READING, /* Reading the keys before registering. */
+	FERRY_REGISTRAR_JOINING, /* Registering. */
+	FERRY_REGISTRAR_IN,	 /* Registered in this session. */
+	FERRY_REGISTRAR_FOREIGN, /* Somebody else's keys are on the lun: hands off. */
+};
+
+/* Taking the lun over: everyone who has not drained is preempted, then it is reserved. */
+enum ferry_take_step {
+	FERRY_TAKE_NONE = 0,
+	FERRY_TAKE_WAITING, /* For the registration. */
+	FERRY_TAKE_READING,
+	FERRY_TAKE_PREEMPTING,
+	FERRY_TAKE_RESERVING,
+	FERRY_TAKE_VERIFYING,
+};
+
+struct ferry_registrar_config {
+	struct ferry_loop *loop;
+	struct ferry_events *events;
+	const char *pool;
+	struct ferry_fence *fence;
+	struct ferry_router *router;
+	const struct ferry_view *view;
+	struct ferry_key own;
+	/* Whether a wish to kill this node's own nexus is on its way. */
+	bool (*is_being_laid)(void *context);
+	void (*on_taken)(int error, void *context);
+	void *context;
+};
+
+struct ferry_registrar {
+	struct ferry_registrar_config config;
+	enum ferry_registrar_state state;
+	enum ferry_take_step take;
+	struct ferry_drained_keys drained; /* Who needs no preempting. */
+	struct ferry_fence_request request;
+	bool is_busy;
+	bool session_is_new; /* Since the last registration was lost. */
+	bool was_in;	     /* Registered at least once: then vanished keys are suspicious. */
+	bool was_laid;	     /* The vanished key is our own doing. */
+	uint32_t generation; /* Of the keys, when last read. */
+	struct ferry_timer retry_timer;
+};
+
+void ferry_registrar_init(struct ferry_registrar *registrar,
+			  const struct ferry_registrar_config *config);
+void ferry_registrar_done(struct ferry_registrar *registrar);
+
+/* The local path came up (a new session) or went down. */
+void ferry_registrar_session(struct ferry_registrar *registrar, bool is_up);
+
+/* Something changed that it may have waited for: the view, a clean lane, a finished laying. */
+void ferry_registrar_poke(struct ferry_registrar *registrar);
+
+/* A conflict, or a unit attention, said that this node's registration is gone. */
+void ferry_registrar_lost(struct ferry_registrar *registrar);
+
+/* The key was removed at this node's own wish. */
+void ferry_registrar_note_laid(struct ferry_registrar *registrar);
+
+/*
+ * Make this node the only one that can write, but for @drained, its peers' agents that have
+ * installed the epoch and drained. config.on_taken() follows: 0, or -EPERM foreign keys, -EIO,
+ * -ETIMEDOUT.
+ */
+void ferry_registrar_take(struct ferry_registrar *registrar,
+			  const struct ferry_drained_keys *drained);

@@ -1,0 +1,31 @@
+/*
+ * view.h - what the data thread knows of the cluster: set by the cluster thread, read at every
+ * admission and at every carried request.
+ *
+ * Owns:    nothing.
+ * Callers: engine.c sets it; router.c, carrier.c and registrar.c read it.
+ * Thread:  the pool's data loop.
+ * Rooms:   rank 2.
+ */
+#pragma once
+
+#include "agent/base/base.h"
+#include "agent/ports/group.h"
+
+struct ferry_view {
+	struct ferry_members members; /* Agents that are members now. */
+	bool is_quorate;
+	struct ferry_uuid lineage;
+	struct ferry_epoch epoch; /* Installed here: what is older is refused. */
+	struct ferry_node owner;  /* Of this epoch; 0: nobody yet. */
+	bool is_in_force;	  /* A majority has it; the owner may admit I/O. */
+	bool may_register;	  /* The owner's grant, or nobody owns the pool. */
+};
+
+static inline bool ferry_view_has_member(const struct ferry_view *view, struct ferry_node node)
+{
+	for (uint32_t i = 0; i < view->members.count; i++)
+		if (view->members.nodes[i].v == node.v)
+			return true;
+	return false;
+}

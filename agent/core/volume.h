@@ -1,0 +1,31 @@
+/*
+ * volume.h - a raw volume: the lun as it is, as front ends see it.
+ *
+ * Owns:    the count of I/Os in flight, and the quiet that a handover needs.
+ * Callers: engine.c opens it; front ends submit through the block port.
+ * Thread:  the pool's data loop.
+ * Rooms:   rank 2.
+ */
+#pragma once
+
+#include "agent/core/router.h"
+#include "agent/ports/block.h"
+
+struct ferry_volume_stats {
+	uint64_t bytes_read;
+	uint64_t bytes_written;
+};
+
+struct ferry_volume {
+	struct ferry_block block; /* What front ends see. */
+	struct ferry_router *router;
+	bool is_closed;
+	struct ferry_volume_stats stats;
+};
+
+void ferry_volume_init(struct ferry_volume *volume, struct ferry_router *router, const char *name,
+		       uint64_t size_blocks, uint32_t block_bytes, bool can_discard,
+		       bool is_read_only);
+
+/* From here on every submit says -ESHUTDOWN; what is in flight goes on. */
+void ferry_volume_close(struct ferry_volume *volume);

@@ -1,0 +1,105 @@
+/* ports_test.c - what the ports themselves compute: luns' identities, events' texts. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "agent/ports/auth.h"
+#include "agent/ports/events.h"
+#include "agent/ports/identity.h"
+#include "agent/ports/io.h"
+
+static struct ferry_lun_identity lun(const char *wwid, uint64_t size_blocks, uint32_t block_bytes)
+{
+	struct ferry_lun_identity identity = {.size_blocks = size_blocks,
+					      .block_bytes = block_bytes};
+
+	assert_true(strlen(wwid) < sizeof(identity.wwid));
+	memcpy(identity.wwid, wwid, strlen(wwid));
+	ferry_lun_identity_seal(&identity);
+	return identity;
+}
+
+/* Two paths lead to one lun only if name, size and block size are equal. */
+static void test_identity(void **state)
+{
+	struct ferry_lun_identity base = lun("naa.6001405", 2048, 512);
+	struct ferry_lun_identity same = lun("naa.6001405", 2048, 512);
+	struct ferry_lun_identity named = lun("naa.6001406", 2048, 512);
+	struct ferry_lun_identity sized = lun("naa.6001405", 2049, 512);
+	struct ferry_lun_identity blocked = lun("naa.6001405", 2048, 4096);
+	char longest[sizeof(base.wwid)];
+
+	(void)state;
+	assert_false(ferry_uuid_is_none(&base.uuid));
+	assert_true(ferry_uuid_equal(&base.uuid, &same.uuid));
+	assert_false(ferry_uuid_equal(&base.uuid, &named.uuid));
+	assert_false(ferry_uuid_equal(&base.uuid, &sized.uuid));
+	assert_false(ferry_uuid_equal(&base.uuid, &blocked.uuid));
+
+	memset(longest, 'f', sizeof(longest) - 1);
+	longest[sizeof(longest) - 1] = '\0';
+	same = lun(longest, UINT64_MAX, 4096);
+	named = lun(longest, UINT64_MAX - 1, 4096); /* The name did not push the size out. */
+	assert_false(ferry_uuid_equal(&same.uuid, &named.uuid));
+}
+
+static struct ferry_event last;
+static int emitted;
+
+static void keep(struct ferry_events *events, const struct ferry_event *event)
+{
+	(void)events;
+	last = *event;
+	emitted++;
+}
+
+static void test_event(void **state)
+{
+	struct ferry_events events = {.emit = keep};
+	struct ferry_event event = {
+		.kind = FERRY_EVENT_HOLD, .severity = FERRY_SEVERITY_WARNING, .value = 5};
+
+	(void)state;
+	emitted = 0;
+	ferry_event_emit(&events, event, "no path for %d s", 5);
+	assert_int_equal(emitted, 1);
+	assert_int_equal(last.kind, FERRY_EVENT_HOLD);
+	assert_string_equal(last.text, "no path for 5 s");
+	ferry_event_emit(NULL, event, "nobody listens");
+	assert_int_equal(emitted, 1);
+}
+
+static void test_proof_and_ops(void **state)
+{
+	uint8_t a[FERRY_PROOF_BYTES] = {0};
+	uint8_t b[FERRY_PROOF_BYTES] = {0};
+
+	(void)state;
+	assert_true(ferry_proof_equal(a, b));
+	for (size_t i = 0; i < sizeof(a); i++) {
+		b[i] = 0x80;
+		assert_false(ferry_proof_equal(a, b));
+		b[i] = 0;
+	}
+	assert_true(ferry_op_changes_blocks(FERRY_OP_WRITE));
+	assert_true(ferry_op_changes_blocks(FERRY_OP_DISCARD));
+	assert_true(ferry_op_changes_blocks(FERRY_OP_WRITE_ZEROES));
+	assert_false(ferry_op_changes_blocks(FERRY_OP_READ));
+	assert_false(ferry_op_changes_blocks(FERRY_OP_FLUSH));
+	assert_true(ferry_op_has_data(FERRY_OP_READ) && ferry_op_has_data(FERRY_OP_WRITE));
+	assert_false(ferry_op_has_data(FERRY_OP_DISCARD));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_identity),
+		cmocka_unit_test(test_event),
+		cmocka_unit_test(test_proof_and_ops),
+	};
+
+	return cmocka_run_group_tests_name("ports", tests, NULL, NULL);
+}

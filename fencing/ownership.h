@@ -1,0 +1,124 @@
+/*
+ * ownership.h - who owns one pool, under which epoch: the cluster side of a pool on one node.
+ *
+ * A claim is multicast; each member that has quorum in the same ring writes the new epoch to its
+ * disk, installs it at its submitting thread, and only then acknowledges; when its older I/O has
+ * ended it says so (drained). With a majority's acknowledgements in the quorum's current ring the
+ * claimant has the lun taken: whoever has not drained is preempted. Only then is the epoch in
+ * force and the first I/O admitted (design, rules 12 and 13).
+ *
+ *   IDLE → SYNCING → CLAIMING → DRAINING → TAKING → OWNING        (this node's own part)
+ *
+ * Owns:    one pool's state on this node, and its copy on stable storage.
+ * Callers: agent/main's wiring on the cluster loop; tests/sim.
+ * Thread:  the cluster loop.
+ * Rooms:   rank 3.
+ */
+#pragma once
+
+#include "agent/base/error.h"
+#include "agent/core/view.h"
+#include "agent/ports/events.h"
+#include "agent/ports/fence.h"
+#include "agent/ports/group.h"
+#include "agent/ports/loop.h"
+#include "agent/ports/store.h"
+#include "proto/group_message.h"
+
+enum ferry_ownership_phase {
+	FERRY_OWNERSHIP_IDLE = 1,  /* This node does not want the pool. */
+	FERRY_OWNERSHIP_SYNCING,   /* Wants it; waits for quorum and the others' states. */
+	FERRY_OWNERSHIP_CLAIMING,  /* Its claim is out; waits for a majority. */
+	FERRY_OWNERSHIP_DRAINING,  /* A majority has it; waits, for a while, for all to drain. */
+	FERRY_OWNERSHIP_TAKING,	   /* The lun is being taken. */
+	FERRY_OWNERSHIP_OWNING,	   /* In force. */
+	FERRY_OWNERSHIP_RELEASING, /* Was asked to stop; waits for its own I/O to end. */
+};
+
+const char *ferry_ownership_phase_name(enum ferry_ownership_phase phase);
+
+/* What this node knows of one member's agent (itself too), from its own words. */
+struct ferry_ownership_member {
+	struct ferry_node node;
+	struct ferry_incarnation incarnation; /* 0: has never spoken. */
+	uint64_t state_ring;		      /* Of its last STATE; only the current one counts. */
+	uint64_t ack_ring;		      /* Of its last ACK. */
+	struct ferry_uuid lun;
+	struct ferry_epoch epoch;
+	struct ferry_epoch acked;   /* On its disk and installed. */
+	struct ferry_epoch drained; /* And nothing older in flight. */
+	bool has_path;
+};
+
+struct ferry_ownership_config {
+	struct ferry_loop *loop;
+	struct ferry_group *group;
+	struct ferry_store *store;
+	struct ferry_events *events;
+	char pool[FERRY_EVENT_NAME_MAX];
+	struct ferry_uuid lineage;
+	struct ferry_uuid lun;
+	struct ferry_incarnation incarnation;
+	bool has_reservations;
+	uint64_t drain_timeout_ns; /* Then those who have not drained are preempted. */
+
+	/* To the data thread. */
+	void (*set_view)(const struct ferry_view *view, void *context);
+	void (*take)(const struct ferry_drained_keys *drained, void *context);
+	void (*peer_has_path)(struct ferry_node node, bool has_path, void *context);
+	/* The outcome of acquire or release: 0 or a negative errno. */
+	void (*on_wish)(int error, const char *why, void *context);
+	void *context;
+};
+
+struct ferry_ownership {
+	struct ferry_ownership_config config;
+	enum ferry_ownership_phase phase;
+	struct ferry_view view;
+	struct ferry_uuid pool; /* The hash of its name. */
+	struct ferry_members members;
+	struct ferry_ownership_member known[FERRY_NODES_MAX]; /* By members' index. */
+	struct ferry_epoch claimed;			      /* This node's own claim. */
+	struct ferry_epoch released; /* The last epoch whose owner let go. */
+	struct ferry_epoch drained;  /* At this node. */
+	bool is_synced;		     /* A majority has spoken in this ring. */
+	bool has_path;		     /* This node's. */
+	bool wants_pool;
+	bool store_failed; /* An epoch could not be saved: never acknowledge. */
+	bool state_is_due; /* A multicast was refused for now. */
+	bool ack_is_due;
+	bool claim_is_due;
+	bool in_force_is_due;
+	bool release_is_due;
+	struct ferry_timer timer; /* Resending, and the drain timeout. */
+	uint64_t claim_deadline_ns;
+	uint64_t drain_deadline_ns;
+};
+
+/*
+ * Load the pool's state. -EBADMSG: the stored epoch is damaged: this node must not vote with it;
+ * -EIO; @reterr says what to do.
+ */
+int ferry_ownership_open(struct ferry_ownership *ownership,
+			 const struct ferry_ownership_config *config,
+			 struct ferry_error *reterr) FERRY_MUST_CHECK;
+void ferry_ownership_done(struct ferry_ownership *ownership);
+
+/* From the group port. */
+void ferry_ownership_members(struct ferry_ownership *ownership,
+			     const struct ferry_members *members);
+void ferry_ownership_quorum(struct ferry_ownership *ownership);
+void ferry_ownership_message(struct ferry_ownership *ownership, struct ferry_node from,
+			     const struct ferry_group_message *message);
+
+/* From the data thread. */
+void ferry_ownership_drained(struct ferry_ownership *ownership, struct ferry_epoch epoch);
+void ferry_ownership_taken(struct ferry_ownership *ownership, int error);
+void ferry_ownership_health(struct ferry_ownership *ownership, bool has_path);
+
+/* This node wants the pool, or does not any more; config.on_wish() says how it went. */
+void ferry_ownership_acquire(struct ferry_ownership *ownership);
+void ferry_ownership_release(struct ferry_ownership *ownership);
+
+/* How many members' acknowledgements put an epoch in force (rule 12). */
+uint32_t ferry_ownership_majority(uint32_t nodes_expected, bool has_reservations);
