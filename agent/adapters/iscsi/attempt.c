@@ -170,7 +170,9 @@ static int issue(struct ferry_iscsi *iscsi, struct ferry_iscsi_slot *slot)
 	slot->part_blocks =
 		(uint32_t)ferry_min_u64(left_blocks, part_blocks_max(iscsi, slot->method));
 	ferry_iscsi_call_prepare(iscsi, &slot->call, attempt_answered);
-	slot->call.moves_blocks = true;
+	slot->call.moves_blocks = slot->method == FERRY_ISCSI_METHOD_READ ||
+				  slot->method == FERRY_ISCSI_METHOD_WRITE ||
+				  slot->method == FERRY_ISCSI_METHOD_ZERO_WRITE;
 	r = ferry_iscsi_call_tasked(&slot->call, make_task(iscsi, slot));
 	if (r < 0)
 		return r;
