@@ -279,10 +279,11 @@ static bool may_feed(struct ferry_iscsi *iscsi)
 
 void ferry_iscsi_attempts_feed(struct ferry_iscsi *iscsi)
 {
-	while (!ferry_list_is_empty(&iscsi->waiting) && may_feed(iscsi)) {
-		struct ferry_iscsi_slot *slot = ferry_list_entry(ferry_list_pop(&iscsi->waiting),
-								 struct ferry_iscsi_slot, link);
+	struct ferry_iscsi_slot *slot;
+	struct ferry_list *link;
 
+	while (may_feed(iscsi) && (link = ferry_list_pop(&iscsi->waiting))) {
+		slot = ferry_list_entry(link, struct ferry_iscsi_slot, link);
 		if (issue(iscsi, slot) < 0) /* The session is lost: it ends with the others. */
 			ferry_list_prepend(&iscsi->waiting, &slot->link);
 	}
