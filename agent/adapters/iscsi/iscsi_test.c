@@ -798,6 +798,8 @@ static void test_reservations(void **state)
 	assert_int_equal(do_fence(&side_a, &fence, FERRY_FENCE_PREEMPT, 0xa, 0xb), -EACCES);
 	assert_int_equal(do_fence(&side_a, &fence, FERRY_FENCE_REGISTER, 0x1a, 0), 0);
 	assert_int_equal(do_fence(&side_a, &fence, FERRY_FENCE_REGISTER, 0xa, 0), 0); /* Anew. */
+	/* No such victim, and nothing that would keep it from writing: no proof. */
+	assert_int_equal(do_fence(&side_a, &fence, FERRY_FENCE_PREEMPT, 0xa, 0xb), -ENOENT);
 	assert_int_equal(do_fence(&side_a, &fence, FERRY_FENCE_RESERVE, 0xa, 0), 0);
 	assert_int_equal(do_fence(&side_a, &fence, FERRY_FENCE_RESERVE, 0xa, 0), 0); /* Again. */
 
@@ -891,6 +893,9 @@ static void test_preempt_waits_for_the_write(void **state)
 	assert_int_equal(third.outcome, FERRY_OUTCOME_DONE);
 	submit(&side_c, &third, FERRY_OP_WRITE, SLOW_LBA + 64, 8, 0, &new);
 	assert_true(wait_for(is_released, &third, 2000));
+	assert_int_equal(third.cause, FERRY_CAUSE_RESET);
+	assert_true(saw(&side_b, 0x29, 0x00, FERRY_ISCSI_AT_OWN_RESET));
+	assert_true(saw(&side_c, 0x29, 0x00, FERRY_ISCSI_AT_IO));
 	print_message("third nexus' next write: outcome %d cause %d\n", third.outcome, third.cause);
 	for (uint32_t i = 0; i < side_c.attentions_count; i++)
 		print_message("C: attention %02x/%02x when %d\n", side_c.attentions[i].asc,

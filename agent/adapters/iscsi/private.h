@@ -51,7 +51,7 @@ struct ferry_iscsi_call {
 	bool is_out;	   /* In the library's hands. */
 	bool is_management;
 	bool sends_data;
-	bool moves_blocks; /* All of them or it is not DONE; else a short answer is usual. */
+	bool moves_blocks;   /* All of them or it is not DONE; else a short answer is usual. */
 	const uint8_t *data; /* While run() runs: what the target sent, if not into segments. */
 	size_t data_bytes;
 	void (*run)(struct ferry_iscsi_call *call); /* Outside of the library. */

@@ -62,11 +62,16 @@ void ferry_iscsi_note_attention(struct ferry_iscsi *iscsi, const struct ferry_is
 /* Why the session ended, in the library's words where they tell people anything. */
 static void say_lost(struct ferry_iscsi *iscsi)
 {
-	const char *text = iscsi->said[0] ? iscsi->said : iscsi_get_error(iscsi->context);
+	char text[FERRY_ISCSI_ERROR_MAX];
+	char *stale;
 
-	ferry_assert(text);
-	if (!text[0] || strstr(text, "reconnect"))
-		text = "the connection was closed or reset";
+	(void)snprintf(text, sizeof(text), "%s",
+		       iscsi->said[0] ? iscsi->said : iscsi_get_error(iscsi->context));
+	stale = strstr(text, " SENSE KEY:"); /* It repeats an old answer behind the new error. */
+	if (stale)
+		*stale = '\0';
+	if (!text[0] || strstr(text, "reconnect") || strncmp(text, "SENSE", 5) == 0)
+		(void)snprintf(text, sizeof(text), "the connection was closed or reset");
 	if (iscsi->state == FERRY_ISCSI_UP)
 		ferry_iscsi_say_error(iscsi, "session lost: %s", text);
 	else
