@@ -3,15 +3,19 @@
 #
 #   run.sh BLOCK_BYTES
 #
-# FERRY_CLIENTS_SERVER is the server's command, in which @FILE@, @BLOCK@, @UNIX@ (unix:PATH) and
-# @TCP@ (tcp:127.0.0.1:PORT) are replaced. It must serve FILE, SIZE bytes long, as the default
-# export by both, and end with 0 on SIGTERM.
+# FERRY_CLIENTS_SERVER is the server's command, in which {FILE}, {BLOCK}, {UNIX} (unix:PATH) and
+# {TCP} (tcp:127.0.0.1:PORT) are replaced; the default is nbd_server.c of FERRY_BUILD_DIR. It must
+# serve FILE as the default export by both addresses, and end with 0 on SIGTERM.
 # FERRY_CLIENTS_EXPORT names that export, FERRY_CLIENTS_SKIP lists steps to leave out.
 set -euo pipefail
 
 block=${1:?usage: run.sh BLOCK_BYTES}
 here=$(cd "$(dirname "$0")" && pwd)
-server_command=${FERRY_CLIENTS_SERVER:?the command of the server}
+server_command=${FERRY_CLIENTS_SERVER:-}
+if [ -z "$server_command" ]; then
+	server_command="${FERRY_BUILD_DIR:?the build tree}/tests/ferry_nbd_server"
+	server_command+=" {FILE} {BLOCK} {UNIX} {TCP}"
+fi
 export_name=${FERRY_CLIENTS_EXPORT:-demo}
 size=$((64 * 1024 * 1024))
 work=$(mktemp -d "${TMPDIR:-/tmp}/ferry-clients.XXXXXX")
@@ -79,10 +83,10 @@ server_start() {
 	for _ in 1 2 3 4 5; do
 		local port command
 		port=$(free_port)
-		command=${server_command//@FILE@/$work/volume.img}
-		command=${command//@BLOCK@/$block}
-		command=${command//@UNIX@/unix:$work/nbd.sock}
-		command=${command//@TCP@/tcp:127.0.0.1:$port}
+		command=${server_command//\{FILE\}/$work/volume.img}
+		command=${command//\{BLOCK\}/$block}
+		command=${command//\{UNIX\}/unix:$work/nbd.sock}
+		command=${command//\{TCP\}/tcp:127.0.0.1:$port}
 		bash -c "exec $command" >"$work/server.log" 2>&1 &
 		server=$!
 		unix_uri="nbd+unix:///?socket=$work/nbd.sock"
@@ -117,7 +121,8 @@ step_nbdinfo() {
 	done
 	run nbdinfo --list --json "$unix_uri"
 	expect "\"export-name\": \"$export_name\""
-	run_refused 'no such export\|ENOENT\|No such' nbdinfo "nbd+unix:///none?socket=$work/nbd.sock"
+	run_refused 'no such export\|ENOENT\|No such' \
+		nbdinfo "nbd+unix:///none?socket=$work/nbd.sock"
 	run_refused 'TLS\|connection is closed' nbdinfo "nbds+unix:///?socket=$work/nbd.sock"
 }
 

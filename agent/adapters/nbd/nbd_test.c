@@ -118,7 +118,7 @@ static int set_up(void **state)
 	struct ferry_error error;
 
 	assert_non_null(fixture);
-	strcpy(fixture->directory, "/tmp/ferry-nbd.XXXXXX");
+	(void)snprintf(fixture->directory, sizeof(fixture->directory), "/tmp/ferry-nbd.XXXXXX");
 	assert_non_null(mkdtemp(fixture->directory));
 	(void)snprintf(fixture->path, sizeof(fixture->path), "%s/s", fixture->directory);
 	(void)snprintf(fixture->listen, sizeof(fixture->listen), "unix:%s", fixture->path);
