@@ -133,7 +133,8 @@ run 0 attach vol0
 
 # Events: what is kept, from a number, to come.
 run 0 events; out '^ +1 .* n2 +warning path-state +pg +0 -→HEALTHY +started'
-run 0 events --json; [ "$(jq -s 'map(.sequence) == [range(1; length + 1)]' "$dir/out")" = true ] || fail order
+run 0 events --json
+[ "$(jq -s 'map(.sequence) == [range(1; length + 1)]' "$dir/out")" = true ] || fail order
 run 0 events --from 2; grep -q started "$dir/out" && fail 'an event from before --from'
 run 2 events --from 1000000; err 'newest event is'
 "$ferry" -s "$socket" events --follow --json >"$dir/follow" 2>"$dir/follow.err" &
