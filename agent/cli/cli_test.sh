@@ -122,12 +122,14 @@ until_true 5 grep -q cancelled "$dir/agent.out"
 # Many at once: the bounded ones are refused, the rest goes on, and it recovers.
 pids=
 for i in $(seq 24); do
-	timeout 20 "$ferry" -s "$socket" -t 2 attach slow >/dev/null 2>"$dir/many.$i" &
+	timeout 20 "$ferry" -s "$socket" -t 5 attach slow >/dev/null 2>"$dir/many.$i" &
 	pids="$pids $!"
 done
 codes=
 for pid in $pids; do wait "$pid"; codes="$codes $?"; done
-[ "$(echo "$codes" | tr ' ' '\n' | grep -c '^6$')" = 16 ] || fail "of 24 at once: $codes"
+late=$(echo "$codes" | tr ' ' '\n' | grep -c '^6$')
+refused=$(echo "$codes" | tr ' ' '\n' | grep -c '^1$')
+[ "$late" -ge 16 ] && [ $((late + refused)) = 24 ] || fail "of 24 at once: $codes"
 grep -q 'too many requests at once' "$dir"/many.* || fail 'refused without a word'
 run 0 attach vol0
 
