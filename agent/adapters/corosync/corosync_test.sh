@@ -6,7 +6,8 @@ test=$(readlink -f "$1")
 command -v corosync >/dev/null || { echo 'skipped: corosync is not installed'; exit 77; }
 [ "$(id -u)" = 0 ] || { echo 'skipped: namespaces want root'; exit 77; }
 if [ "${2:-}" != inside ]; then
-	exec timeout -k 5 100 unshare -m -n -p -u -i --mount-proc --fork --kill-child -- "$0" "$test" inside
+	exec timeout -k 5 100 unshare -m -n -p -u -i --mount-proc --fork --kill-child -- \
+		"$0" "$test" inside
 fi
 
 set -e
