@@ -249,8 +249,8 @@ static int peer_address(struct ferry_cluster *cluster, struct ferry_node node, c
 	if (r != 0)
 		return ferry_error_set(reterr, -EINVAL, "node %u: address %s: %s", node.v, name,
 				       gai_strerror(r));
-	r = getnameinfo(found->ai_addr, found->ai_addrlen, ret, FERRY_CONFIG_ADDRESS_BYTES, NULL,
-			0, NI_NUMERICHOST);
+	r = getnameinfo(found->ai_addr, found->ai_addrlen, ret, FERRY_CONFIG_ADDRESS_BYTES, NULL, 0,
+			NI_NUMERICHOST);
 	freeaddrinfo(found);
 	if (r != 0)
 		return ferry_error_set(reterr, -EINVAL, "node %u: address %s: %s", node.v, name,
@@ -272,9 +272,8 @@ static int peers_find(struct ferry_cluster *cluster, struct ferry_error *reterr)
 
 		if (nodes[i].v == cluster->self.v)
 			continue;
-		*peer = (struct ferry_data_peer){.node = nodes[i],
-						 .address = address,
-						 .port = FERRY_CONFIG_PORT_DEFAULT};
+		*peer = (struct ferry_data_peer){
+			.node = nodes[i], .address = address, .port = FERRY_CONFIG_PORT_DEFAULT};
 		for (uint32_t j = 0; j < config->peers_count; j++) {
 			if (config->peers[j].node.v != nodes[i].v)
 				continue;

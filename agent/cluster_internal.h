@@ -17,6 +17,8 @@
 #include "agent/core/key.h"
 #include "agent/ports/control.h"
 #include "fencing/ownership.h"
+#include "proto/handshake.h"
+#include "proto/wire.h"
 
 enum { FERRY_SNAPSHOT_ASKERS_MAX = FERRY_GRPC_REQUESTS_MAX };
 
@@ -30,10 +32,10 @@ struct cluster_pool {
 	bool is_shown;
 	bool has_path;
 	bool is_convicted;
-	bool is_fit; /* As published. */
+	bool is_fit;				 /* As published. */
 	struct ferry_control_request *acquiring; /* Or NULL. */
 	struct ferry_control_request *releasing;
-	bool is_releasing; /* Also without a request: the agent stops. */
+	bool is_releasing;	     /* Also without a request: the agent stops. */
 	struct ferry_timer patience; /* Of a release with I/O that does not end. */
 	char reason[FERRY_CONTROL_TEXT_BYTES];
 };

@@ -14,7 +14,7 @@ static void tell_data(struct cluster_pool *pool, struct ferry_mail mail)
 
 static void reason_set(struct cluster_pool *pool, const char *reason)
 {
-	(void)snprintf(pool->reason, sizeof(pool->reason), "%s", reason);
+	(void)snprintf(pool->reason, sizeof(pool->reason), "%.190s", reason);
 }
 
 static void answer(struct ferry_control_request **request, int error, const char *why)

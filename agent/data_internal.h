@@ -78,7 +78,7 @@ struct ferry_data {
 	void *tables_memory;
 	size_t tables_bytes;
 	struct ferry_region tables;
-	struct ferry_arena arena;       /* This node's applications'. */
+	struct ferry_arena arena;	/* This node's applications'. */
 	struct ferry_arena peers_arena; /* Peers': they cannot starve the others. */
 
 	struct data_pool pools[FERRY_SNAPSHOT_POOLS_MAX];

@@ -55,7 +55,7 @@ bool data_pool_say(struct data_pool *pool)
 {
 	static const enum ferry_mail_kind kinds[] = {
 		FERRY_MAIL_OPENED,  FERRY_MAIL_DRAINED, FERRY_MAIL_TAKEN,  FERRY_MAIL_HEALTH,
-		FERRY_MAIL_VERDICT, FERRY_MAIL_SHOWN,   FERRY_MAIL_HIDDEN,
+		FERRY_MAIL_VERDICT, FERRY_MAIL_SHOWN,	FERRY_MAIL_HIDDEN,
 	};
 
 	for (uint32_t i = 0; i < FERRY_ARRAY_COUNT(kinds); i++) {
@@ -372,9 +372,8 @@ static void lane_snap(const struct data_pool *pool, const struct ferry_lane *lan
 	if (lane->path->kind == FERRY_PATH_LOCAL && pool->iscsi)
 		(void)snprintf(ret->detail, sizeof(ret->detail), "%s",
 			       ferry_iscsi_last_error(pool->iscsi));
-	ferry_list_foreach(link, &pool->engine.router.ghosts)
-		ret->ghosts +=
-			ferry_list_entry(link, struct ferry_try, link)->flight.lane == lane;
+	ferry_list_foreach (link, &pool->engine.router.ghosts)
+		ret->ghosts += ferry_list_entry(link, struct ferry_try, link)->flight.lane == lane;
 }
 
 void data_pool_snap(const struct data_pool *pool, struct ferry_snapshot_pool *ret)
