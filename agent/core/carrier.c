@@ -414,9 +414,10 @@ static void link_down(struct ferry_link *link, const char *why)
 
 static void link_up(struct ferry_link *link, struct ferry_incarnation incarnation)
 {
-	(void)link;
-	(void)incarnation;
-	ferry_unreachable("an incoming link is up before it is accepted");
+	const struct ferry_session *session = link->context;
+
+	ferry_assert(session->link == link); /* Accepted just before. */
+	ferry_assert(session->incarnation.v == incarnation.v);
 }
 
 static void resume_paused(struct ferry_task *task)
@@ -500,7 +501,7 @@ int ferry_carrier_accept(struct ferry_carrier *carrier, struct ferry_link *link,
 {
 	struct ferry_session *session;
 
-	ferry_assert(carrier && link->is_up);
+	ferry_assert(carrier && link);
 	ferry_assert(link->node.v > 0 && incarnation.v > 0);
 	session = session_find(carrier, link->node);
 	if (!session)
