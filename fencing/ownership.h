@@ -26,32 +26,28 @@
 #include "proto/group_message.h"
 
 enum ferry_ownership_phase {
-	FERRY_OWNERSHIP_IDLE = 1, /* This node does not want the pool. */
-	FERRY_OWNERSHIP_SYNCING,  /* Wants it; waits for quorum and the others' states. */
-	FERRY_OWNERSHIP_CLAIMING, /* Its claim is out; waits for a majority. */
-	FERRY_OWNERSHIP_DRAINING, /* A majority has it; waits, for a while, for all to drain. */
-	FERRY_OWNERSHIP_TAKING,   /* The lun is being taken. */
-	FERRY_OWNERSHIP_OWNING,   /* In force. */
+	FERRY_OWNERSHIP_IDLE = 1,  /* This node does not want the pool. */
+	FERRY_OWNERSHIP_SYNCING,   /* Wants it; waits for quorum and the others' states. */
+	FERRY_OWNERSHIP_CLAIMING,  /* Its claim is out; waits for a majority. */
+	FERRY_OWNERSHIP_DRAINING,  /* A majority has it; waits, for a while, for all to drain. */
+	FERRY_OWNERSHIP_TAKING,	   /* The lun is being taken. */
+	FERRY_OWNERSHIP_OWNING,	   /* In force. */
 	FERRY_OWNERSHIP_RELEASING, /* Was asked to stop; waits for its own I/O to end. */
 };
 
 const char *ferry_ownership_phase_name(enum ferry_ownership_phase phase);
 
-/* What this node knows of one other member's agent, from its own words in the current ring. */
+/* What this node knows of one member's agent (itself too), from its own words. */
 struct ferry_ownership_member {
 	struct ferry_node node;
-	struct ferry_incarnation incarnation; /* 0: has not spoken in this ring. */
+	struct ferry_incarnation incarnation; /* 0: has never spoken. */
+	uint64_t state_ring;		      /* Of its last STATE; only the current one counts. */
+	uint64_t ack_ring;		      /* Of its last ACK. */
 	struct ferry_uuid lun;
 	struct ferry_epoch epoch;
 	struct ferry_epoch acked;   /* On its disk and installed. */
 	struct ferry_epoch drained; /* And nothing older in flight. */
 	bool has_path;
-};
-
-/* Registrations that need no preempting. */
-struct ferry_drained_keys {
-	struct ferry_key keys[FERRY_NODES_MAX];
-	uint32_t count;
 };
 
 struct ferry_ownership_config {
@@ -82,19 +78,20 @@ struct ferry_ownership {
 	struct ferry_uuid pool; /* The hash of its name. */
 	struct ferry_members members;
 	struct ferry_ownership_member known[FERRY_NODES_MAX]; /* By members' index. */
-	struct ferry_epoch claimed;  /* This node's own claim. */
+	struct ferry_epoch claimed;			      /* This node's own claim. */
 	struct ferry_epoch released; /* The last epoch whose owner let go. */
 	struct ferry_epoch drained;  /* At this node. */
-	bool is_synced;              /* A majority has spoken in this ring. */
-	bool has_path;               /* This node's. */
+	bool is_synced;		     /* A majority has spoken in this ring. */
+	bool has_path;		     /* This node's. */
 	bool wants_pool;
-	bool store_failed;           /* An epoch could not be saved: never acknowledge. */
-	bool state_is_due;           /* A multicast was refused for now. */
+	bool store_failed; /* An epoch could not be saved: never acknowledge. */
+	bool state_is_due; /* A multicast was refused for now. */
 	bool ack_is_due;
 	bool claim_is_due;
 	bool in_force_is_due;
 	bool release_is_due;
 	struct ferry_timer timer; /* Resending, and the drain timeout. */
+	uint64_t claim_deadline_ns;
 	uint64_t drain_deadline_ns;
 };
 

@@ -31,9 +31,9 @@ enum ferry_group_type {
 };
 
 enum {
-	FERRY_GROUP_DRAINED = 1u << 0,  /* Nothing older than epoch is in flight at the sender. */
+	FERRY_GROUP_DRAINED = 1u << 0, /* Nothing older than epoch is in flight at the sender. */
 	FERRY_GROUP_IS_IN_FORCE = 1u << 1, /* STATE: the sender knows epoch to be in force. */
-	FERRY_GROUP_HAS_PATH = 1u << 2, /* STATE: the sender's own path to the lun works. */
+	FERRY_GROUP_HAS_PATH = 1u << 2,	   /* STATE: the sender's own path to the lun works. */
 	FERRY_GROUP_FLAGS_ALL =
 		FERRY_GROUP_DRAINED | FERRY_GROUP_IS_IN_FORCE | FERRY_GROUP_HAS_PATH,
 };
@@ -46,7 +46,7 @@ struct ferry_group_message {
 	struct ferry_uuid lun; /* What the sender sees there; all zero while it sees none. */
 	struct ferry_epoch epoch;
 	struct ferry_node owner;
-	uint64_t ring;                        /* The sender's when it sent this. */
+	uint64_t ring;			      /* The sender's when it sent this. */
 	struct ferry_incarnation incarnation; /* The sender's. */
 };
 

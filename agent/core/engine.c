@@ -46,7 +46,6 @@ static void laying_laid(struct ferry_lane *lane, const char *by, void *context)
 {
 	struct ferry_engine *engine = context;
 
-	engine->router.resets_expected++; /* Laying may have needed a LUN RESET. */
 	ferry_router_laid(&engine->router, lane, by);
 	news_soon(engine);
 }
@@ -103,7 +102,6 @@ static int carried_lay(struct ferry_carrier_lun *lun, struct ferry_key victim,
 							   .victim = victim,
 							   .on_done = peer_lay_done,
 							   .context = engine};
-	engine->router.resets_expected++;
 	ferry_fence_submit(engine->config.fence, &engine->lay_request);
 	return 0;
 }
@@ -337,7 +335,7 @@ void ferry_engine_set_peer_has_path(struct ferry_engine *engine, struct ferry_no
 			ferry_lane_set_peer_has_path(&engine->router.lanes[i], has_path);
 }
 
-void ferry_engine_take(struct ferry_engine *engine, const struct ferry_members *drained)
+void ferry_engine_take(struct ferry_engine *engine, const struct ferry_drained_keys *drained)
 {
 	ferry_assert(engine && drained);
 	if (engine->config.fence)
@@ -350,7 +348,8 @@ void ferry_engine_unit_attention(struct ferry_engine *engine, uint8_t asc, uint8
 {
 	ferry_assert(engine);
 	if (asc == 0x29) /* POWER ON, RESET, OR BUS DEVICE RESET OCCURRED, and its kin. */
-		ferry_router_note_reset(&engine->router, "the lun reports a reset (29h)");
+		ferry_router_note_reset(&engine->router, ferry_router_local(&engine->router),
+					"the lun reports a reset (29h)");
 	else if (asc == 0x2a && (ascq == 0x03 || ascq == 0x04 || ascq == 0x05) &&
 		 engine->config.fence) /* Reservations or registrations preempted or released. */
 		ferry_registrar_lost(&engine->registrar);

@@ -97,7 +97,7 @@ void ferry_engine_set_peer_has_path(struct ferry_engine *engine, struct ferry_no
 				    bool has_path);
 
 /* Become the only one that writes; on_taken() follows. Those in @drained need no preempting. */
-void ferry_engine_take(struct ferry_engine *engine, const struct ferry_members *drained);
+void ferry_engine_take(struct ferry_engine *engine, const struct ferry_drained_keys *drained);
 
 /* The lun said something unasked (a SCSI UNIT ATTENTION; SPC-4, annex D). */
 void ferry_engine_unit_attention(struct ferry_engine *engine, uint8_t asc, uint8_t ascq);

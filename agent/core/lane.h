@@ -78,8 +78,10 @@ struct ferry_lane {
 	struct ferry_path *path;
 	enum ferry_lane_state state;
 	char reason[FERRY_EVENT_TEXT_MAX];
-	bool is_allowed;    /* Registered at the lun, or no registration is needed. */
-	bool peer_has_path; /* PEER: it has announced a working path of its own. */
+	bool is_allowed;	/* Registered at the lun, or no registration is needed. */
+	bool peer_has_path;	/* PEER: it has announced a working path of its own. */
+	bool reset_is_expected; /* A LUN RESET of our own making: every nexus will report it once.
+				 */
 	uint64_t avoid_until_ns;
 	uint32_t failures_in_row;
 	uint32_t trial_left;   /* PROBATION: successes still to come. */

@@ -58,7 +58,7 @@ static void take_finish(struct ferry_registrar *registrar, int error)
 static bool is_drained(const struct ferry_registrar *registrar, struct ferry_key key)
 {
 	for (uint32_t i = 0; i < registrar->drained.count; i++)
-		if (registrar->drained.nodes[i].v == ferry_key_node(key).v)
+		if (registrar->drained.keys[i].v == key.v)
 			return true;
 	return false;
 }
@@ -151,7 +151,7 @@ static void join_read(struct ferry_registrar *registrar)
 	 */
 	if (registrar->was_in && !registrar->was_laid && request->keys_count == 0 &&
 	    request->generation < registrar->generation)
-		ferry_router_note_reset(registrar->config.router,
+		ferry_router_note_reset(registrar->config.router, /* lane= */ NULL,
 					"the target has lost its registrations: it was restarted");
 	registrar->generation = request->generation;
 	registrar->state = FERRY_REGISTRAR_JOINING;
@@ -277,7 +277,8 @@ void ferry_registrar_note_laid(struct ferry_registrar *registrar)
 	registrar->state = FERRY_REGISTRAR_OUT;
 }
 
-void ferry_registrar_take(struct ferry_registrar *registrar, const struct ferry_members *drained)
+void ferry_registrar_take(struct ferry_registrar *registrar,
+			  const struct ferry_drained_keys *drained)
 {
 	ferry_assert(registrar && drained);
 	registrar->drained = *drained;

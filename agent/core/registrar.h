@@ -53,7 +53,7 @@ struct ferry_registrar {
 	struct ferry_registrar_config config;
 	enum ferry_registrar_state state;
 	enum ferry_take_step take;
-	struct ferry_members drained; /* Who needs no preempting. */
+	struct ferry_drained_keys drained; /* Who needs no preempting. */
 	struct ferry_fence_request request;
 	bool is_busy;
 	bool session_is_new; /* Since the last registration was lost. */
@@ -80,7 +80,9 @@ void ferry_registrar_lost(struct ferry_registrar *registrar);
 void ferry_registrar_note_laid(struct ferry_registrar *registrar);
 
 /*
- * Make this node the only one that can write, but for @drained, its peers that have installed the
- * epoch and drained. config.on_taken() follows: 0, or -EPERM foreign keys, -EIO, -ETIMEDOUT.
+ * Make this node the only one that can write, but for @drained, its peers' agents that have
+ * installed the epoch and drained. config.on_taken() follows: 0, or -EPERM foreign keys, -EIO,
+ * -ETIMEDOUT.
  */
-void ferry_registrar_take(struct ferry_registrar *registrar, const struct ferry_members *drained);
+void ferry_registrar_take(struct ferry_registrar *registrar,
+			  const struct ferry_drained_keys *drained);

@@ -253,7 +253,7 @@ static void route_try_ended(struct ferry_router *router, struct ferry_try *try,
 
 	ferry_assert(route && route->io);
 	if (cause == FERRY_CAUSE_RESET)
-		ferry_router_note_reset(router, "the target reports a reset");
+		ferry_router_note_reset(router, try->flight.lane, "the target reports a reset");
 	switch (next) {
 	case FERRY_NEXT_COMPLETE:
 		router_note_done(router, try);
@@ -697,6 +697,8 @@ void ferry_router_laid(struct ferry_router *router, struct ferry_lane *lane, con
 
 	ferry_assert(router && lane);
 	ferry_assert(!lane->is_allowed || lane->path->kind == FERRY_PATH_PEER);
+	for (uint32_t i = 0; i < router->lanes_count; i++)
+		router->lanes[i].reset_is_expected = true; /* Laying may need a LUN RESET. */
 	ferry_list_foreach_safe (link, &router->ghosts) {
 		struct ferry_try *ghost = ferry_list_entry(link, struct ferry_try, link);
 
@@ -721,11 +723,11 @@ bool ferry_router_lane_is_clean(const struct ferry_router *router, const struct 
 	return true;
 }
 
-void ferry_router_note_reset(struct ferry_router *router, const char *what)
+void ferry_router_note_reset(struct ferry_router *router, struct ferry_lane *lane, const char *what)
 {
 	ferry_assert(router && what);
-	if (router->resets_expected > 0) {
-		router->resets_expected--;
+	if (lane && lane->reset_is_expected) {
+		lane->reset_is_expected = false;
 		return;
 	}
 	if (!has_unflushed(router) || router->flush_is_suspect)

@@ -110,7 +110,6 @@ struct ferry_router {
 	bool flush_is_suspect; /* Acknowledged, unflushed writes may be lost (rule 11). */
 	uint64_t writes_done;  /* Without FUA, ever; and how many of them a FLUSH has covered: */
 	uint64_t writes_flushed;
-	uint32_t resets_expected; /* LUN RESETs of our own making: they lose no cache. */
 	struct ferry_router_stats stats;
 };
 
@@ -153,8 +152,13 @@ void ferry_router_laid(struct ferry_router *router, struct ferry_lane *lane, con
 /* Whether ghosts or flights of this lane live. */
 bool ferry_router_lane_is_clean(const struct ferry_router *router, const struct ferry_lane *lane);
 
-/* The lun was reset or restarted: what was acknowledged and not flushed may be lost. */
-void ferry_router_note_reset(struct ferry_router *router, const char *what);
+/*
+ * The lun was reset or restarted: what was acknowledged and not flushed may be lost. @lane is
+ * where it was seen, NULL for news from elsewhere; the first reset that a lane reports after
+ * ferry_router_laid() is of our own making and loses nothing.
+ */
+void ferry_router_note_reset(struct ferry_router *router, struct ferry_lane *lane,
+			     const char *what);
 
 /* An administrator has looked: flushes may succeed again. */
 void ferry_router_clear_suspect(struct ferry_router *router);

@@ -58,6 +58,10 @@ struct ferry_events {
 	void (*emit)(struct ferry_events *events, const struct ferry_event *event);
 };
 
+/* "path-state", "ghost-made": for logs and `ferry events`. Never NULL. */
+const char *ferry_event_kind_name(enum ferry_event_kind kind);
+const char *ferry_severity_name(enum ferry_severity severity);
+
 /* Fill event.text printf-like and emit. Without @events nobody listens: a no-op. */
 void ferry_event_emit(struct ferry_events *events, struct ferry_event event, const char *format,
 		      ...) FERRY_PRINTF(3, 4);

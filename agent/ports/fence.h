@@ -22,6 +22,12 @@ struct ferry_key {
 
 enum { FERRY_KEYS_MAX = 64 };
 
+/* Registrations that need no preempting when a lun is taken: their owners have drained. */
+struct ferry_drained_keys {
+	struct ferry_key keys[FERRY_KEYS_MAX];
+	uint32_t count;
+};
+
 enum ferry_fence_op {
 	FERRY_FENCE_READ_KEYS = 1, /* Fills keys and holder. */
 	FERRY_FENCE_REGISTER,	   /* Register own key for this session's nexus, replacing any. */

@@ -1,0 +1,286 @@
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "agent/adapters/grpc/internal.h"
+
+/* The texts are repaired in place: the answer is ours, and used once. */
+#define TEXT(field) (ferry_grpc_text_repair((field), sizeof(field)), (field))
+
+enum { UUID_TEXT_BYTES = 37 };
+
+#define SAME(theirs, ours) _Static_assert((int)(theirs) == (int)(ours), "numbered alike")
+SAME(FERRY__V1__POOL_STATE__POOL_STATE_STANDBY, FERRY_CONTROL_POOL_STANDBY);
+SAME(FERRY__V1__POOL_STATE__POOL_STATE_ACQUIRING, FERRY_CONTROL_POOL_ACQUIRING);
+SAME(FERRY__V1__POOL_STATE__POOL_STATE_SERVING, FERRY_CONTROL_POOL_SERVING);
+SAME(FERRY__V1__POOL_STATE__POOL_STATE_HOLDING, FERRY_CONTROL_POOL_HOLDING);
+SAME(FERRY__V1__POOL_STATE__POOL_STATE_HANDOVER, FERRY_CONTROL_POOL_HANDOVER);
+SAME(FERRY__V1__POOL_STATE__POOL_STATE_RELEASING, FERRY_CONTROL_POOL_RELEASING);
+SAME(FERRY__V1__POOL_STATE__POOL_STATE_FENCED, FERRY_CONTROL_POOL_FENCED);
+SAME(FERRY__V1__POOL_STATE__POOL_STATE_FAILED, FERRY_CONTROL_POOL_FAILED);
+SAME(FERRY__V1__HEALTH__HEALTH_HEALTHY, FERRY_CONTROL_HEALTHY);
+SAME(FERRY__V1__HEALTH__HEALTH_SUSPECT, FERRY_CONTROL_SUSPECT);
+SAME(FERRY__V1__HEALTH__HEALTH_FORWARDING, FERRY_CONTROL_FORWARDING);
+SAME(FERRY__V1__HEALTH__HEALTH_CONVICTED, FERRY_CONTROL_CONVICTED);
+SAME(FERRY__V1__HEALTH__HEALTH_PROBATION, FERRY_CONTROL_PROBATION);
+SAME(FERRY__V1__LINK_STATE__LINK_STATE_DOWN, FERRY_CONTROL_LINK_DOWN);
+SAME(FERRY__V1__LINK_STATE__LINK_STATE_CONNECTING, FERRY_CONTROL_LINK_CONNECTING);
+SAME(FERRY__V1__LINK_STATE__LINK_STATE_UP, FERRY_CONTROL_LINK_UP);
+
+static void uuid_print(const struct ferry_uuid *uuid, char text[UUID_TEXT_BYTES])
+{
+	size_t length = 0;
+
+	text[0] = '\0';
+	if (ferry_uuid_is_none(uuid))
+		return;
+	for (size_t i = 0; i < sizeof(uuid->bytes); i++) {
+		bool is_dashed = i == 4 || i == 6 || i == 8 || i == 10;
+
+		length += (size_t)snprintf(text + length, UUID_TEXT_BYTES - length,
+					   is_dashed ? "-%02x" : "%02x", uuid->bytes[i]);
+	}
+	ferry_assert(length == UUID_TEXT_BYTES - 1);
+}
+
+static void cache_fill(Ferry__V1__Cache *to, struct ferry_control_cache *from)
+{
+	*to = (Ferry__V1__Cache)FERRY__V1__CACHE__INIT;
+	to->enabled = from->is_enabled;
+	to->reason = TEXT(from->reason);
+	to->capacity_bytes = from->capacity_bytes;
+	to->used_bytes = from->used_bytes;
+	to->hits = from->hits;
+	to->misses = from->misses;
+	to->warm_blocks = from->warm_blocks;
+}
+
+static void pool_fill(Ferry__V1__Pool *to, Ferry__V1__Cache *cache, char *lineage,
+		      struct ferry_control_pool *from)
+{
+	*to = (Ferry__V1__Pool)FERRY__V1__POOL__INIT;
+	to->name = TEXT(from->name);
+	to->state = (Ferry__V1__PoolState)from->state;
+	to->reason = TEXT(from->reason);
+	to->owner = from->owner.v;
+	to->epoch = from->epoch.v;
+	uuid_print(&from->lineage, lineage);
+	to->lineage = lineage;
+	to->health = (Ferry__V1__Health)from->health;
+	to->health_reason = TEXT(from->health_reason);
+	to->ios = from->ios;
+	to->detours = from->detours;
+	to->failures = from->failures;
+	to->ghosts_alive = from->ghosts_alive;
+	to->ghosts_laid = from->ghosts_laid;
+	cache_fill(cache, &from->cache);
+	to->cache = cache;
+}
+
+static void encode_status(struct ferry_grpc_call *call, struct ferry_control_status *from)
+{
+	Ferry__V1__Status to = FERRY__V1__STATUS__INIT;
+	Ferry__V1__Pool pools[FERRY_CONTROL_POOLS_MAX];
+	Ferry__V1__Pool *pointers[FERRY_CONTROL_POOLS_MAX];
+	Ferry__V1__Cache caches[FERRY_CONTROL_POOLS_MAX];
+	char lineages[FERRY_CONTROL_POOLS_MAX][UUID_TEXT_BYTES];
+	uint32_t members[FERRY_NODES_MAX];
+
+	ferry_assert(from->pools_count <= FERRY_CONTROL_POOLS_MAX);
+	ferry_assert(from->members.count <= FERRY_NODES_MAX);
+	to.node = from->node.v;
+	to.node_name = TEXT(from->node_name);
+	to.incarnation = from->incarnation.v;
+	to.version = call->server->version;
+	to.cluster = TEXT(from->cluster);
+	to.quorate = from->is_quorate;
+	to.nodes_expected = from->nodes_expected;
+	for (uint32_t i = 0; i < from->members.count; i++)
+		members[i] = from->members.nodes[i].v;
+	to.n_members = from->members.count;
+	to.members = members;
+	to.uptime_seconds = from->uptime_seconds;
+	to.memory_locked = from->is_memory_locked;
+	to.io_flusher = from->is_io_flusher;
+	to.reason = TEXT(from->reason);
+	for (uint32_t i = 0; i < from->pools_count; i++) {
+		pool_fill(&pools[i], &caches[i], lineages[i], &from->pools[i]);
+		pointers[i] = &pools[i];
+	}
+	to.n_pools = from->pools_count;
+	to.pools = pointers;
+	ferry_grpc_call_send(call, &to.base);
+}
+
+static void encode_volumes(struct ferry_grpc_call *call, struct ferry_control_request *request)
+{
+	Ferry__V1__VolumeList list = FERRY__V1__VOLUME_LIST__INIT;
+	Ferry__V1__Volume rows[FERRY_CONTROL_ROWS_MAX];
+	Ferry__V1__Volume *pointers[FERRY_CONTROL_ROWS_MAX];
+
+	for (uint32_t i = 0; i < request->rows_count; i++) {
+		struct ferry_control_volume *from = &request->answer.volumes[i];
+		Ferry__V1__Volume *to = pointers[i] = &rows[i];
+
+		*to = (Ferry__V1__Volume)FERRY__V1__VOLUME__INIT;
+		to->name = TEXT(from->name);
+		to->pool = TEXT(from->pool);
+		to->size_bytes = from->size_bytes;
+		to->block_bytes = from->block_bytes;
+		to->serving = from->is_serving;
+		to->reason = TEXT(from->reason);
+		to->device = TEXT(from->device);
+		to->uri = TEXT(from->uri);
+		to->clients = from->clients;
+	}
+	list.n_volumes = request->rows_count;
+	list.volumes = pointers;
+	ferry_grpc_call_send(call, &list.base);
+}
+
+static void encode_paths(struct ferry_grpc_call *call, struct ferry_control_request *request)
+{
+	Ferry__V1__PathList list = FERRY__V1__PATH_LIST__INIT;
+	Ferry__V1__Path rows[FERRY_CONTROL_ROWS_MAX];
+	Ferry__V1__Path *pointers[FERRY_CONTROL_ROWS_MAX];
+
+	for (uint32_t i = 0; i < request->rows_count; i++) {
+		struct ferry_control_path *from = &request->answer.paths[i];
+		Ferry__V1__Path *to = pointers[i] = &rows[i];
+
+		*to = (Ferry__V1__Path)FERRY__V1__PATH__INIT;
+		to->pool = TEXT(from->pool);
+		to->lun = TEXT(from->lun);
+		to->kind = from->is_peer ? FERRY__V1__PATH_KIND__PATH_KIND_PEER
+					 : FERRY__V1__PATH_KIND__PATH_KIND_LOCAL;
+		to->node = from->node.v;
+		to->transport = TEXT(from->transport);
+		to->target = TEXT(from->target);
+		to->up = from->is_up;
+		to->health = (Ferry__V1__Health)from->health;
+		to->reason = TEXT(from->reason);
+		to->ios = from->ios;
+		to->failures = from->failures;
+		to->unknown = from->unknown;
+		to->in_flight = from->in_flight;
+		to->ghosts_alive = from->ghosts_alive;
+		to->ghosts_laid = from->ghosts_laid;
+		to->latency_ns = from->latency_ns;
+	}
+	list.n_paths = request->rows_count;
+	list.paths = pointers;
+	ferry_grpc_call_send(call, &list.base);
+}
+
+static void encode_peers(struct ferry_grpc_call *call, struct ferry_control_request *request)
+{
+	Ferry__V1__PeerList list = FERRY__V1__PEER_LIST__INIT;
+	Ferry__V1__Peer rows[FERRY_CONTROL_ROWS_MAX];
+	Ferry__V1__Peer *pointers[FERRY_CONTROL_ROWS_MAX];
+
+	for (uint32_t i = 0; i < request->rows_count; i++) {
+		struct ferry_control_peer *from = &request->answer.peers[i];
+		Ferry__V1__Peer *to = pointers[i] = &rows[i];
+
+		*to = (Ferry__V1__Peer)FERRY__V1__PEER__INIT;
+		to->node = from->node.v;
+		to->name = TEXT(from->name);
+		to->member = from->is_member;
+		to->link = (Ferry__V1__LinkState)from->link;
+		to->reason = TEXT(from->reason);
+		to->transport = TEXT(from->transport);
+		to->address = TEXT(from->address);
+		to->incarnation = from->incarnation.v;
+		to->rtt_ns = from->rtt_ns;
+		to->health = (Ferry__V1__Health)from->health;
+		to->carried_for_it = from->carried_for_it;
+		to->carried_by_it = from->carried_by_it;
+	}
+	list.n_peers = request->rows_count;
+	list.peers = pointers;
+	ferry_grpc_call_send(call, &list.base);
+}
+
+static void encode_luns(struct ferry_grpc_call *call, struct ferry_control_request *request)
+{
+	Ferry__V1__LunList list = FERRY__V1__LUN_LIST__INIT;
+	Ferry__V1__Lun rows[FERRY_CONTROL_ROWS_MAX];
+	Ferry__V1__Lun *pointers[FERRY_CONTROL_ROWS_MAX];
+	char uuids[FERRY_CONTROL_ROWS_MAX][UUID_TEXT_BYTES];
+	char scope_lun[] = "lun", scope_path[] = "path";
+
+	for (uint32_t i = 0; i < request->rows_count; i++) {
+		struct ferry_control_lun *from = &request->answer.luns[i];
+		Ferry__V1__Lun *to = pointers[i] = &rows[i];
+
+		*to = (Ferry__V1__Lun)FERRY__V1__LUN__INIT;
+		to->pool = TEXT(from->pool);
+		to->wwid = TEXT(from->wwid);
+		uuid_print(&from->uuid, uuids[i]);
+		to->uuid = uuids[i];
+		to->size_bytes = from->size_bytes;
+		to->block_bytes = from->block_bytes;
+		to->flush_scope = from->is_flush_scope_path ? scope_path : scope_lun;
+		to->reservations = from->has_reservations;
+		to->discard = from->can_discard;
+		to->open = from->is_open;
+		to->reason = TEXT(from->reason);
+	}
+	list.n_luns = request->rows_count;
+	list.luns = pointers;
+	ferry_grpc_call_send(call, &list.base);
+}
+
+static void encode_attach(struct ferry_grpc_call *call, struct ferry_control_request *request)
+{
+	Ferry__V1__AttachVolumeReply reply = FERRY__V1__ATTACH_VOLUME_REPLY__INIT;
+
+	reply.device = TEXT(request->answer.attach.device);
+	reply.uri = TEXT(request->answer.attach.uri);
+	ferry_grpc_call_send(call, &reply.base);
+}
+
+static void encode_acquire(struct ferry_grpc_call *call, struct ferry_control_request *request)
+{
+	Ferry__V1__AcquirePoolReply reply = FERRY__V1__ACQUIRE_POOL_REPLY__INIT;
+
+	reply.epoch = request->answer.owner.epoch.v;
+	ferry_grpc_call_send(call, &reply.base);
+}
+
+static void encode_move(struct ferry_grpc_call *call, struct ferry_control_request *request)
+{
+	Ferry__V1__MovePoolReply reply = FERRY__V1__MOVE_POOL_REPLY__INIT;
+
+	reply.epoch = request->answer.owner.epoch.v;
+	reply.warm_blocks = request->answer.owner.warm_blocks;
+	ferry_grpc_call_send(call, &reply.base);
+}
+
+int ferry_grpc_encode(struct ferry_grpc_call *call, struct ferry_control_request *request)
+{
+	const ProtobufCMessageDescriptor *input = call->method->input;
+	/* Detach and release answer with an empty message: all of those are alike. */
+	Ferry__V1__DetachVolumeReply empty = FERRY__V1__DETACH_VOLUME_REPLY__INIT;
+
+	ferry_assert(request->rows_count <= FERRY_CONTROL_ROWS_MAX);
+	if (input == &ferry__v1__get_status_request__descriptor)
+		encode_status(call, &request->answer.status);
+	else if (input == &ferry__v1__list_volumes_request__descriptor)
+		encode_volumes(call, request);
+	else if (input == &ferry__v1__list_paths_request__descriptor)
+		encode_paths(call, request);
+	else if (input == &ferry__v1__list_peers_request__descriptor)
+		encode_peers(call, request);
+	else if (input == &ferry__v1__list_luns_request__descriptor)
+		encode_luns(call, request);
+	else if (input == &ferry__v1__attach_volume_request__descriptor)
+		encode_attach(call, request);
+	else if (input == &ferry__v1__acquire_pool_request__descriptor)
+		encode_acquire(call, request);
+	else if (input == &ferry__v1__move_pool_request__descriptor)
+		encode_move(call, request);
+	else
+		ferry_grpc_call_send(call, &empty.base);
+	return 0;
+}

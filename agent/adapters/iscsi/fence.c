@@ -1,0 +1,433 @@
+/*
+ * Persistent reservations, one request at a time, each a short walk over the steps below.
+ *
+ * PREEMPT, by PREEMPT AND ABORT:   read keys, preempt and abort, read keys.
+ * PREEMPT, by PREEMPT, LUN RESET:  read keys, preempt, lun reset, read keys.
+ *
+ * If the victim is not registered (any more), then by the second way the reset is done all the
+ * same, provided that the lun is reserved: the victim can then start nothing new, and the reset
+ * waits for what it had started; that is a proof too. By the first way there is nothing that one
+ * could abort by: -ENOENT.
+ */
+#include "agent/adapters/iscsi/private.h"
+
+enum {
+	KEYS_BYTES = 8 + 8 * FERRY_KEYS_MAX,
+	RESERVATION_BYTES = 24,
+	TYPE_WRITE_EXCLUSIVE_REGISTRANTS = 5, /* SPC-4, 6.15.3.4; also the next three. */
+	RETRIES_MAX = 32,
+};
+
+enum step {
+	STEP_KEYS = 1,
+	STEP_RESERVATION,
+	STEP_REGISTER,
+	STEP_RESERVE,
+	STEP_ABORT,
+	STEP_PREEMPT,
+	STEP_RESET,
+	STEP_VERIFY, /* Read the keys again: the victim is gone. */
+};
+
+static void answered(struct ferry_iscsi_call *call);
+
+static void forget_call(struct ferry_iscsi_call *call)
+{
+	struct ferry_iscsi_fence_state *fencing = &call->iscsi->fencing;
+
+	for (uint32_t i = 0; i < FERRY_ISCSI_FENCE_CALLS_MAX; i++)
+		if (call == &fencing->calls[i])
+			fencing->calls_taken[i] = false;
+}
+
+/* Its request has ended by its deadline. */
+static void answered_too_late(struct ferry_iscsi_call *call)
+{
+	if (ferry_iscsi_answer_is_unit_attention(&call->answer))
+		ferry_iscsi_note_attention(call->iscsi, &call->answer);
+	forget_call(call);
+}
+
+static struct ferry_iscsi_call *take_call(struct ferry_iscsi *iscsi)
+{
+	struct ferry_iscsi_fence_state *fencing = &iscsi->fencing;
+
+	for (uint32_t i = 0; i < FERRY_ISCSI_FENCE_CALLS_MAX; i++)
+		if (!fencing->calls_taken[i]) {
+			fencing->calls_taken[i] = true;
+			return &fencing->calls[i];
+		}
+	return NULL;
+}
+
+static void finish(struct ferry_iscsi *iscsi, int error)
+{
+	struct ferry_iscsi_fence_state *fencing = &iscsi->fencing;
+	struct ferry_fence_request *request = TAKE_PTR(fencing->current);
+
+	ferry_assert(request);
+	ferry_assert(error <= 0);
+	ferry_timer_stop(iscsi->config.loop, &fencing->deadline);
+	ferry_timer_stop(iscsi->config.loop, &fencing->pause);
+	if (fencing->call) /* Still out: let its answer go nowhere. */
+		TAKE_PTR(fencing->call)->run = answered_too_late;
+	iscsi->holds_back = false;
+	request->on_done(request, error);
+}
+
+static struct scsi_task *make_in(struct ferry_iscsi *iscsi, struct ferry_iscsi_call *call,
+				 enum scsi_persistent_in_sa action, uint16_t bytes)
+{
+	return iscsi_persistent_reserve_in_task(iscsi->context, iscsi->config.lun, (int)action,
+						bytes, ferry_iscsi_call_answered, call);
+}
+
+static struct scsi_task *make_out(struct ferry_iscsi *iscsi, struct ferry_iscsi_call *call,
+				  enum scsi_persistent_out_sa action, uint64_t own, uint64_t other)
+{
+	struct scsi_persistent_reserve_out_basic parameters = {
+		.reservation_key = own,
+		.service_action_reservation_key = other,
+	};
+
+	iscsi->fencing.has_sent = true;
+	call->sends_data = true;
+	return iscsi_persistent_reserve_out_task(
+		iscsi->context, iscsi->config.lun, (int)action, SCSI_PERSISTENT_RESERVE_SCOPE_LU,
+		SCSI_PERSISTENT_RESERVE_TYPE_WRITE_EXCLUSIVE_REGISTRANTS_ONLY, &parameters,
+		ferry_iscsi_call_answered, call);
+}
+
+static int start_reset(struct ferry_iscsi *iscsi, struct ferry_iscsi_call *call)
+{
+	iscsi->fencing.has_sent = true;
+	iscsi->holds_back = true;
+	iscsi->is_reset_ours = true;
+	call->is_management = true;
+	/* Not iscsi_task_mgmt_lun_reset_async(): that one cancels our own commands locally. */
+	return ferry_iscsi_call_started(
+		call, iscsi_task_mgmt_async(iscsi->context, iscsi->config.lun, ISCSI_TM_LUN_RESET,
+					    0xffffffff, 0, ferry_iscsi_call_answered, call));
+}
+
+static struct scsi_task *make_task(struct ferry_iscsi *iscsi, struct ferry_iscsi_call *call)
+{
+	const struct ferry_fence_request *request = iscsi->fencing.current;
+
+	switch ((enum step)iscsi->fencing.step) {
+	case STEP_KEYS:
+	case STEP_VERIFY:
+		return make_in(iscsi, call, SCSI_PERSISTENT_RESERVE_READ_KEYS, KEYS_BYTES);
+	case STEP_RESERVATION:
+		return make_in(iscsi, call, SCSI_PERSISTENT_RESERVE_READ_RESERVATION,
+			       RESERVATION_BYTES);
+	case STEP_REGISTER:
+		return make_out(iscsi, call,
+				SCSI_PERSISTENT_RESERVE_REGISTER_AND_IGNORE_EXISTING_KEY, 0,
+				request->own.v);
+	case STEP_RESERVE:
+		return make_out(iscsi, call, SCSI_PERSISTENT_RESERVE_RESERVE, request->own.v, 0);
+	case STEP_ABORT:
+		return make_out(iscsi, call, SCSI_PERSISTENT_RESERVE_PREEMPT_AND_ABORT,
+				request->own.v, request->victim.v);
+	case STEP_PREEMPT:
+		return make_out(iscsi, call, SCSI_PERSISTENT_RESERVE_PREEMPT, request->own.v,
+				request->victim.v);
+	case STEP_RESET:
+		break;
+	}
+	ferry_assert(false);
+	return NULL;
+}
+
+/* Ask the target for the current step. A refusal marks the session as lost, which ends us. */
+static void ask(struct ferry_iscsi *iscsi)
+{
+	struct ferry_iscsi_fence_state *fencing = &iscsi->fencing;
+	struct ferry_iscsi_call *call;
+
+	ferry_assert(fencing->current && !fencing->call);
+	if (!iscsi->context || iscsi->is_lost || !iscsi->path.is_up)
+		return; /* fence_drop() ends it. */
+	call = take_call(iscsi);
+	if (!call)
+		return; /* All wait for a target that does not answer: the deadline ends it. */
+	ferry_iscsi_call_prepare(iscsi, call, answered);
+	fencing->call = call;
+	if (fencing->step == STEP_RESET
+		    ? start_reset(iscsi, call) < 0
+		    : ferry_iscsi_call_tasked(call, make_task(iscsi, call)) < 0) {
+		fencing->call = NULL;
+		forget_call(call);
+	}
+}
+
+static void go(struct ferry_iscsi *iscsi, enum step step)
+{
+	iscsi->fencing.step = step;
+	ask(iscsi);
+}
+
+static bool has_key(const struct ferry_fence_request *request, struct ferry_key key)
+{
+	for (uint32_t i = 0; i < request->keys_count; i++)
+		if (request->keys[i].v == key.v)
+			return true;
+	return false;
+}
+
+static int parse_keys(struct ferry_fence_request *request, const uint8_t *data, size_t length_bytes)
+{
+	uint32_t told_bytes;
+
+	if (!data || length_bytes < 8)
+		return -EIO;
+	told_bytes = ferry_iscsi_get_u32(data + 4);
+	if (told_bytes % 8 != 0 || told_bytes > 8 * FERRY_KEYS_MAX || told_bytes > length_bytes - 8)
+		return -EIO; /* More registrations than a cluster of ours has. */
+	request->generation = ferry_iscsi_get_u32(data);
+	request->keys_count = told_bytes / 8;
+	for (uint32_t i = 0; i < request->keys_count; i++)
+		request->keys[i].v = ferry_iscsi_get_u64(data + 8 + 8 * (size_t)i);
+	return 0;
+}
+
+/* The type in force, or 0: not reserved. */
+static int parse_reservation(struct ferry_fence_request *request, const uint8_t *data,
+			     size_t length_bytes)
+{
+	request->holder.v = 0;
+	if (!data || length_bytes < 8)
+		return -EIO;
+	if (ferry_iscsi_get_u32(data + 4) == 0)
+		return 0;
+	if (length_bytes < 22)
+		return -EIO;
+	request->holder.v = ferry_iscsi_get_u64(data + 8);
+	return data[21] & 0x0f;
+}
+
+static void preempt_with_keys(struct ferry_iscsi *iscsi)
+{
+	struct ferry_fence_request *request = iscsi->fencing.current;
+
+	if (!has_key(request, request->own))
+		finish(iscsi, -EACCES);
+	else if (has_key(request, request->victim))
+		go(iscsi, iscsi->lays_by_reset ? STEP_PREEMPT : STEP_ABORT);
+	else if (iscsi->lays_by_reset)
+		go(iscsi, STEP_RESERVATION);
+	else
+		finish(iscsi, -ENOENT);
+}
+
+static void keys_answered(struct ferry_iscsi *iscsi, struct ferry_iscsi_call *call)
+{
+	struct ferry_fence_request *request = iscsi->fencing.current;
+	int r;
+
+	r = parse_keys(request, call->data, call->data_bytes);
+	if (r < 0) {
+		finish(iscsi, r);
+		return;
+	}
+	switch (request->op) {
+	case FERRY_FENCE_READ_KEYS:
+		go(iscsi, STEP_RESERVATION);
+		return;
+	case FERRY_FENCE_RESERVE: /* Refused: because of another's, or for want of ours? */
+		finish(iscsi, has_key(request, request->own) ? -EBUSY : -EACCES);
+		return;
+	case FERRY_FENCE_PREEMPT:
+		if (iscsi->fencing.step == STEP_KEYS)
+			preempt_with_keys(iscsi);
+		else
+			finish(iscsi, has_key(request, request->victim) ? -EIO : 0);
+		return;
+	case FERRY_FENCE_REGISTER:
+		break;
+	}
+	ferry_assert(false);
+}
+
+static void reservation_answered(struct ferry_iscsi *iscsi, struct ferry_iscsi_call *call)
+{
+	struct ferry_fence_request *request = iscsi->fencing.current;
+	int type;
+
+	type = parse_reservation(request, call->data, call->data_bytes);
+	if (type < 0)
+		finish(iscsi, type);
+	else if (request->op == FERRY_FENCE_READ_KEYS)
+		finish(iscsi, 0);
+	else if (type >= TYPE_WRITE_EXCLUSIVE_REGISTRANTS)
+		go(iscsi, STEP_RESET);
+	else
+		finish(iscsi, -ENOENT); /* Nothing keeps the victim from writing on. */
+}
+
+/* GOOD, or the target's word about a reset. */
+static void step_done(struct ferry_iscsi *iscsi, struct ferry_iscsi_call *call)
+{
+	switch ((enum step)iscsi->fencing.step) {
+	case STEP_KEYS:
+	case STEP_VERIFY:
+		keys_answered(iscsi, call);
+		return;
+	case STEP_RESERVATION:
+		reservation_answered(iscsi, call);
+		return;
+	case STEP_REGISTER:
+	case STEP_RESERVE:
+		finish(iscsi, 0);
+		return;
+	case STEP_PREEMPT:
+		go(iscsi, STEP_RESET);
+		return;
+	case STEP_ABORT:
+		go(iscsi, STEP_VERIFY);
+		return;
+	case STEP_RESET:
+		if (call->response == ISCSI_TMR_FUNC_COMPLETE)
+			go(iscsi, STEP_VERIFY);
+		else
+			finish(iscsi,
+			       call->response == ISCSI_TMR_TMF_NOT_SUPPORTED ? -EOPNOTSUPP : -EIO);
+		return;
+	}
+	ferry_assert(false);
+}
+
+static void step_refused(struct ferry_iscsi *iscsi, const struct ferry_iscsi_answer *answer)
+{
+	enum step step = (enum step)iscsi->fencing.step;
+	char text[64];
+
+	if (answer->status == SCSI_STATUS_RESERVATION_CONFLICT) {
+		if (step == STEP_RESERVE)
+			go(iscsi, STEP_KEYS);
+		else
+			finish(iscsi, -EACCES);
+		return;
+	}
+	ferry_iscsi_answer_describe(answer, text, sizeof(text));
+	ferry_iscsi_say_error(iscsi, "reservations, step %d: %s", (int)step, text);
+	finish(iscsi, ferry_iscsi_answer_is_unsupported(answer) ? -EOPNOTSUPP : -EIO);
+}
+
+static void answered(struct ferry_iscsi_call *call)
+{
+	struct ferry_iscsi *iscsi = call->iscsi;
+	struct ferry_iscsi_fence_state *fencing = &iscsi->fencing;
+	struct ferry_iscsi_conclusion conclusion = ferry_iscsi_conclude(&call->answer);
+
+	ferry_assert(fencing->current && fencing->call == call);
+	fencing->call = NULL;
+	forget_call(call); /* Its answer stays readable until something is asked again. */
+	if (ferry_iscsi_answer_is_unit_attention(&call->answer)) {
+		ferry_iscsi_note_attention(iscsi, &call->answer);
+		conclusion.verdict = FERRY_ISCSI_VERDICT_RETRY;
+	}
+	if (conclusion.verdict != FERRY_ISCSI_VERDICT_END && ++fencing->retries > RETRIES_MAX)
+		finish(iscsi, -EIO);
+	else if (conclusion.verdict == FERRY_ISCSI_VERDICT_RETRY)
+		ask(iscsi);
+	else if (conclusion.verdict == FERRY_ISCSI_VERDICT_RETRY_LATER)
+		ferry_timer_start_in(iscsi->config.loop, &fencing->pause,
+				     FERRY_ISCSI_BUSY_PAUSE_NS);
+	else if (conclusion.outcome == FERRY_OUTCOME_DONE)
+		step_done(iscsi, call);
+	else if (conclusion.outcome == FERRY_OUTCOME_FAILED)
+		step_refused(iscsi, &call->answer);
+	else /* No answer: executed or not. */
+		finish(iscsi, fencing->has_sent ? -ETIMEDOUT : -ENOTCONN);
+}
+
+void ferry_iscsi_fence_feed(struct ferry_iscsi *iscsi)
+{
+	struct ferry_iscsi_fence_state *fencing = &iscsi->fencing;
+	struct ferry_list *link;
+
+	if (fencing->current || !iscsi->path.is_up)
+		return;
+	link = ferry_list_pop(&fencing->queue);
+	if (!link)
+		return;
+	fencing->current = ferry_list_entry(link, struct ferry_fence_request, link);
+	fencing->current->keys_count = 0;
+	fencing->current->holder.v = 0;
+	fencing->retries = 0;
+	fencing->has_sent = false;
+	ferry_timer_start_in(iscsi->config.loop, &fencing->deadline,
+			     iscsi->config.fence_timeout_ns);
+	switch (fencing->current->op) {
+	case FERRY_FENCE_READ_KEYS:
+	case FERRY_FENCE_PREEMPT:
+		go(iscsi, STEP_KEYS);
+		break;
+	case FERRY_FENCE_REGISTER:
+		go(iscsi, STEP_REGISTER);
+		break;
+	case FERRY_FENCE_RESERVE:
+		go(iscsi, STEP_RESERVE);
+		break;
+	}
+}
+
+/* The path is down: what has not begun is not executed, what has begun may be. */
+void ferry_iscsi_fence_drop(struct ferry_iscsi *iscsi)
+{
+	struct ferry_iscsi_fence_state *fencing = &iscsi->fencing;
+	struct ferry_list *link;
+
+	ferry_assert(!iscsi->path.is_up);
+	if (fencing->current && !fencing->call)
+		finish(iscsi, fencing->has_sent ? -ETIMEDOUT : -ENOTCONN);
+	while ((link = ferry_list_pop(&fencing->queue))) {
+		struct ferry_fence_request *request =
+			ferry_list_entry(link, struct ferry_fence_request, link);
+
+		request->on_done(request, -ENOTCONN);
+	}
+}
+
+static void deadline_run(struct ferry_timer *timer)
+{
+	struct ferry_iscsi *iscsi = FERRY_CONTAINER_OF(timer, struct ferry_iscsi, fencing.deadline);
+
+	ferry_assert(iscsi->fencing.current);
+	finish(iscsi, -ETIMEDOUT);
+	ferry_iscsi_settle(iscsi);
+}
+
+static void pause_run(struct ferry_timer *timer)
+{
+	struct ferry_iscsi *iscsi = FERRY_CONTAINER_OF(timer, struct ferry_iscsi, fencing.pause);
+
+	ferry_assert(iscsi->fencing.current);
+	ask(iscsi);
+	ferry_iscsi_settle(iscsi);
+}
+
+static void fence_submit(struct ferry_fence *fence, struct ferry_fence_request *request)
+{
+	struct ferry_iscsi *iscsi = FERRY_CONTAINER_OF(fence, struct ferry_iscsi, fence);
+
+	FERRY_ASSERT_ON_LOOP(iscsi->config.loop);
+	ferry_list_append(&iscsi->fencing.queue, &request->link);
+	ferry_iscsi_settle_later(iscsi);
+}
+
+void ferry_iscsi_fence_init(struct ferry_iscsi *iscsi)
+{
+	ferry_list_init(&iscsi->fencing.queue);
+	iscsi->fencing.deadline.run = deadline_run;
+	iscsi->fencing.pause.run = pause_run;
+	for (uint32_t i = 0; i < FERRY_ISCSI_FENCE_CALLS_MAX; i++)
+		ferry_list_init(&iscsi->fencing.calls[i].link);
+}
+
+const struct ferry_fence_ops FERRY_ISCSI_FENCE_OPS = {
+	.name = "iscsi",
+	.submit = fence_submit,
+};

@@ -1,0 +1,69 @@
+/*
+ * cli.h - ferry, the admin command: what its files share.
+ *
+ * Owns:    nothing that outlives one command.
+ * Callers: agent/cli only.
+ * Thread:  one.
+ * Rooms:   rank 5.
+ */
+#pragma once
+
+#include <json-c/json.h>
+#include <protobuf-c/protobuf-c.h>
+#include <stdio.h>
+
+#include "agent/base/base.h"
+
+/* What scripts may rely on; `ferry --help` says the same. */
+enum cli_exit {
+	CLI_OK = 0,
+	CLI_FAILED = 1,
+	CLI_USAGE = 2,
+	CLI_NO_AGENT = 3,
+	CLI_NOT_FOUND = 4,
+	CLI_REFUSED = 5,
+	CLI_TIMEOUT = 6,
+};
+
+enum { CLI_COLUMNS_MAX = 16, CLI_CELL_BYTES = 256 };
+
+/* A table of texts that is printed with its columns aligned. Rows stay until it is printed. */
+struct cli_table {
+	size_t columns_count;
+	const char *titles[CLI_COLUMNS_MAX];
+	bool is_right[CLI_COLUMNS_MAX]; /* Numbers. */
+	char (*cells)[CLI_CELL_BYTES];	/* Row by row. */
+	size_t cells_count;
+	size_t cells_room;
+};
+
+/* @titles: "POOL", "STATE", "+EPOCH": a plus aligns to the right and isn't printed. */
+void cli_table_init(struct cli_table *table, const char *const *titles, size_t titles_count);
+/* The next cell; the last column's ends the row. Control characters become '?'. */
+void cli_table_add(struct cli_table *table, const char *format, ...) FERRY_PRINTF(2, 3);
+/* Print and empty it. Without rows prints @nothing. */
+void cli_table_print(struct cli_table *table, const char *nothing);
+
+/* @text with control characters as '?', cut to @size_bytes. */
+void cli_clean(char *to, size_t size_bytes, const char *text);
+
+/*
+ * Any message as JSON, by its descriptor: fields by their names, enums as their names in lower
+ * case without the type's ("healthy"), so that it always has what the .proto has.
+ */
+struct json_object *cli_json_of(const ProtobufCMessage *message);
+/* "healthy" of an enum's value; the number, if it is unknown to us. @ret has 32 bytes. */
+void cli_enum_name(const ProtobufCEnumDescriptor *type, int value, char ret[32]);
+
+/* show.c: each answer for people. */
+void cli_show_status(const ProtobufCMessage *message);
+void cli_show_volumes(const ProtobufCMessage *message);
+void cli_show_paths(const ProtobufCMessage *message);
+void cli_show_peers(const ProtobufCMessage *message);
+void cli_show_luns(const ProtobufCMessage *message);
+void cli_show_attach(const ProtobufCMessage *message);
+void cli_show_acquire(const ProtobufCMessage *message);
+void cli_show_move(const ProtobufCMessage *message);
+void cli_show_version(const ProtobufCMessage *message);
+void cli_show_nothing(const ProtobufCMessage *message);
+void cli_show_event(const ProtobufCMessage *message);

@@ -1,0 +1,186 @@
+#!/bin/bash
+# cli_test.sh FERRY FAKE_AGENT: every command of the real ferry against the real server.
+set -u
+ferry=$1
+fake=$2
+dir=$(mktemp -d /tmp/ferry-cli-XXXXXX)
+socket=$dir/ferry.sock
+agent=
+follower=
+passed=0
+
+finish() {
+	local pid
+	for pid in $agent $follower; do
+		kill -KILL "$pid" 2>/dev/null
+	done
+	rm -rf "$dir"
+}
+trap finish EXIT
+
+fail() {
+	echo "FAILED: $*" >&2
+	echo "--- out"; cat "$dir/out" 2>/dev/null
+	echo "--- err"; cat "$dir/err" 2>/dev/null
+	exit 1
+} >&2
+
+# run CODE ARGUMENT...: ferry must exit with CODE.
+run() {
+	local want=$1 code
+	shift
+	timeout -k 5 30 "$ferry" --socket "$socket" "$@" >"$dir/out" 2>"$dir/err"
+	code=$?
+	[ "$code" = "$want" ] || fail "ferry $*: exit $code, not $want"
+	passed=$((passed + 1))
+}
+out() { grep -Eq -- "$1" "$dir/out" || fail "no '$1' in the answer"; }
+err() { grep -Eq -- "$1" "$dir/err" || fail "no '$1' in the error"; }
+json() { jq -e "$1" "$dir/out" >"$dir/jq" 2>&1 || fail "not so: $1"; }
+
+# until_true SECONDS COMMAND...
+until_true() {
+	local end=$((SECONDS + $1))
+	shift
+	until "$@"; do
+		[ $SECONDS -lt $end ] || fail "never came true: $*"
+		sleep 0.02
+	done
+}
+
+start_agent() {
+	"$fake" "$socket" >"$dir/agent.out" 2>"$dir/agent.err" &
+	agent=$!
+	until_true 10 grep -q ready "$dir/agent.out"
+}
+
+# No agent, and bad usage.
+run 3 status; err 'no agent is running'
+run 2; err 'usage: ferry'
+run 0 --help; out 'exit codes'
+run 0 move --help; out 'POOL NODE'
+run 0 --version; out '^ferry [0-9]'
+run 2 nonsense; err 'no such command: nonsense'
+run 2 attach; err 'usage'
+run 2 status too many
+run 2 status --follow
+run 2 events --from x
+run 2 --timeout 0 status
+run 2 --no-such-option status
+
+start_agent
+[ "$(stat -c %a "$socket")" = 600 ] || fail "the socket's mode is $(stat -c %a "$socket")"
+
+# A second server must not take the path over.
+"$fake" "$socket" >"$dir/out" 2>"$dir/err" && fail "two servers on one socket"
+err 'another agent serves this socket'
+
+run 0 status; out 'node 2 \(n2\), incarnation 5, ferry 9.9.9, up 1 h 02 min'
+out 'cluster lab: quorate, 3 of 3 agents: 1 2 3'; out 'memory locked, NOT known'
+out '^POOL +STATE +OWNER'; out '^pg +SERVING +2 +18446744073709551615 +FORWARDING +1000 +42'
+out '0/3 +1.5 MiB, 75% hits +path: session lost \?\? 60 times$'
+run 0 status --json; json '.node == 2 and .quorate and .members == [1,2,3] and .io_flusher == false'
+json '.pools[0] | .state == "serving" and .health == "forwarding" and .detours == 42'
+json '.pools[0].lineage == "00010203-0405-0607-0809-0a0b0c0d0e0f"'
+json '.pools[0].cache.hits == 3'
+grep -q '"epoch": *18446744073709551615' "$dir/out" || fail "an epoch lost its precision"
+
+run 0 volumes; out '^vol0 +pg +1 MiB +4096 +SERVING +/dev/loop7'; out 'another node owns it'
+run 0 volumes --json; json '.volumes | length == 3 and .[2].size_bytes == 4194304'
+run 0 paths; out '^pg +local +1 +iscsi .* CONVICTED'; [ "$(wc -l <"$dir/out")" = 257 ] || fail rows
+run 0 --json paths; json '.paths | length == 256 and .[255].kind == "peer" and .[0].up'
+json '.paths[0].reason | length == 191'
+run 0 peers; out '1 +n1 +yes +CONNECTING +- +10.0.0.1 +1.2 ms +PROBATION'; out 'connection refused'
+run 0 peers -j; json '.peers[0].link == "connecting"'
+run 0 luns; out 'no luns'
+run 0 luns -j; json '.luns == []'
+run 0 version; out '^ferry [0-9]'; out '^agent 9.9.9, wire version 1, API ferry.v1'
+
+# Changes.
+run 0 attach vol0; [ "$(cat "$dir/out")" = /dev/loop7 ] || fail 'not just the device'
+run 0 attach late -j; json '.device == "/dev/loop7"'
+run 0 detach vol0; [ -s "$dir/out" ] && fail 'detach says something'
+run 0 acquire pg; out 'epoch 8'
+run 0 move pg n3; out 'epoch 9, 77 warm'
+run 0 move pg n3 --json; json '.warm_blocks == 77'
+run 4 attach missing; err 'attach: there is no such thing'
+run 5 acquire theirs; err 'node 1 owns it'
+run 1 detach broken; err 'Input/output error'
+run 1 release pg; err 'cannot do that'
+run 2 attach ''; err 'a name is empty'
+run 2 attach "$(printf 'x%.0s' {1..64})"; err 'longer than 63'
+run 2 attach "$(printf 'a\377b')"; err 'UTF-8'
+run 2 attach "$(printf 'a\nb')"
+run 0 attach "$(printf '\303\244%.0s' {1..31})"
+
+# In time, and no longer; the agent learns that nobody waits.
+begin=$SECONDS
+run 6 --timeout 1 attach slow; err 'no answer in time'
+[ $((SECONDS - begin)) -lt 5 ] || fail "a timeout of 1 s took $((SECONDS - begin)) s"
+until_true 5 grep -q cancelled "$dir/agent.out"
+
+# Many at once: the bounded ones are refused, the rest goes on, and it recovers.
+pids=
+for i in $(seq 24); do
+	timeout 20 "$ferry" -s "$socket" -t 2 attach slow >/dev/null 2>"$dir/many.$i" &
+	pids="$pids $!"
+done
+codes=
+for pid in $pids; do wait "$pid"; codes="$codes $?"; done
+[ "$(echo "$codes" | tr ' ' '\n' | grep -c '^6$')" = 16 ] || fail "of 24 at once: $codes"
+grep -q 'too many requests at once' "$dir"/many.* || fail 'refused without a word'
+run 0 attach vol0
+
+# Events: what is kept, from a number, to come.
+run 0 events; out '^ +1 .* n2 +warning path-state +pg +0 -→HEALTHY +started'
+run 0 events --json; [ "$(jq -s 'map(.sequence) == [range(1; length + 1)]' "$dir/out")" = true ] || fail order
+run 0 events --from 2; grep -q started "$dir/out" && fail 'an event from before --from'
+run 2 events --from 1000000; err 'newest event is'
+"$ferry" -s "$socket" events --follow --json >"$dir/follow" 2>"$dir/follow.err" &
+follower=$!
+until_true 5 grep -q started "$dir/follow"
+kill -USR1 "$agent"
+until_true 5 grep -q '"to":"SUSPECT"' "$dir/follow"
+
+# A reader that stops reading costs the agent nothing and is told what it missed.
+kill -STOP "$follower"
+for i in $(seq 6); do kill -USR2 "$agent"; run 0 version; done
+kill -CONT "$follower"
+last=$("$ferry" -s "$socket" events -j | tail -1 | jq .sequence)
+until_true 10 grep -q "\"sequence\":$last," "$dir/follow"
+got=$(jq -s 'length + (map(.missed) | add)' "$dir/follow")
+[ "$got" = "$last" ] || fail "$got events seen or missed, not $last"
+run 0 events; [ "$(wc -l <"$dir/out")" = 1024 ] || fail "$(wc -l <"$dir/out") events kept"
+
+# Not ours to use: mode and owner keep others out.
+chmod 755 "$dir"
+cp "$ferry" "$dir/ferry-copy"
+setpriv --reuid 65534 --clear-groups "$dir/ferry-copy" -s "$socket" status >"$dir/out" 2>"$dir/err"
+[ $? = 1 ] || fail 'a stranger'
+err 'Permission denied: are you root'
+chmod 666 "$socket" # Root's own mistake: then the peer's user is looked at.
+setpriv --reuid 65534 --clear-groups "$dir/ferry-copy" -s "$socket" status >"$dir/out" 2>"$dir/err"
+[ $? = 3 ] || fail 'a stranger with the socket wide open'
+
+# An agent that stops ends the streams, and leaves no socket.
+kill -TERM "$agent"
+wait "$agent" || fail "the agent ended with $?"
+grep -q stopped "$dir/agent.out" || fail 'not stopped in order'
+wait "$follower"; [ $? = 3 ] || fail 'the follower of an agent that stopped'
+grep -q 'went away or is stopping' "$dir/follow.err" || fail 'the follower was not told'
+agent= follower=
+[ -e "$socket" ] && fail 'the socket is still there'
+run 3 status
+
+# One that is killed leaves a dead socket, which the next one takes over.
+start_agent
+kill -KILL "$agent"; wait "$agent" 2>/dev/null
+[ -e "$socket" ] || fail 'where is the socket?'
+run 3 status; err 'no agent is running'
+start_agent
+run 0 status
+
+# One that dies in the middle of a call.
+run 3 attach gone; err 'went away'
+wait "$agent"; agent=
+echo "$passed passed, 0 failed"

@@ -1,0 +1,295 @@
+/*
+ * An agent with canned answers behind the real server, for the tests of `ferry`.
+ *   ferry_fake_agent SOCKET
+ * Names decide: "missing": no such thing; "theirs": refused; "slow": answered after a minute, or
+ * when the asker has gone; "late": after 200 ms; "gone": the process ends without a word.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "agent/adapters/grpc/grpc.h"
+#include "agent/adapters/qb/qb.h"
+
+enum { PENDING_MAX = FERRY_GRPC_REQUESTS_MAX, VOLUMES = 3 };
+
+struct pending {
+	struct ferry_timer timer;
+	struct ferry_control_request *request;
+};
+
+static struct ferry_qb_loop *loop;
+static struct ferry_grpc_server *server;
+static struct pending pending[PENDING_MAX];
+static const struct ferry_node self = {2};
+
+static void text(char *to, size_t size_bytes, const char *from)
+{
+	(void)snprintf(to, size_bytes, "%s", from);
+}
+
+static void publish(const char *from, const char *to, const char *cause, uint64_t value)
+{
+	struct ferry_event event = {
+		.kind = FERRY_EVENT_PATH_STATE,
+		.severity = FERRY_SEVERITY_WARNING,
+		.value = value,
+		.pool = "pg",
+	};
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_REALTIME, &now);
+	text(event.from, sizeof(event.from), from);
+	text(event.to, sizeof(event.to), to);
+	text(event.text, sizeof(event.text), cause);
+	ferry_grpc_server_publish(server, &event,
+				  (uint64_t)now.tv_sec * FERRY_NS_PER_S + (uint64_t)now.tv_nsec,
+				  self);
+}
+
+static void get_status(struct ferry_control *control, struct ferry_control_request *request)
+{
+	struct ferry_control_status *status = &request->answer.status;
+	struct ferry_control_pool *pool = &status->pools[0];
+
+	(void)control;
+	status->node = self;
+	text(status->node_name, sizeof(status->node_name), "n2");
+	status->incarnation.v = 5;
+	text(status->cluster, sizeof(status->cluster), "lab");
+	status->is_quorate = true;
+	status->nodes_expected = 3;
+	status->members = (struct ferry_members){.nodes = {{1}, {2}, {3}}, .count = 3};
+	status->uptime_seconds = 3723;
+	status->is_memory_locked = true;
+	status->pools_count = 1;
+	text(pool->name, sizeof(pool->name), "pg");
+	pool->state = FERRY_CONTROL_POOL_SERVING;
+	pool->owner = self;
+	pool->epoch.v = UINT64_MAX; /* The largest must come through. */
+	for (size_t i = 0; i < sizeof(pool->lineage.bytes); i++)
+		pool->lineage.bytes[i] = (uint8_t)i;
+	pool->health = FERRY_CONTROL_FORWARDING;
+	text(pool->health_reason, sizeof(pool->health_reason), "session lost \xff\x01 60 times");
+	pool->ios = 1000;
+	pool->detours = 42;
+	pool->ghosts_laid = 3;
+	pool->cache.is_enabled = true;
+	pool->cache.used_bytes = 3 * FERRY_MIB / 2;
+	pool->cache.hits = 3;
+	pool->cache.misses = 1;
+	ferry_control_done(request, 0, NULL);
+}
+
+static void list_volumes(struct ferry_control *control, struct ferry_control_request *request)
+{
+	(void)control;
+	for (uint32_t i = 0; i < VOLUMES; i++) {
+		struct ferry_control_volume *volume = &request->answer.volumes[i];
+
+		(void)snprintf(volume->name, sizeof(volume->name), "vol%u", i);
+		text(volume->pool, sizeof(volume->pool), "pg");
+		volume->size_bytes = FERRY_MIB << i;
+		volume->block_bytes = 4096;
+		volume->is_serving = i == 0;
+		text(volume->reason, sizeof(volume->reason), i ? "another node owns it" : "");
+		text(volume->device, sizeof(volume->device), i ? "" : "/dev/loop7");
+	}
+	request->rows_count = VOLUMES;
+	ferry_control_done(request, 0, NULL);
+}
+
+/* As many as there may be, each as long as it may be: bounds on the way must hold. */
+static void list_paths(struct ferry_control *control, struct ferry_control_request *request)
+{
+	(void)control;
+	for (uint32_t i = 0; i < FERRY_CONTROL_ROWS_MAX; i++) {
+		struct ferry_control_path *path = &request->answer.paths[i];
+
+		text(path->pool, sizeof(path->pool), "pg");
+		memset(path->lun, 'x', sizeof(path->lun) - 1);
+		memset(path->reason, 'r', sizeof(path->reason)); /* And one that isn't ended. */
+		path->is_peer = i > 0;
+		path->node.v = i + 1;
+		text(path->transport, sizeof(path->transport), i ? "tcp" : "iscsi");
+		path->is_up = i % 2 == 0;
+		path->health = i ? FERRY_CONTROL_HEALTHY : FERRY_CONTROL_CONVICTED;
+		path->ios = i;
+		path->latency_ns = i * 1000;
+	}
+	request->rows_count = FERRY_CONTROL_ROWS_MAX;
+	ferry_control_done(request, 0, NULL);
+}
+
+static void list_peers(struct ferry_control *control, struct ferry_control_request *request)
+{
+	struct ferry_control_peer *peer = &request->answer.peers[0];
+
+	(void)control;
+	peer->node.v = 1;
+	text(peer->name, sizeof(peer->name), "n1");
+	peer->is_member = true;
+	peer->link = FERRY_CONTROL_LINK_CONNECTING;
+	text(peer->reason, sizeof(peer->reason), "connection refused");
+	text(peer->address, sizeof(peer->address), "10.0.0.1");
+	peer->rtt_ns = 1234567;
+	peer->health = FERRY_CONTROL_PROBATION;
+	request->rows_count = 1;
+	ferry_control_done(request, 0, NULL);
+}
+
+static void list_luns(struct ferry_control *control, struct ferry_control_request *request)
+{
+	(void)control; /* None. */
+	ferry_control_done(request, 0, NULL);
+}
+
+static void on_late(struct ferry_timer *timer)
+{
+	struct pending *entry = FERRY_CONTAINER_OF(timer, struct pending, timer);
+
+	ferry_control_done(TAKE_PTR(entry->request), 0, NULL);
+}
+
+static void answer(struct ferry_control_request *request, const char *name)
+{
+	uint64_t delay_ns = strcmp(name, "slow") == 0 ? 60 * FERRY_NS_PER_S : 200 * FERRY_NS_PER_MS;
+
+	if (strcmp(name, "gone") == 0)
+		_exit(7);
+	if (strcmp(name, "missing") == 0) {
+		ferry_control_done(request, -ENOENT, "there is no such thing");
+		return;
+	}
+	if (strcmp(name, "theirs") == 0) {
+		ferry_control_done(request, -EBUSY, "node 1 owns it");
+		return;
+	}
+	if (strcmp(name, "broken") == 0) {
+		ferry_control_done(request, -EIO, NULL);
+		return;
+	}
+	if (strcmp(name, "slow") != 0 && strcmp(name, "late") != 0) {
+		ferry_control_done(request, 0, NULL);
+		return;
+	}
+	for (size_t i = 0; i < PENDING_MAX; i++) {
+		if (pending[i].request)
+			continue;
+		pending[i].request = request;
+		pending[i].timer.run = on_late;
+		ferry_timer_start_in(ferry_qb_loop_port(loop), &pending[i].timer, delay_ns);
+		return;
+	}
+	abort(); /* The server lets no more through. */
+}
+
+static void attach(struct ferry_control *control, struct ferry_control_request *request)
+{
+	(void)control;
+	text(request->answer.attach.device, sizeof(request->answer.attach.device), "/dev/loop7");
+	answer(request, request->volume);
+}
+
+static void detach(struct ferry_control *control, struct ferry_control_request *request)
+{
+	(void)control;
+	answer(request, request->volume);
+}
+
+static void acquire(struct ferry_control *control, struct ferry_control_request *request)
+{
+	(void)control;
+	request->answer.owner.epoch.v = 8;
+	answer(request, request->pool);
+}
+
+static void move(struct ferry_control *control, struct ferry_control_request *request)
+{
+	(void)control;
+	request->answer.owner.epoch.v = 9;
+	request->answer.owner.warm_blocks = 77;
+	publish("n2", request->node, "moved by an administrator", 9);
+	answer(request, request->pool);
+}
+
+static void cancelled(struct ferry_control *control, struct ferry_control_request *request)
+{
+	(void)control;
+	for (size_t i = 0; i < PENDING_MAX; i++) {
+		if (pending[i].request != request)
+			continue;
+		ferry_qb_loop_port(loop)->ops->timer_stop(ferry_qb_loop_port(loop),
+							  &pending[i].timer);
+		printf("cancelled\n");
+		(void)fflush(stdout);
+		ferry_control_done(TAKE_PTR(pending[i].request), -ETIMEDOUT, NULL);
+	}
+}
+
+static const struct ferry_control_ops ops = {
+	.get_status = get_status,
+	.list_volumes = list_volumes,
+	.list_paths = list_paths,
+	.list_peers = list_peers,
+	.list_luns = list_luns,
+	.attach = attach,
+	.detach = detach,
+	.acquire = acquire,
+	.move = move, /* And no release: an agent that cannot do something. */
+	.cancelled = cancelled,
+};
+
+static void on_signal(void *context, int number)
+{
+	(void)context;
+	if (number == SIGUSR1)
+		publish("HEALTHY", "SUSPECT", "session lost", 1);
+	else if (number == SIGUSR2)
+		for (uint64_t i = 0; i < 5000; i++) /* More than are kept. */
+			publish("SUSPECT", "HEALTHY", "flood", i);
+	else
+		ferry_grpc_server_shutdown(server, 500 * FERRY_NS_PER_MS);
+}
+
+static void on_stopped(void *context)
+{
+	(void)context;
+	ferry_qb_loop_stop(loop);
+}
+
+int main(int argc, char **argv)
+{
+	static const int signals[] = {SIGTERM, SIGUSR1, SIGUSR2};
+	struct ferry_control control = {.ops = &ops};
+	struct ferry_grpc_config config = {
+		.socket_path = argv[argc - 1],
+		.version = "9.9.9",
+		.wire_version = 1,
+		.control = &control,
+		.on_stopped = on_stopped,
+	};
+	struct ferry_error error = {0};
+
+	(void)alarm(120); /* Whatever becomes of the test. */
+	if (argc != 2 || ferry_qb_loop_open(&loop, &error) < 0 ||
+	    ferry_qb_loop_signals(loop, signals, FERRY_ARRAY_COUNT(signals), on_signal, NULL) < 0)
+		return 2;
+	config.loop = ferry_qb_loop_port(loop);
+	if (ferry_grpc_server_open(&config, &server, &error) < 0) {
+		fprintf(stderr, "fake agent: %s\n", error.message);
+		ferry_qb_loop_close(loop);
+		return 1;
+	}
+	ferry_grpc_server_set_serving(server, true);
+	publish("-", "HEALTHY", "started", 0);
+	printf("ready\n");
+	(void)fflush(stdout);
+	ferry_qb_loop_run(loop);
+	ferry_grpc_server_close(server);
+	ferry_qb_loop_close(loop);
+	printf("stopped\n");
+	return 0;
+}

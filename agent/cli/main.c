@@ -1,0 +1,344 @@
+/* ferry, the admin command: one call to the agent of this node, its answer printed. */
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "agent/adapters/grpc/client.h"
+#include "agent/cli/cli.h"
+#include "ferry.pb-c.h"
+
+static const char socket_default[] = "/run/ferry/ferry.sock";
+
+enum {
+	QUICK_S = 10,
+	SLOW_S = 60, /* Attaching and changes of owner. */
+	TIMEOUT_S_MAX = 24 * 3600,
+	ARGUMENTS_MAX = 2,
+};
+
+struct command {
+	const char *name;
+	const char *arguments; /* As help shows them; one word for each. */
+	const char *summary;
+	const char *details;
+	const char *method;
+	size_t arguments_count;
+	uint64_t timeout_s;
+	const ProtobufCMessageDescriptor *output;
+	void (*show)(const ProtobufCMessage *message);
+};
+
+static const struct command commands[] = {
+	{"status", "", "this node's agent, the cluster, the pools",
+	 "STATE is the pool's on this node, PATH the judgement of this node's path to it.\n"
+	 "GHOSTS are alive/laid: writes whose outcome is unknown, and those proven dead.\n",
+	 "GetStatus", 0, QUICK_S, &ferry__v1__status__descriptor, cli_show_status},
+	{"volumes", "", "the volumes and their devices",
+	 "DEVICE is what `ferry attach` made on this node.\n", "ListVolumes", 0, QUICK_S,
+	 &ferry__v1__volume_list__descriptor, cli_show_volumes},
+	{"paths", "", "the ways to each lun, with counters",
+	 "DONE, FAILED and UNKNOWN count attempts by how they ended.\n", "ListPaths", 0, QUICK_S,
+	 &ferry__v1__path_list__descriptor, cli_show_paths},
+	{"peers", "", "the other nodes' agents",
+	 "PATH is what the peer says of its own path; CARRIED FOR and BY count I/Os.\n",
+	 "ListPeers", 0, QUICK_S, &ferry__v1__peer_list__descriptor, cli_show_peers},
+	{"luns", "", "the shared storage, by identity", "", "ListLuns", 0, QUICK_S,
+	 &ferry__v1__lun_list__descriptor, cli_show_luns},
+	{"attach", "VOLUME", "make a block device of a volume; prints its path",
+	 "Attaching an attached volume prints the same device again.\n", "AttachVolume", 1, SLOW_S,
+	 &ferry__v1__attach_volume_reply__descriptor, cli_show_attach},
+	{"detach", "VOLUME", "remove that device", "Refused while the device is in use.\n",
+	 "DetachVolume", 1, SLOW_S, &ferry__v1__detach_volume_reply__descriptor, cli_show_nothing},
+	{"acquire", "POOL", "own and serve a pool on this node",
+	 "What the cluster manager's start does; rarely for people. Returns once it is served.\n",
+	 "AcquirePool", 1, SLOW_S, &ferry__v1__acquire_pool_reply__descriptor, cli_show_acquire},
+	{"release", "POOL", "stop serving a pool on this node",
+	 "What the cluster manager's stop does. Returns once no I/O of it can leave this node.\n",
+	 "ReleasePool", 1, SLOW_S, &ferry__v1__release_pool_reply__descriptor, cli_show_nothing},
+	{"move", "POOL NODE", "hand a pool over to another node, with its warm state",
+	 "NODE is a name or a number. Where Pacemaker manages the pool, move the resource\n"
+	 "instead: it would move the pool back.\n",
+	 "MovePool", 2, SLOW_S, &ferry__v1__move_pool_reply__descriptor, cli_show_move},
+	{"events", "", "what happened, each with its cause",
+	 "  --follow, -f   go on with those to come\n"
+	 "  --from N       begin with event number N (default: the oldest that is kept)\n"
+	 "With --json one object a line. Ends after --timeout only if that is given.\n",
+	 "WatchEvents", 0, 0, &ferry__v1__event__descriptor, cli_show_event},
+	{"version", "", "of this command and of the agent", "", "GetVersion", 0, QUICK_S,
+	 &ferry__v1__version__descriptor, cli_show_version},
+};
+
+struct options {
+	const char *socket_path;
+	uint64_t timeout_s; /* 0: the command's own. */
+	uint64_t from_sequence;
+	bool is_json;
+	bool is_follow;
+	bool is_help;
+	bool is_from_given;
+	const char *arguments[ARGUMENTS_MAX];
+};
+
+static void print_help(FILE *to)
+{
+	fprintf(to, "usage: ferry [OPTION...] COMMAND [ARGUMENT...]\n\n");
+	for (size_t i = 0; i < FERRY_ARRAY_COUNT(commands); i++)
+		fprintf(to, "  %-8s %-10s %s\n", commands[i].name, commands[i].arguments,
+			commands[i].summary);
+	fprintf(to,
+		"\n"
+		"  --json, -j          for machines\n"
+		"  --socket, -s PATH   the agent's socket (default: $FERRY_SOCKET or %s)\n"
+		"  --timeout, -t SEC   wait no longer (default: %d, for changes %d)\n"
+		"  --help, -h          this, or a command's help\n"
+		"  --version, -V       of this command\n"
+		"\n"
+		"exit codes: 0 done; 1 failed; 2 wrong usage; 3 no agent is running; 4 no such "
+		"pool,\n"
+		"volume or node; 5 refused (not the owner, no quorum, in use); 6 no answer in "
+		"time:\n"
+		"what was begun may go on\n",
+		socket_default, QUICK_S, SLOW_S);
+}
+
+static void print_command_help(const struct command *command)
+{
+	printf("usage: ferry [OPTION...] %s %s\n\n%s\n", command->name, command->arguments,
+	       command->summary);
+	if (command->details[0])
+		printf("\n%s", command->details);
+	printf("\nOptions and exit codes: ferry --help\n");
+}
+
+static int usage_error(const char *format, const char *what)
+{
+	fprintf(stderr, "ferry: ");
+	/* NOLINTNEXTLINE(clang-diagnostic-format-nonliteral) */
+	fprintf(stderr, "%s%s\ntry: ferry --help\n", format, what);
+	return CLI_USAGE;
+}
+
+static bool number_parse(const char *text, uint64_t max, uint64_t *ret)
+{
+	char *end;
+	uint64_t value;
+
+	errno = 0;
+	value = strtoull(text, &end, 10);
+	if (errno != 0 || end == text || *end != '\0' || text[0] == '-' || value > max)
+		return false;
+	*ret = value;
+	return true;
+}
+
+static int exit_of(int error)
+{
+	switch (-error) {
+	case 0:
+		return CLI_OK;
+	case EINVAL:
+		return CLI_USAGE;
+	case ECONNREFUSED:
+		return CLI_NO_AGENT;
+	case ENOENT:
+		return CLI_NOT_FOUND;
+	case EPERM:
+		return CLI_REFUSED;
+	case ETIMEDOUT:
+		return CLI_TIMEOUT;
+	default:
+		return CLI_FAILED;
+	}
+}
+
+static void json_print(const ProtobufCMessage *message, int flags)
+{
+	struct json_object *object = cli_json_of(message);
+
+	printf("%s\n", json_object_to_json_string_ext(object, flags));
+	json_object_put(object);
+}
+
+struct events_output {
+	bool is_json;
+};
+
+static bool on_event(const ProtobufCMessage *message, void *context)
+{
+	const struct events_output *output = context;
+
+	if (output->is_json)
+		json_print(message, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
+	else
+		cli_show_event(message);
+	return fflush(stdout) == 0; /* Each at once, and none to a reader that left. */
+}
+
+static int run_events(struct ferry_grpc_client *client, const struct options *options,
+		      struct ferry_error *reterr)
+{
+	Ferry__V1__WatchEventsRequest request = FERRY__V1__WATCH_EVENTS_REQUEST__INIT;
+	struct events_output output = {.is_json = options->is_json};
+
+	request.from_sequence = options->from_sequence;
+	request.follow = options->is_follow;
+	return ferry_grpc_client_stream(
+		client, "/ferry.v1.Ferry/WatchEvents", &request.base, &ferry__v1__event__descriptor,
+		options->timeout_s * FERRY_NS_PER_S, on_event, &output, reterr);
+}
+
+/* Requests differ in their names only, so one that has them all at hand fits each. */
+static int run_call(struct ferry_grpc_client *client, const struct command *command,
+		    const struct options *options, struct ferry_error *reterr)
+{
+	Ferry__V1__GetStatusRequest none = FERRY__V1__GET_STATUS_REQUEST__INIT;
+	Ferry__V1__AcquirePoolRequest one = FERRY__V1__ACQUIRE_POOL_REQUEST__INIT;
+	Ferry__V1__MovePoolRequest two = FERRY__V1__MOVE_POOL_REQUEST__INIT;
+	const ProtobufCMessage *inputs[] = {&none.base, &one.base, &two.base};
+	uint64_t timeout_s = options->timeout_s ? options->timeout_s : command->timeout_s;
+	ProtobufCMessage *message = NULL;
+	char method[64];
+	int r;
+
+	ferry_assert(command->arguments_count <= ARGUMENTS_MAX);
+	/* Field 1 is the pool or the volume, field 2 the node; see ferry.proto. */
+	if (command->arguments_count >= 1)
+		one.pool = two.pool = (char *)(uintptr_t)options->arguments[0]; /* Only read. */
+	if (command->arguments_count >= 2)
+		two.node = (char *)(uintptr_t)options->arguments[1];
+	(void)snprintf(method, sizeof(method), "/ferry.v1.Ferry/%s", command->method);
+	r = ferry_grpc_client_call(client, method, inputs[command->arguments_count],
+				   command->output, timeout_s * FERRY_NS_PER_S, &message, reterr);
+	if (r < 0)
+		return r;
+	if (options->is_json)
+		json_print(message, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED |
+					    JSON_C_TO_STRING_NOSLASHESCAPE);
+	else
+		command->show(message);
+	protobuf_c_message_free_unpacked(message, NULL);
+	return 0;
+}
+
+static int run(const struct command *command, const struct options *options)
+{
+	struct ferry_grpc_client *client = NULL;
+	struct ferry_error error = {0};
+	int r;
+
+	r = ferry_grpc_client_open(options->socket_path, &client, &error);
+	if (r < 0) {
+		fprintf(stderr, "ferry: %s\n", error.message);
+		return r == -ENOENT || r == -ECONNREFUSED ? CLI_NO_AGENT : CLI_FAILED;
+	}
+	if (command->show == cli_show_event)
+		r = run_events(client, options, &error);
+	else
+		r = run_call(client, command, options, &error);
+	ferry_grpc_client_close(client);
+	if (r < 0) {
+		char clean[FERRY_ERROR_MESSAGE_MAX];
+
+		cli_clean(clean, sizeof(clean), error.message);
+		fprintf(stderr, "ferry: %s: %s\n", command->name, clean);
+		return exit_of(r);
+	}
+	if (fflush(stdout) != 0 || ferror(stdout)) {
+		fprintf(stderr, "ferry: cannot write the answer\n");
+		return CLI_FAILED;
+	}
+	return CLI_OK;
+}
+
+/* -1: go on; else the exit code. */
+static int options_parse(int argc, char **argv, struct options *options)
+{
+	enum { OPTION_FROM = 256 };
+	static const struct option longs[] = {
+		{"json", no_argument, NULL, 'j'},
+		{"socket", required_argument, NULL, 's'},
+		{"timeout", required_argument, NULL, 't'},
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'V'},
+		{"follow", no_argument, NULL, 'f'},
+		{"from", required_argument, NULL, OPTION_FROM},
+		{0},
+	};
+	int option;
+
+	while ((option = getopt_long(argc, argv, "js:t:hVf", longs, NULL)) != -1) {
+		switch (option) {
+		case 'j':
+			options->is_json = true;
+			break;
+		case 's':
+			options->socket_path = optarg;
+			break;
+		case 't':
+			if (!number_parse(optarg, TIMEOUT_S_MAX, &options->timeout_s) ||
+			    options->timeout_s == 0)
+				return usage_error("--timeout wants 1 to 86400 seconds, not ",
+						   optarg);
+			break;
+		case 'h':
+			options->is_help = true;
+			break;
+		case 'V':
+			printf("ferry " FERRY_VERSION "\n");
+			return CLI_OK;
+		case 'f':
+			options->is_follow = true;
+			break;
+		case OPTION_FROM:
+			if (!number_parse(optarg, UINT64_MAX, &options->from_sequence))
+				return usage_error("--from wants a number, not ", optarg);
+			options->is_from_given = true;
+			break;
+		default:
+			fprintf(stderr, "try: ferry --help\n");
+			return CLI_USAGE;
+		}
+	}
+	return -1;
+}
+
+static const struct command *command_find(const char *name)
+{
+	for (size_t i = 0; i < FERRY_ARRAY_COUNT(commands); i++) {
+		if (strcmp(commands[i].name, name) == 0)
+			return &commands[i];
+	}
+	return NULL;
+}
+
+int main(int argc, char **argv)
+{
+	const char *socket_path = getenv("FERRY_SOCKET");
+	struct options options = {.socket_path = socket_path ? socket_path : socket_default};
+	const struct command *command;
+	int code;
+
+	code = options_parse(argc, argv, &options);
+	if (code >= 0)
+		return code;
+	if (optind == argc) {
+		print_help(options.is_help ? stdout : stderr);
+		return options.is_help ? CLI_OK : CLI_USAGE;
+	}
+	command = command_find(argv[optind]);
+	if (!command)
+		return usage_error("no such command: ", argv[optind]);
+	if (options.is_help) {
+		print_command_help(command);
+		return CLI_OK;
+	}
+	if ((size_t)(argc - optind - 1) != command->arguments_count)
+		return usage_error(command->arguments_count ? "usage: ferry "
+							    : "no arguments: ferry ",
+				   command->name);
+	if ((options.is_follow || options.is_from_given) && command->show != cli_show_event)
+		return usage_error("--follow and --from are for events, not for ", command->name);
+	for (size_t i = 0; i < command->arguments_count; i++)
+		options.arguments[i] = argv[optind + 1 + (int)i];
+	return run(command, &options);
+}

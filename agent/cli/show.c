@@ -1,0 +1,338 @@
+#include <inttypes.h>
+#include <stdio.h>
+#include <time.h>
+
+#include "agent/cli/cli.h"
+#include "ferry.pb-c.h"
+
+#define CAST(type) ((const Ferry__V1__##type *)(const void *)message)
+#define TITLES(table, ...)                                                                         \
+	do {                                                                                       \
+		static const char *const _titles[] = {__VA_ARGS__};                                \
+		cli_table_init(table, _titles, FERRY_ARRAY_COUNT(_titles));                        \
+	} while (0)
+
+static const char *or_dash(const char *text)
+{
+	return text[0] ? text : "-";
+}
+
+/* The state in the design's words, in capitals as they are there. */
+struct word {
+	char text[32];
+};
+
+static struct word word_of(const ProtobufCEnumDescriptor *type, int value)
+{
+	struct word word;
+
+	cli_enum_name(type, value, word.text);
+	if (value == 0)
+		(void)snprintf(word.text, sizeof(word.text), "-");
+	for (char *c = word.text; *c; c++) {
+		if (*c >= 'a' && *c <= 'z')
+			*c = (char)(*c - 'a' + 'A');
+	}
+	return word;
+}
+
+static struct word health_word(Ferry__V1__Health health)
+{
+	return word_of(&ferry__v1__health__descriptor, (int)health);
+}
+
+static struct word node_word(uint32_t node)
+{
+	struct word word;
+
+	(void)snprintf(word.text, sizeof(word.text), node ? "%" PRIu32 : "-", node);
+	return word;
+}
+
+static struct word size_word(uint64_t bytes)
+{
+	static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+	size_t unit = 0;
+	uint64_t rest = 0;
+	struct word word;
+
+	for (; bytes >= 1024 && unit + 1 < FERRY_ARRAY_COUNT(units); unit++) {
+		rest = bytes % 1024;
+		bytes /= 1024;
+	}
+	(void)snprintf(word.text, sizeof(word.text),
+		       rest ? "%" PRIu64 ".%" PRIu64 " %s" : "%" PRIu64 "%.0" PRIu64 " %s", bytes,
+		       rest * 10 / 1024, units[unit]);
+	return word;
+}
+
+static struct word time_word(uint64_t time_ns)
+{
+	struct word word;
+
+	if (time_ns == 0)
+		(void)snprintf(word.text, sizeof(word.text), "-");
+	else if (time_ns < FERRY_NS_PER_MS)
+		(void)snprintf(word.text, sizeof(word.text), "%" PRIu64 " us", time_ns / 1000);
+	else
+		(void)snprintf(word.text, sizeof(word.text), "%" PRIu64 ".%" PRIu64 " ms",
+			       time_ns / FERRY_NS_PER_MS,
+			       time_ns % FERRY_NS_PER_MS * 10 / FERRY_NS_PER_MS);
+	return word;
+}
+
+static struct word cache_word(const Ferry__V1__Cache *cache)
+{
+	uint64_t looked;
+	struct word word;
+
+	if (!cache || !cache->enabled) {
+		(void)snprintf(word.text, sizeof(word.text), "off");
+		return word;
+	}
+	looked = cache->hits + cache->misses;
+	(void)snprintf(word.text, sizeof(word.text), "%.12s, %" PRIu64 "%% hits",
+		       size_word(cache->used_bytes).text, looked ? cache->hits * 100 / looked : 0);
+	return word;
+}
+
+/* A pool may have three reasons: its own, its path's, its cache's. */
+static void add_pool(struct cli_table *table, const Ferry__V1__Pool *pool)
+{
+	const char *cache_reason = pool->cache ? pool->cache->reason : "";
+	const char *texts[] = {pool->reason, pool->health_reason, cache_reason};
+	static const char *const labels[] = {"", "path: ", "cache: "};
+	char reason[CLI_CELL_BYTES] = "";
+	size_t length = 0;
+
+	cli_table_add(table, "%s", pool->name);
+	cli_table_add(table, "%s",
+		      word_of(&ferry__v1__pool_state__descriptor, (int)pool->state).text);
+	cli_table_add(table, "%s", node_word(pool->owner).text);
+	cli_table_add(table, "%" PRIu64, pool->epoch);
+	cli_table_add(table, "%s", health_word(pool->health).text);
+	cli_table_add(table, "%" PRIu64, pool->ios);
+	cli_table_add(table, "%" PRIu64, pool->detours);
+	cli_table_add(table, "%" PRIu64, pool->failures);
+	cli_table_add(table, "%" PRIu32 "/%" PRIu64, pool->ghosts_alive, pool->ghosts_laid);
+	cli_table_add(table, "%s", cache_word(pool->cache).text);
+	for (size_t i = 0; i < FERRY_ARRAY_COUNT(texts); i++) {
+		int written;
+
+		if (!texts[i][0] || length >= sizeof(reason))
+			continue;
+		written = snprintf(reason + length, sizeof(reason) - length, "%s%s%s",
+				   length ? "; " : "", labels[i], texts[i]);
+		length += written > 0 ? (size_t)written : 0;
+	}
+	cli_table_add(table, "%s", or_dash(reason));
+}
+
+static void print_clean(const char *text)
+{
+	char clean[CLI_CELL_BYTES];
+
+	cli_clean(clean, sizeof(clean), text);
+	fputs(clean, stdout);
+}
+
+void cli_show_status(const ProtobufCMessage *message)
+{
+	const Ferry__V1__Status *status = CAST(Status);
+	struct cli_table table;
+
+	printf("node %" PRIu32 " (", status->node);
+	print_clean(or_dash(status->node_name));
+	printf("), incarnation %" PRIu64 ", ferry ", status->incarnation);
+	print_clean(status->version);
+	printf(", up %" PRIu64 " h %02" PRIu64 " min\n", status->uptime_seconds / 3600,
+	       status->uptime_seconds / 60 % 60);
+	if (status->cluster[0]) {
+		printf("cluster ");
+		print_clean(status->cluster);
+		printf(": %s, %zu of %" PRIu32 " agents:",
+		       status->quorate ? "quorate" : "NO QUORUM", status->n_members,
+		       status->nodes_expected);
+		for (size_t i = 0; i < status->n_members; i++)
+			printf(" %" PRIu32, status->members[i]);
+		printf("\n");
+	} else {
+		printf("standalone, no cluster\n");
+	}
+	printf("memory %slocked, %sknown to the kernel as on the I/O path\n",
+	       status->memory_locked ? "" : "NOT ", status->io_flusher ? "" : "NOT ");
+	if (status->reason[0]) {
+		printf("attention: ");
+		print_clean(status->reason);
+		printf("\n");
+	}
+	printf("\n");
+	TITLES(&table, "POOL", "STATE", "+OWNER", "+EPOCH", "PATH", "+IOS", "+DETOURS", "+FAILED",
+	       "+GHOSTS", "CACHE", "REASON");
+	for (size_t i = 0; i < status->n_pools; i++)
+		add_pool(&table, status->pools[i]);
+	cli_table_print(&table, "no pools");
+}
+
+void cli_show_volumes(const ProtobufCMessage *message)
+{
+	const Ferry__V1__VolumeList *list = CAST(VolumeList);
+	struct cli_table table;
+
+	TITLES(&table, "VOLUME", "POOL", "+SIZE", "+BLOCK", "STATE", "DEVICE", "URI", "+CLIENTS",
+	       "REASON");
+	for (size_t i = 0; i < list->n_volumes; i++) {
+		const Ferry__V1__Volume *volume = list->volumes[i];
+
+		cli_table_add(&table, "%s", volume->name);
+		cli_table_add(&table, "%s", volume->pool);
+		cli_table_add(&table, "%s", size_word(volume->size_bytes).text);
+		cli_table_add(&table, "%" PRIu32, volume->block_bytes);
+		cli_table_add(&table, "%s", volume->serving ? "SERVING" : "STANDBY");
+		cli_table_add(&table, "%s", or_dash(volume->device));
+		cli_table_add(&table, "%s", or_dash(volume->uri));
+		cli_table_add(&table, "%" PRIu32, volume->clients);
+		cli_table_add(&table, "%s", or_dash(volume->reason));
+	}
+	cli_table_print(&table, "no volumes");
+}
+
+void cli_show_paths(const ProtobufCMessage *message)
+{
+	const Ferry__V1__PathList *list = CAST(PathList);
+	struct cli_table table;
+
+	TITLES(&table, "POOL", "KIND", "+NODE", "BY", "TARGET", "LINK", "STATE", "+DONE", "+FAILED",
+	       "+UNKNOWN", "+IN FLIGHT", "+GHOSTS", "+LATENCY", "REASON");
+	for (size_t i = 0; i < list->n_paths; i++) {
+		const Ferry__V1__Path *path = list->paths[i];
+
+		cli_table_add(&table, "%s", path->pool);
+		cli_table_add(&table, "%s",
+			      path->kind == FERRY__V1__PATH_KIND__PATH_KIND_PEER ? "peer"
+										 : "local");
+		cli_table_add(&table, "%s", node_word(path->node).text);
+		cli_table_add(&table, "%s", path->transport);
+		cli_table_add(&table, "%s", path->target);
+		cli_table_add(&table, "%s", path->up ? "up" : "DOWN");
+		cli_table_add(&table, "%s", health_word(path->health).text);
+		cli_table_add(&table, "%" PRIu64, path->ios);
+		cli_table_add(&table, "%" PRIu64, path->failures);
+		cli_table_add(&table, "%" PRIu64, path->unknown);
+		cli_table_add(&table, "%" PRIu32, path->in_flight);
+		cli_table_add(&table, "%" PRIu32 "/%" PRIu64, path->ghosts_alive,
+			      path->ghosts_laid);
+		cli_table_add(&table, "%s", time_word(path->latency_ns).text);
+		cli_table_add(&table, "%s", or_dash(path->reason));
+	}
+	cli_table_print(&table, "no paths");
+}
+
+void cli_show_peers(const ProtobufCMessage *message)
+{
+	const Ferry__V1__PeerList *list = CAST(PeerList);
+	struct cli_table table;
+
+	TITLES(&table, "+NODE", "NAME", "MEMBER", "LINK", "BY", "ADDRESS", "+RTT", "PATH",
+	       "+CARRIED FOR", "+CARRIED BY", "REASON");
+	for (size_t i = 0; i < list->n_peers; i++) {
+		const Ferry__V1__Peer *peer = list->peers[i];
+
+		cli_table_add(&table, "%s", node_word(peer->node).text);
+		cli_table_add(&table, "%s", or_dash(peer->name));
+		cli_table_add(&table, "%s", peer->member ? "yes" : "NO");
+		cli_table_add(&table, "%s",
+			      word_of(&ferry__v1__link_state__descriptor, (int)peer->link).text);
+		cli_table_add(&table, "%s", or_dash(peer->transport));
+		cli_table_add(&table, "%s", or_dash(peer->address));
+		cli_table_add(&table, "%s", time_word(peer->rtt_ns).text);
+		cli_table_add(&table, "%s", health_word(peer->health).text);
+		cli_table_add(&table, "%" PRIu64, peer->carried_for_it);
+		cli_table_add(&table, "%" PRIu64, peer->carried_by_it);
+		cli_table_add(&table, "%s", or_dash(peer->reason));
+	}
+	cli_table_print(&table, "no peers");
+}
+
+void cli_show_luns(const ProtobufCMessage *message)
+{
+	const Ferry__V1__LunList *list = CAST(LunList);
+	struct cli_table table;
+
+	TITLES(&table, "POOL", "WWID", "+SIZE", "+BLOCK", "FLUSH", "RESERVATIONS", "STATE",
+	       "REASON");
+	for (size_t i = 0; i < list->n_luns; i++) {
+		const Ferry__V1__Lun *lun = list->luns[i];
+
+		cli_table_add(&table, "%s", lun->pool);
+		cli_table_add(&table, "%s", or_dash(lun->wwid));
+		cli_table_add(&table, "%s", size_word(lun->size_bytes).text);
+		cli_table_add(&table, "%" PRIu32, lun->block_bytes);
+		cli_table_add(&table, "%s", lun->flush_scope);
+		cli_table_add(&table, "%s", lun->reservations ? "yes" : "none");
+		cli_table_add(&table, "%s", lun->open ? "open" : "NOT OPEN");
+		cli_table_add(&table, "%s", or_dash(lun->reason));
+	}
+	cli_table_print(&table, "no luns");
+}
+
+void cli_show_attach(const ProtobufCMessage *message)
+{
+	print_clean(CAST(AttachVolumeReply)->device);
+	printf("\n");
+}
+
+void cli_show_acquire(const ProtobufCMessage *message)
+{
+	printf("acquired, epoch %" PRIu64 "\n", CAST(AcquirePoolReply)->epoch);
+}
+
+void cli_show_move(const ProtobufCMessage *message)
+{
+	const Ferry__V1__MovePoolReply *reply = CAST(MovePoolReply);
+
+	printf("moved, epoch %" PRIu64 ", %" PRIu64 " warm blocks went along\n", reply->epoch,
+	       reply->warm_blocks);
+}
+
+void cli_show_version(const ProtobufCMessage *message)
+{
+	const Ferry__V1__Version *version = CAST(Version);
+
+	printf("ferry " FERRY_VERSION "\nagent ");
+	print_clean(version->version);
+	printf(", wire version %" PRIu32 ", API ", version->wire_version);
+	print_clean(version->api);
+	printf("\n");
+}
+
+void cli_show_nothing(const ProtobufCMessage *message)
+{
+	(void)message;
+}
+
+void cli_show_event(const ProtobufCMessage *message)
+{
+	const Ferry__V1__Event *event = CAST(Event);
+	time_t seconds = (time_t)(event->time_wall_ns / FERRY_NS_PER_S);
+	char when[32] = "-";
+	char line[1024];
+	char clean[1024];
+	struct tm parts;
+	struct word severity;
+
+	if (localtime_r(&seconds, &parts))
+		(void)strftime(when, sizeof(when), "%F %T", &parts);
+	cli_enum_name(&ferry__v1__severity__descriptor, (int)event->severity, severity.text);
+	if (event->missed)
+		printf("(%" PRIu64 " events before this are no longer kept)\n", event->missed);
+	(void)snprintf(line, sizeof(line),
+		       "%6" PRIu64 " %s.%03u n%-3" PRIu32 " %-7s %-13s %-10s %8" PRIu64
+		       " %s→%s  %s",
+		       event->sequence, when,
+		       (unsigned)(event->time_wall_ns % FERRY_NS_PER_S / FERRY_NS_PER_MS),
+		       event->node, severity.text, event->kind, or_dash(event->pool), event->value,
+		       or_dash(event->from), or_dash(event->to), event->cause);
+	cli_clean(clean, sizeof(clean), line);
+	printf("%s\n", clean);
+}

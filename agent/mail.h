@@ -1,0 +1,83 @@
+/*
+ * mail.h - what the cluster thread and the data thread tell each other.
+ *
+ * Two bounded rings of fixed-size messages, one each way. The cluster thread waits a moment when
+ * its ring is full. The data thread never waits: it keeps what it could not say as state of the
+ * pool concerned, and says the newest of it later; events that find no room are counted.
+ *
+ * Owns:    the rings.
+ * Callers: data.c, cluster.c; main.c makes it.
+ * Thread:  each direction has one sender and one receiver.
+ * Rooms:   rank 5.
+ */
+#pragma once
+
+#include "agent/base/spsc.h"
+#include "agent/core/tracker.h"
+#include "agent/core/view.h"
+#include "agent/ports/events.h"
+#include "agent/ports/fence.h"
+#include "agent/ports/identity.h"
+
+enum { FERRY_MAIL_RING_SLOTS = 1024 };
+
+enum ferry_mail_kind {
+	/* To the data thread. */
+	FERRY_MAIL_VIEW = 1,  /* view: what the cluster knows of the pool. */
+	FERRY_MAIL_TAKE,      /* drained: have the lun to yourself. */
+	FERRY_MAIL_PEER_PATH, /* node, flag: whether that peer's own path works. */
+	FERRY_MAIL_PEER,      /* node, flag: whether that peer's agent is a member. */
+	FERRY_MAIL_SHOW,      /* Offer the pool's volume to applications. */
+	FERRY_MAIL_HIDE,      /* Withdraw it; its I/O may end first. */
+	FERRY_MAIL_CLEAR,     /* An administrator has looked at a suspect flush. */
+	FERRY_MAIL_SNAPSHOT,  /* pointer: fill a struct ferry_snapshot. */
+	FERRY_MAIL_STOP,
+
+	/* To the cluster thread. */
+	FERRY_MAIL_OPENED,  /* identity: the pool's lun is known. flag: it has reservations. */
+	FERRY_MAIL_DRAINED, /* epoch. */
+	FERRY_MAIL_TAKEN,   /* error. */
+	FERRY_MAIL_HEALTH,  /* flag: this node's own path works. */
+	FERRY_MAIL_VERDICT, /* verdict. */
+	FERRY_MAIL_SHOWN,   /* error. */
+	FERRY_MAIL_HIDDEN,
+	FERRY_MAIL_EVENT,   /* event. */
+	FERRY_MAIL_SNAPPED, /* pointer: it is filled. */
+	FERRY_MAIL_STOPPED,
+};
+
+struct ferry_mail {
+	enum ferry_mail_kind kind;
+	uint32_t pool; /* Its index in the configuration. */
+	struct ferry_node node;
+	bool flag;
+	int error;
+	union {
+		struct ferry_view view;
+		struct ferry_drained_keys drained;
+		struct ferry_lun_identity identity;
+		struct ferry_epoch epoch;
+		enum ferry_verdict verdict;
+		struct ferry_event event;
+		void *pointer;
+	};
+};
+
+struct ferry_mailbox {
+	struct ferry_spsc to_data;
+	struct ferry_spsc to_cluster;
+	void (*wake_data)(void *context); /* Any thread. */
+	void *data_context;
+	void (*wake_cluster)(void *context);
+	void *cluster_context;
+};
+
+size_t ferry_mailbox_memory_bytes(void);
+int ferry_mailbox_init(struct ferry_mailbox *mailbox, struct ferry_region *region) FERRY_MUST_CHECK;
+
+/* From the cluster thread; waits, in steps of 100 us, while the data thread is behind. */
+void ferry_mail_to_data(struct ferry_mailbox *mailbox, const struct ferry_mail *mail);
+
+/* From the data thread. -EAGAIN: no room now. */
+int ferry_mail_to_cluster(struct ferry_mailbox *mailbox,
+			  const struct ferry_mail *mail) FERRY_MUST_CHECK;

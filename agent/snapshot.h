@@ -1,0 +1,59 @@
+/*
+ * snapshot.h - the data thread's figures at one moment, for `ferry status` and its like.
+ *
+ * Owns:    nothing; the cluster thread lends one struct at a time to the data thread to fill.
+ * Callers: data.c fills it, control.c shows it.
+ * Thread:  whoever has it.
+ * Rooms:   rank 5.
+ */
+#pragma once
+
+#include "agent/core/lane.h"
+#include "agent/core/registrar.h"
+#include "agent/core/router.h"
+
+enum { FERRY_SNAPSHOT_POOLS_MAX = 16 };
+
+struct ferry_snapshot_lane {
+	enum ferry_path_kind kind;
+	struct ferry_node node;
+	bool is_up;
+	bool is_allowed;
+	bool is_usable;
+	enum ferry_lane_state state;
+	char reason[FERRY_EVENT_TEXT_MAX];
+	char detail[FERRY_EVENT_TEXT_MAX]; /* What the adapter says of it. */
+	uint32_t flights;
+	uint32_t ghosts;
+	struct ferry_lane_stats stats;
+};
+
+struct ferry_snapshot_pool {
+	bool is_open;
+	struct ferry_lun_identity identity;
+	bool has_reservations;
+	bool is_registered;
+	bool is_shown;
+	bool is_holding;
+	bool flush_is_suspect;
+	struct ferry_router_stats stats;
+	uint32_t ghosts_alive;
+	uint32_t routes;
+	struct ferry_snapshot_lane lanes[FERRY_LANES_MAX];
+	uint32_t lanes_count;
+	uint64_t carried; /* For peers, all pools together. */
+};
+
+struct ferry_snapshot_peer {
+	struct ferry_node node;
+	bool is_up;
+	struct ferry_incarnation incarnation;
+	uint64_t requests;
+};
+
+struct ferry_snapshot {
+	struct ferry_snapshot_pool pools[FERRY_SNAPSHOT_POOLS_MAX];
+	uint32_t pools_count;
+	struct ferry_snapshot_peer peers[FERRY_LANES_MAX];
+	uint32_t peers_count;
+};

@@ -1,0 +1,64 @@
+# shellcheck shell=bash
+# storage-tgt.sh - tgtd, a target that is an ordinary process.
+#
+# tgtd counts commands per session and forgets them with the session, so they are
+# counted where it does its I/O (target/tgt-count.c, preloaded).
+
+tgt_prepare() {
+	cc -O2 -Wall -shared -fPIC -o "$LAB/target/tgt-count.so" "$HERE/target/tgt-count.c" -ldl
+}
+
+tgt_start() {
+	local lun admin=(tgt_admin --lld iscsi)
+	rm -f "$LAB/target/pid" "$LAB"/target/tgtd.ipc*
+	storage_spawn "$(holder_pid st)" env TGT_IPC_SOCKET="$LAB/target/tgtd.ipc" \
+		TGT_COUNT="$LAB/target/counters" LD_PRELOAD="$LAB/target/tgt-count.so" \
+		tgtd --foreground --control-port 0 --iscsi portal=10.98.0.254:3260
+	wait_until 10 tgt_answers || die "tgtd did not start, see $LAB/target.log"
+	"${admin[@]}" --op new --mode target --tid 1 --targetname "$STORAGE_IQN"
+	for ((lun = 1; lun <= LAB_LUNS; lun++)); do
+		"${admin[@]}" --op new --mode logicalunit --tid 1 --lun "$lun" \
+			--bstype rdwr --backing-store "$(storage_image "$lun")"
+		"${admin[@]}" --op update --mode logicalunit --tid 1 --lun "$lun" --params \
+			"vendor_id=FERRY,product_id=LAB,thin_provisioning=1,scsi_id=FERRY-LAB-LUN-$lun,scsi_sn=$(storage_serial "$lun")"
+	done
+	if [ -n "$LAB_CHAP" ]; then
+		"${admin[@]}" --op new --mode account --user "${LAB_CHAP%%:*}" --password "${LAB_CHAP#*:}"
+		"${admin[@]}" --op bind --mode account --tid 1 --user "${LAB_CHAP%%:*}"
+	fi
+	# Last, so that nobody logs in to half a target.
+	"${admin[@]}" --op bind --mode target --tid 1 --initiator-address ALL
+}
+
+tgt_admin() {
+	TGT_IPC_SOCKET="$LAB/target/tgtd.ipc" tgtadm "$@"
+}
+
+tgt_answers() {
+	tgt_admin --op show --mode sys >/dev/null
+}
+
+# The counters' file, as laid out in tgt-count.c: 64-bit words, the first row is for
+# the settings, then one row of eight words per lun.
+tgt_counters() {
+	od -An -v -t u8 -w64 "$LAB/target/counters" | awk -v luns="$LAB_LUNS" '
+		NR > 1 && NR - 1 <= luns {
+			printf "lun=%d reads=%d read_sectors=%d writes=%d write_sectors=%d flushes=%d discards=%d\n",
+				NR - 1, $1, $2 / 512, $3, $4 / 512, $5, $6
+		}'
+}
+
+# tgt_slow READ_MS WRITE_MS
+tgt_slow() {
+	[ "$LAB_TARGET" = tgt ] || die "only tgt can be made slow"
+	[[ ${1:-} =~ ^[0-9]+$ && ${2:-} =~ ^[0-9]+$ ]] || die "target slow READ_MS WRITE_MS"
+	local ms hex bytes=''
+	for ms in "$1" "$2"; do
+		printf -v hex '%016x' "$((ms * 1000))"
+		while [ -n "$hex" ]; do # Little-endian.
+			bytes+="\\x${hex: -2}"
+			hex=${hex%??}
+		done
+	done
+	printf '%b' "$bytes" | dd of="$LAB/target/counters" conv=notrunc status=none
+}
