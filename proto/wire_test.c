@@ -304,7 +304,9 @@ static void random_bytes_decode_to_themselves(void **state)
 
 	(void)state;
 	for (int i = 0; i < 200000; i++) {
-		struct ferry_wire_header header = request(1 + ferry_prng_below(&prng, 5)), decoded;
+		struct ferry_wire_header header = request(
+						 (enum ferry_op)(1 + ferry_prng_below(&prng, 5))),
+					 decoded;
 		uint8_t bytes[FERRY_WIRE_HEADER_BYTES], again[FERRY_WIRE_HEADER_BYTES];
 
 		ferry_wire_encode(&header, bytes);

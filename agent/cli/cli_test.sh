@@ -122,18 +122,21 @@ until_true 5 grep -q cancelled "$dir/agent.out"
 # Many at once: the bounded ones are refused, the rest goes on, and it recovers.
 pids=
 for i in $(seq 24); do
-	timeout 20 "$ferry" -s "$socket" -t 2 attach slow >/dev/null 2>"$dir/many.$i" &
+	timeout 20 "$ferry" -s "$socket" -t 5 attach slow >/dev/null 2>"$dir/many.$i" &
 	pids="$pids $!"
 done
 codes=
 for pid in $pids; do wait "$pid"; codes="$codes $?"; done
-[ "$(echo "$codes" | tr ' ' '\n' | grep -c '^6$')" = 16 ] || fail "of 24 at once: $codes"
+late=$(echo "$codes" | tr ' ' '\n' | grep -c '^6$')
+refused=$(echo "$codes" | tr ' ' '\n' | grep -c '^1$')
+[ "$late" -ge 16 ] && [ $((late + refused)) = 24 ] || fail "of 24 at once: $codes"
 grep -q 'too many requests at once' "$dir"/many.* || fail 'refused without a word'
 run 0 attach vol0
 
 # Events: what is kept, from a number, to come.
 run 0 events; out '^ +1 .* n2 +warning path-state +pg +0 -→HEALTHY +started'
-run 0 events --json; [ "$(jq -s 'map(.sequence) == [range(1; length + 1)]' "$dir/out")" = true ] || fail order
+run 0 events --json
+[ "$(jq -s 'map(.sequence) == [range(1; length + 1)]' "$dir/out")" = true ] || fail order
 run 0 events --from 2; grep -q started "$dir/out" && fail 'an event from before --from'
 run 2 events --from 1000000; err 'newest event is'
 "$ferry" -s "$socket" events --follow --json >"$dir/follow" 2>"$dir/follow.err" &

@@ -25,7 +25,7 @@ enum ferry_sent {
 	FERRY_SENT_UNSURE,    /* The link went down with some or all of it on its way. */
 };
 
-/* The sender owns it and its segments until on_sent(). */
+/* The sender owns it and its segments until on_sent(). The transport fills in payload_crc. */
 struct ferry_message {
 	struct ferry_wire_header header;
 	struct ferry_segments segments; /* The payload; header.payload_bytes is their length. */

@@ -4,11 +4,12 @@
 # usage: fuse-loop.sh BUILD_DIR. Exit 77: skipped, the reason is said.
 . "$(dirname "$0")/fuse-lib.sh"
 need losetup mkfs.ext4 mkfs.xfs e2fsck xfs_repair fio cmp blockdev ps
-TOOL=$BUILD/tests/loopdev_tool
+TOOL=$BUILD/tests/loopdev_stand
 
 # attach FILE BLOCK_BYTES: $DEVICE
 attach() {
-	DEVICE=$("$TOOL" attach "$1" "$2" 2>"$WORK/tool.err") || fail "attach: $(cat "$WORK/tool.err")"
+	DEVICE=$("$TOOL" attach "$1" "$2" 2>"$WORK/tool.err") ||
+		fail "attach: $(cat "$WORK/tool.err")"
 	LOOPS+=("$DEVICE")
 }
 
@@ -96,7 +97,8 @@ test_killed() {
 	wait "$STAND_PID" 2>/dev/null
 	dd if="$dead" of=/dev/null bs=4k count=1 iflag=direct status=none 2>/dev/null &&
 		fail "a dead agent's device answers"
-	sleep 1.2 # The kernel's memory of attributes runs out: its answers are others then.
+	# The kernel's memory of attributes runs out after 1 s: its answers are others then.
+	sleep 1.2 # tidy: allow banned - the time itself is the condition
 	stand_512
 	fails_with "no loop device" "$TOOL" find "$WORK/mnt/v512"
 	attach "$WORK/mnt/v512" 512

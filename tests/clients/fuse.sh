@@ -12,11 +12,11 @@ test_names() {
 	[ "$(stat -c '%s %a %u %B %b' "$WORK/mnt/a")" = "67108864 600 0 512 131072" ] ||
 		fail "attributes: $(stat "$WORK/mnt/a")"
 	fails_with "No such file" cat "$WORK/mnt/c"
-	fails_with "." touch "$WORK/mnt/c"
+	fails_with "cannot touch" touch "$WORK/mnt/c"
 	fails_with "Operation not permitted" truncate -s 1M "$WORK/mnt/a"
 	fails_with "Operation not permitted" truncate -s 128M "$WORK/mnt/a"
 	fails_with "Operation not permitted" chmod 666 "$WORK/mnt/a"
-	fails_with "." rm "$WORK/mnt/a"
+	fails_with "cannot remove" rm "$WORK/mnt/a"
 	fails_with "Is a directory" dd if="$WORK/mnt" of=/dev/null
 	ok "one file per volume, with its size; nothing may be made, removed or resized"
 }
@@ -32,9 +32,8 @@ test_data() {
 	cmp "$WORK/b.img" <(head -c 32M /dev/zero) || fail "the other volume was touched"
 	ok "64 MiB in 1 MiB and in 512-byte requests, compared with the backing file"
 	fio --name=verify --filename="$m" --size=32m --ioengine=io_uring --direct=1 --iodepth=32 \
-		--rw=randwrite --bsrange=512-256k --bs_unaligned=0 --blockalign=512 --norandommap=0 \
-		--verify=crc32c --verify_fatal=1 --do_verify=1 --output="$WORK/fio.out" \
-		--bssplit=512/10:4k/60:64k/20:256k/10 || fail "fio: $(cat "$WORK/fio.out")"
+		--rw=randwrite --bssplit=512/10:4k/60:64k/20:256k/10 --verify=crc32c \
+		--verify_fatal=1 --do_verify=1 --output="$WORK/fio.out" || fail "fio: $(cat "$WORK/fio.out")"
 	ok "fio --verify, io_uring, 32 deep, 512 bytes to 256 KiB"
 }
 
@@ -48,7 +47,7 @@ test_refusals() {
 	fails_with "Invalid argument" xfs_io -c "fpunch 100 512" "$m"
 	fails_with "not supported" fallocate -l 1M "$m"
 	fails_with "not supported" fallocate -c -o 0 -l 1M "$m"
-	fails_with "." fallocate -z -o 63M -l 2M "$m"
+	fails_with "fallocate failed" fallocate -z -o 63M -l 2M "$m"
 	[ "$(dd if="$m" bs=1M skip=64 count=1 status=none | wc -c)" = 0 ] || fail "read at the end"
 	xfs_io -c "pwrite -b 8k $((64 * 1048576 - 4096)) 8k" "$m" 2>&1 | grep -q "wrote 4096" ||
 		fail "a write across the end should be cut at the end"
@@ -76,7 +75,8 @@ test_counters() {
 	[ "$(counter fua)" = 2 ] || fail "O_SYNC or RWF_DSYNC did not become FUA: $COUNTERS"
 	[ "$(counter flushes)" -ge 1 ] || fail "fsync did not become FLUSH: $COUNTERS"
 	[ "$(counter refused)" -ge 8 ] || fail "refusals are not counted: $COUNTERS"
-	[ "$(counter piece_bytes_max)" = $((8 * 1048576)) ] || fail "ranges are not split: $COUNTERS"
+	[ "$(counter piece_bytes_max)" = $((8 * 1048576)) ] ||
+		fail "ranges are not split: $COUNTERS"
 	[ "$(counter in_flight)" = 0 ] || fail "requests were left: $COUNTERS"
 	[ ! -e "$WORK/mnt" ] || fail "the mount point was made by the stand and is still there"
 	ok "FUA, FLUSH, split ranges; a clean end: $COUNTERS"

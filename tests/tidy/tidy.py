@@ -39,7 +39,8 @@ RANK_TOP = 5
 # two, that may include them. Tests may include all.
 FOREIGN = [
     (r"isa-l/|isa-l\.h", ["agent/base/checksum.c"]),
-    (r"protobuf-c/", ["proto/", "agent/adapters/grpc/"]),
+    (r"protobuf-c/", ["proto/", "agent/adapters/grpc/", "agent/cli/"]),
+    (r"json-c/", ["agent/cli/"]),
     (r"grpc/", ["agent/adapters/grpc/"]),
     (r"liburing", ["agent/adapters/uring/"]),
     (r"iscsi/", ["agent/adapters/iscsi/"]),

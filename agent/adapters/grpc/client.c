@@ -132,6 +132,7 @@ static void exchange_begin(struct ferry_grpc_client *client, struct exchange *ex
 {
 	size_t length = protobuf_c_message_get_packed_size(input);
 	grpc_slice slice = grpc_slice_malloc(length);
+	grpc_slice path;
 	grpc_byte_buffer *request;
 	grpc_op ops[OPS_MAX] = {0};
 	size_t count = 0;
@@ -144,9 +145,11 @@ static void exchange_begin(struct ferry_grpc_client *client, struct exchange *ex
 	(void)protobuf_c_message_pack(input, GRPC_SLICE_START_PTR(slice));
 	request = grpc_raw_byte_buffer_create(&slice, 1);
 	grpc_slice_unref(slice);
-	exchange->call = grpc_channel_create_call(client->channel, NULL, GRPC_PROPAGATE_DEFAULTS,
-						  client->cq, grpc_slice_from_copied_string(method),
-						  NULL, deadline_in(timeout_ns), NULL);
+	path = grpc_slice_from_copied_string(method);
+	exchange->call =
+		grpc_channel_create_call(client->channel, NULL, GRPC_PROPAGATE_DEFAULTS, client->cq,
+					 path, NULL, deadline_in(timeout_ns), NULL);
+	grpc_slice_unref(path);
 	ops[count++].op = GRPC_OP_SEND_INITIAL_METADATA;
 	ops[count].op = GRPC_OP_SEND_MESSAGE;
 	ops[count++].data.send_message.send_message = request;

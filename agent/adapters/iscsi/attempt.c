@@ -111,10 +111,10 @@ static struct scsi_task *make_same(struct ferry_iscsi *iscsi, struct ferry_iscsi
 				   uint64_t lba, bool unmaps)
 {
 	slot->call.sends_data = true;
-	return iscsi_writesame16_iov_task(iscsi->context, iscsi->config.lun, lba, NULL,
-					  block_bytes(iscsi), slot->part_blocks, 0, unmaps, 0, 0,
-					  ferry_iscsi_call_answered, &slot->call, slot->iov,
-					  map_zeroes(slot, block_bytes(iscsi)));
+	/* Not the one with a vector: given no plain buffer, it sends no data at all (1.19). */
+	return iscsi_writesame16_task(iscsi->context, iscsi->config.lun, lba, iscsi->zeroes,
+				      block_bytes(iscsi), slot->part_blocks, 0, unmaps, 0, 0,
+				      ferry_iscsi_call_answered, &slot->call);
 }
 
 static struct scsi_task *make_task(struct ferry_iscsi *iscsi, struct ferry_iscsi_slot *slot)
@@ -170,6 +170,9 @@ static int issue(struct ferry_iscsi *iscsi, struct ferry_iscsi_slot *slot)
 	slot->part_blocks =
 		(uint32_t)ferry_min_u64(left_blocks, part_blocks_max(iscsi, slot->method));
 	ferry_iscsi_call_prepare(iscsi, &slot->call, attempt_answered);
+	slot->call.moves_blocks = slot->method == FERRY_ISCSI_METHOD_READ ||
+				  slot->method == FERRY_ISCSI_METHOD_WRITE ||
+				  slot->method == FERRY_ISCSI_METHOD_ZERO_WRITE;
 	r = ferry_iscsi_call_tasked(&slot->call, make_task(iscsi, slot));
 	if (r < 0)
 		return r;
@@ -276,10 +279,11 @@ static bool may_feed(struct ferry_iscsi *iscsi)
 
 void ferry_iscsi_attempts_feed(struct ferry_iscsi *iscsi)
 {
-	while (!ferry_list_is_empty(&iscsi->waiting) && may_feed(iscsi)) {
-		struct ferry_iscsi_slot *slot = ferry_list_entry(ferry_list_pop(&iscsi->waiting),
-								 struct ferry_iscsi_slot, link);
+	struct ferry_iscsi_slot *slot;
+	struct ferry_list *link;
 
+	while (may_feed(iscsi) && (link = ferry_list_pop(&iscsi->waiting))) {
+		slot = ferry_list_entry(link, struct ferry_iscsi_slot, link);
 		if (issue(iscsi, slot) < 0) /* The session is lost: it ends with the others. */
 			ferry_list_prepend(&iscsi->waiting, &slot->link);
 	}

@@ -1,4 +1,6 @@
+#include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -46,7 +48,8 @@ static void note_answer(struct ferry_iscsi_call *call, int status, const void *d
 		call->response = data ? *(const uint32_t *)data : ISCSI_TMR_FUNC_REJECTED;
 	if (!task)
 		return;
-	call->answer.is_short = task->residual_status == SCSI_RESIDUAL_UNDERFLOW;
+	call->answer.is_short =
+		call->moves_blocks && task->residual_status == SCSI_RESIDUAL_UNDERFLOW;
 	if (status != SCSI_STATUS_CHECK_CONDITION)
 		return;
 	call->answer.error_type = task->sense.error_type;
@@ -62,9 +65,11 @@ void ferry_iscsi_call_answered(struct iscsi_context *context, int status, void *
 	struct ferry_iscsi_call *call = private_data;
 	struct ferry_iscsi *iscsi = call->iscsi;
 
-	(void)context;
 	if (iscsi->is_destroying || !call->is_out)
 		return; /* session_drop() ends it; or connect's second callback. */
+	/* Its next words will be that it can't reconnect. */
+	if (!iscsi->said[0] && (status == SCSI_STATUS_ERROR || status == SCSI_STATUS_CANCELLED))
+		(void)snprintf(iscsi->said, sizeof(iscsi->said), "%s", iscsi_get_error(context));
 	note_answer(call, status, data);
 	call->is_out = false;
 	ferry_list_remove(&call->link);
@@ -170,6 +175,8 @@ static void arm(struct ferry_iscsi *iscsi)
 	ferry_iscsi_unwatch(iscsi);
 	iscsi->watch = (struct ferry_watch){.run = ferry_iscsi_watch_run,
 					    .fd = iscsi_get_fd(iscsi->context)};
+	/* The library does not: whatever this process starts must not keep the session open. */
+	(void)fcntl(iscsi->watch.fd, F_SETFD, FD_CLOEXEC);
 	r = loop->ops->watch_start(loop, &iscsi->watch, wanted);
 	if (r < 0) {
 		ferry_iscsi_say_error(iscsi, "cannot watch the session's socket: %s", strerror(-r));

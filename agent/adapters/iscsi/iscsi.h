@@ -112,7 +112,14 @@ void ferry_iscsi_close(struct ferry_iscsi *iscsi, void (*on_closed)(void *contex
 
 struct ferry_path *ferry_iscsi_path(struct ferry_iscsi *iscsi);
 
-/* NULL before the first on_state(up), and where the lun has no persistent reservations. */
+/*
+ * NULL before the first on_state(up), and where the lun has no persistent reservations.
+ *
+ * PREEMPT of a victim that is not registered (any more): where it is laid by LUN RESET, and the
+ * lun is reserved, the reset is done all the same and proves as much: 0. Else -ENOENT.
+ * While a LUN RESET waits for what runs in the target, this path feeds it nothing new. The reset
+ * makes every nexus see a unit attention: our own is reported AT_OWN_RESET.
+ */
 struct ferry_fence *ferry_iscsi_fence(struct ferry_iscsi *iscsi);
 
 /* NULL before the first on_state(up); then the same for good: another lun never comes up. */

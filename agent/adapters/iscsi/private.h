@@ -51,6 +51,7 @@ struct ferry_iscsi_call {
 	bool is_out;	   /* In the library's hands. */
 	bool is_management;
 	bool sends_data;
+	bool moves_blocks;   /* All of them or it is not DONE; else a short answer is usual. */
 	const uint8_t *data; /* While run() runs: what the target sent, if not into segments. */
 	size_t data_bytes;
 	void (*run)(struct ferry_iscsi_call *call); /* Outside of the library. */
@@ -155,6 +156,7 @@ struct ferry_iscsi {
 	struct ferry_iscsi_fence_state fencing;
 
 	struct ferry_iscsi_counters counters;
+	char said[FERRY_ISCSI_ERROR_MAX]; /* The library, when the session's end began. */
 	char last_error[FERRY_ISCSI_ERROR_MAX];
 	void (*on_closed)(void *context);
 	void *on_closed_context;

@@ -114,8 +114,8 @@ void rig_create(struct rig *rig)
 
 void rig_start(struct rig *rig, const char *params)
 {
-	char *words[] = {"tgtd", "-f",      "-C",
-			 "0",    "--iscsi", "portal=127.0.0.1:3260,portal=127.0.0.2:3260",
+	char *words[] = {"tgtd", "-f",	    "-C",
+			 "0",	 "--iscsi", "portal=127.0.0.1:3260,portal=127.0.0.2:3260",
 			 NULL};
 	char line[300];
 	int waited_ms = 0;
@@ -151,7 +151,8 @@ void rig_kill(struct rig *rig)
 
 void rig_destroy(struct rig *rig)
 {
-	static const char *const NAMES[] = {"disk", "hold", "ipc", "ipc.0", "ipc.0.lock", "ipc.lock"};
+	static const char *const NAMES[] = {"disk",  "hold",	   "ipc",
+					    "ipc.0", "ipc.0.lock", "ipc.lock"};
 	char path[128];
 
 	rig_cut(0, NULL);
@@ -186,12 +187,11 @@ void rig_cut(unsigned int last_octet, const char *how)
 		return;
 	}
 	ferry_assert(run(NULL, "nft add table inet cut", false) == 0);
-	ferry_assert(run(NULL,
-			 "nft add chain inet cut in { type filter hook input priority 0 ; }",
+	ferry_assert(run(NULL, "nft add chain inet cut in { type filter hook input priority 0 ; }",
 			 false) == 0);
 	(void)snprintf(line, sizeof(line),
-		       "nft add rule inet cut in ip daddr 127.0.0.%u tcp dport 3260 %s",
-		       last_octet, how);
+		       "nft add rule inet cut in ip daddr 127.0.0.%u tcp dport 3260 %s", last_octet,
+		       how);
 	ferry_assert(run(NULL, line, false) == 0);
 }
 

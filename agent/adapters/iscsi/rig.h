@@ -40,7 +40,8 @@ void rig_admin(struct rig *rig, const char *words);
 void rig_hold(struct rig *rig);
 void rig_let_go(struct rig *rig);
 
-/* What becomes of packets to 127.0.0.@last_octet: "drop", "reject with tcp reset"; NULL: all well. */
+/* What becomes of packets to 127.0.0.@last_octet: "drop", "reject with tcp reset"; NULL: all well.
+ */
 void rig_cut(unsigned int last_octet, const char *how);
 
 /* Read from the backing file, past the target. */

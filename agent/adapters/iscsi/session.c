@@ -59,15 +59,26 @@ void ferry_iscsi_note_attention(struct ferry_iscsi *iscsi, const struct ferry_is
 		iscsi->config.on_unit_attention(&iscsi->path, seen);
 }
 
-/* The library's last words; those about its own reconnecting tell people nothing. */
-static const char *library_error(struct ferry_iscsi *iscsi)
+/* Why the session ended, in the library's words where they tell people anything. */
+static void say_lost(struct ferry_iscsi *iscsi)
 {
-	const char *text = iscsi_get_error(iscsi->context);
+	char text[FERRY_ISCSI_ERROR_MAX];
+	char *stale;
 
-	ferry_assert(text);
-	if (!text[0] || strstr(text, "reconnect"))
-		return "the connection was closed or reset";
-	return text;
+	(void)snprintf(text, sizeof(text), "%s",
+		       iscsi->said[0] ? iscsi->said : iscsi_get_error(iscsi->context));
+	stale = strstr(text, " SENSE KEY:"); /* It repeats an old answer behind the new error. */
+	if (stale)
+		*stale = '\0';
+	if (!text[0] || strstr(text, "reconnect") || strncmp(text, "SENSE", 5) == 0)
+		(void)snprintf(text, sizeof(text), "the connection was closed or reset");
+	if (iscsi->state == FERRY_ISCSI_UP)
+		ferry_iscsi_say_error(iscsi, "session lost: %s", text);
+	else
+		ferry_iscsi_say_error(iscsi, "%s %s: %s",
+				      iscsi->state == FERRY_ISCSI_CONNECTING ? "connect to"
+									     : "login at",
+				      iscsi->portal, text);
 }
 
 static void schedule_login(struct ferry_iscsi *iscsi)
@@ -96,8 +107,10 @@ void ferry_iscsi_session_drop(struct ferry_iscsi *iscsi, enum ferry_cause cause,
 	ferry_timer_stop(iscsi->config.loop, &iscsi->session_timer);
 	if (!iscsi->is_closing && iscsi->state != FERRY_ISCSI_UP)
 		iscsi->counters.login_failures++;
-	if (!iscsi->is_closing)
-		ferry_iscsi_say_error(iscsi, "%s", why ? why : library_error(iscsi));
+	if (!iscsi->is_closing && why)
+		ferry_iscsi_say_error(iscsi, "%s", why);
+	else if (!iscsi->is_closing)
+		say_lost(iscsi);
 	iscsi->is_destroying = true;
 	(void)iscsi_destroy_context(TAKE_PTR(iscsi->context)); /* It cannot fail. */
 	iscsi->is_destroying = false;
@@ -416,7 +429,7 @@ static void login_answered(struct ferry_iscsi_call *call)
 		return;
 	}
 	if (call->answer.status != SCSI_STATUS_GOOD) {
-		fail_login(iscsi, "login at %s: %s", iscsi->portal, library_error(iscsi));
+		ferry_iscsi_session_drop(iscsi, FERRY_CAUSE_PATH, NULL);
 		return;
 	}
 	iscsi->state = FERRY_ISCSI_PROBING;
@@ -435,7 +448,7 @@ static void connect_answered(struct ferry_iscsi_call *call)
 	if (iscsi->state != FERRY_ISCSI_CONNECTING)
 		return;
 	if (call->answer.status != SCSI_STATUS_GOOD) {
-		fail_login(iscsi, "connect to %s: %s", iscsi->portal, library_error(iscsi));
+		ferry_iscsi_session_drop(iscsi, FERRY_CAUSE_PATH, NULL);
 		return;
 	}
 	iscsi->state = FERRY_ISCSI_LOGGING_IN;
@@ -485,6 +498,7 @@ void ferry_iscsi_session_begin(struct ferry_iscsi *iscsi)
 		return;
 	}
 	iscsi->state = FERRY_ISCSI_CONNECTING;
+	iscsi->said[0] = '\0';
 	ferry_timer_start_in(iscsi->config.loop, &iscsi->session_timer,
 			     iscsi->config.login_timeout_ns);
 	if (set_up_context(iscsi) < 0) {

@@ -4,6 +4,7 @@
 #include <qb/qblog.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -18,13 +19,17 @@ _Static_assert(LINE_BYTES_MAX < QB_LOG_MAX_LEN, "the blackbox cuts longer lines"
 static struct {
 	pthread_mutex_t lock; /* Over every entry into libqb's logger; see qb.h. */
 	bool is_open;
-	struct ferry_node self;
-	int32_t target;
+	_Atomic uint32_t self; /* A struct ferry_node's number. */
+	_Atomic uint32_t level;
 	char fatal_path[PATH_MAX];
 	char state_dir[PATH_MAX];
 	volatile sig_atomic_t is_crashing;
 	uint8_t crash_stack[CRASH_STACK_BYTES];
 } log_state = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+/* What libqb takes for source files. */
+static const char file_told[] = "ferry";
+static const char file_quiet[] = "quiet"; /* For the blackbox only. */
 
 static uint8_t priority_of(enum ferry_severity severity)
 {
@@ -47,9 +52,16 @@ static void log_line(enum ferry_severity severity, const char *line)
 {
 	uint8_t priority = priority_of(severity);
 
+	/*
+	 * The level is applied by the "file", which the target's filter looks for: were the filter
+	 * changed, libqb's thread would drop the lines that wait for it. The "line number" tells
+	 * libqb's call sites apart.
+	 */
 	pthread_mutex_lock(&log_state.lock);
-	if (log_state.is_open) /* The "line number" tells libqb's call sites apart. */
-		qb_log_from_external_source("ferry", "ferry", "%s", priority, priority, 0, line);
+	if (log_state.is_open)
+		qb_log_from_external_source("ferry",
+					    severity >= log_state.level ? file_told : file_quiet,
+					    "%s", priority, priority, 0, line);
 	else
 		fprintf(stderr, "%s\n", line);
 	pthread_mutex_unlock(&log_state.lock);
@@ -75,7 +87,7 @@ void ferry_log_event(const struct ferry_event *event)
 
 	ferry_assert(event);
 	ferry_assert(event->kind != 0 && event->severity != 0);
-	number = event->node.v ? event->node.v : log_state.self.v;
+	number = event->node.v ? event->node.v : log_state.self;
 	(void)snprintf(node, sizeof(node), number ? "n%" PRIu32 : "-", number);
 	(void)snprintf(line, sizeof(line), "%-4s %6" PRIu64 " %-12s %-13s %s→%s %s", node,
 		       event->value, event->pool[0] ? event->pool : "-",
@@ -176,15 +188,14 @@ static int blackbox_open(uint32_t size_bytes, const char *name)
 	return r;
 }
 
-static int target_open(int32_t target, enum ferry_severity level)
+static int target_open(int32_t target)
 {
 	int r;
 
 	(void)qb_log_ctl(QB_LOG_SYSLOG, QB_LOG_CONF_ENABLED, QB_FALSE); /* qb_log_init() did. */
 	(void)qb_log_filter_ctl(QB_LOG_SYSLOG, QB_LOG_FILTER_CLEAR_ALL, QB_LOG_FILTER_FILE, "*",
 				LOG_TRACE);
-	r = qb_log_filter_ctl(target, QB_LOG_FILTER_ADD, QB_LOG_FILTER_FILE, "*",
-			      priority_of(level));
+	r = qb_log_filter_ctl(target, QB_LOG_FILTER_ADD, QB_LOG_FILTER_FILE, file_told, LOG_DEBUG);
 	/* syslog has its own time and name; stderr may be a terminal or journald's pipe. */
 	if (target == QB_LOG_STDERR)
 		qb_log_format_set(target, "%t [%7p] %b");
@@ -215,11 +226,11 @@ int ferry_log_open(const struct ferry_log_config *config, struct ferry_error *re
 		(void)snprintf(log_state.state_dir, sizeof(log_state.state_dir), "%s",
 			       config->state_dir);
 	}
-	log_state.self = config->self;
-	log_state.target = config->target == FERRY_LOG_SYSLOG ? (int32_t)QB_LOG_SYSLOG
-							      : (int32_t)QB_LOG_STDERR;
+	log_state.self = config->self.v;
+	log_state.level = config->level;
 	qb_log_init(config->name, LOG_DAEMON, LOG_INFO);
-	r = target_open(log_state.target, config->level);
+	r = target_open(config->target == FERRY_LOG_SYSLOG ? (int32_t)QB_LOG_SYSLOG
+							   : (int32_t)QB_LOG_STDERR);
 	if (r == 0 && config->blackbox_bytes > 0)
 		r = blackbox_open(config->blackbox_bytes, config->name);
 	if (r < 0) {
@@ -234,19 +245,14 @@ int ferry_log_open(const struct ferry_log_config *config, struct ferry_error *re
 
 void ferry_log_set_level(enum ferry_severity level)
 {
-	pthread_mutex_lock(&log_state.lock);
-	if (log_state.is_open) {
-		(void)qb_log_filter_ctl(log_state.target, QB_LOG_FILTER_CLEAR_ALL,
-					QB_LOG_FILTER_FILE, "*", LOG_TRACE);
-		(void)qb_log_filter_ctl(log_state.target, QB_LOG_FILTER_ADD, QB_LOG_FILTER_FILE,
-					"*", priority_of(level));
-	}
-	pthread_mutex_unlock(&log_state.lock);
+	ferry_assert(level >= FERRY_SEVERITY_DEBUG);
+	ferry_assert(level <= FERRY_SEVERITY_ERROR);
+	log_state.level = level;
 }
 
 void ferry_log_set_self(struct ferry_node self)
 {
-	log_state.self = self;
+	log_state.self = self.v;
 }
 
 void ferry_log_close(void)

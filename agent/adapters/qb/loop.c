@@ -15,8 +15,8 @@
 struct ferry_qb_loop {
 	struct ferry_loop port;
 	qb_loop_t *qb;
-	pthread_t thread;
-	uint64_t now_ns; /* Of the callback that runs; 0 outside of one. */
+	_Atomic pthread_t thread; /* Read by other threads too, by is_current(). */
+	uint64_t now_ns;	  /* Of the callback that runs; 0 outside of one. */
 	int event_fd;
 	int timer_fd;
 	int signal_fd;

@@ -633,6 +633,12 @@ static void damage_cuts_the_link(void **state)
 	header.incarnation.v++;
 	ferry_wire_encode(&header, bytes);
 	raw_damage(world, bytes, FERRY_WIRE_HEADER_BYTES, "not its own");
+	header = raw_header(0);
+	header.type = FERRY_WIRE_REPLY; /* To a question of its own. */
+	header.outcome = FERRY_OUTCOME_DONE;
+	header.cause = FERRY_CAUSE_NONE;
+	ferry_wire_encode(&header, bytes);
+	raw_damage(world, bytes, FERRY_WIRE_HEADER_BYTES, "not its own");
 	world->raw.is_breaking = true;
 	header = raw_header(1);
 	ferry_wire_encode(&header, bytes);
@@ -741,6 +747,28 @@ static void silence_is_death(void **state)
 	assert_true(clock_ns() - began_ns >= DEAD_AFTER_NS - 20 * FERRY_NS_PER_MS);
 	assert_true(clock_ns() - began_ns <= 10 * DEAD_AFTER_NS); /* A busy machine. */
 	close(fd);
+}
+
+/* One who only hears says PING, too: the far end's own PING may be stuck behind its data. */
+static void a_listener_is_heard(void **state)
+{
+	struct world *world = *state;
+	uint8_t bytes[FERRY_WIRE_HEADER_BYTES], heard[FERRY_WIRE_HEADER_BYTES];
+	struct ferry_wire_header header = raw_header(0);
+	int fd = raw_peer(world, RAW_INCARNATION);
+
+	ferry_wire_encode(&header, bytes);
+	do {
+		assert_int_equal(send(fd, bytes, sizeof(bytes), MSG_NOSIGNAL), sizeof(bytes));
+		turn(world);
+		assert_true(world->raw.messages < 5000);
+	} while (recv(fd, heard, sizeof(heard), MSG_DONTWAIT) != sizeof(heard));
+	assert_int_equal(ferry_wire_decode(heard, &header, NULL), 0);
+	assert_int_equal(header.type, FERRY_WIRE_PING);
+	assert_int_equal(header.node.v, 2);
+	assert_true(world->raw.messages > 10);
+	close(fd);
+	WAIT(world, world->raw.downs == 1);
 }
 
 static void connects_anew(void **state)
@@ -917,6 +945,7 @@ int main(void)
 		TEST(members_only),
 		TEST(a_flood_is_bounded),
 		TEST(silence_is_death),
+		TEST(a_listener_is_heard),
 		TEST(connects_anew),
 		TEST(newer_replaces_older),
 		TEST(close_tells_all),

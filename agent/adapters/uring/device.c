@@ -145,7 +145,7 @@ static enum ferry_device_step step_first(const struct ferry_device *device,
 			return FERRY_DEVICE_STEP_ZERO_RANGE;
 		return FERRY_DEVICE_STEP_ZERO_WRITE;
 	}
-	ferry_assert(!"an op that is none");
+	ferry_assert(false && "an op that is none");
 	return FERRY_DEVICE_STEP_SYNC;
 }
 
@@ -346,7 +346,7 @@ void ferry_device_request_run(struct ferry_uring_request *ring, int result)
 			request_end(request, FERRY_OUTCOME_DONE, FERRY_CAUSE_NONE);
 		return;
 	}
-	ferry_assert(!"a step that is none");
+	ferry_assert(false && "a step that is none");
 }
 
 /* The probe: read the last block once a second while the path is down. */

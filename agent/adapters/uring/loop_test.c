@@ -71,6 +71,7 @@ struct lettered {
 	struct ferry_timer timer;
 	struct ferry_task task;
 	char letter;
+	char task_letter; /* If set: the timer posts the task, which only says so. */
 	bool is_last;
 	struct lettered *victim;
 	uint32_t restarts;
@@ -83,6 +84,8 @@ static void lettered_timer(struct ferry_timer *timer)
 	assert_false(ferry_timer_is_started(timer));
 	assert_true(ferry_loop_now_ns(current->loop) >= timer->deadline_ns);
 	trace(self->letter);
+	if (self->task_letter)
+		ferry_task_post(current->loop, &self->task);
 	if (self->victim)
 		ferry_timer_stop(current->loop, &self->victim->timer);
 	if (self->restarts > 0) {
@@ -117,10 +120,16 @@ static void timers_run_in_order(void **state)
 	assert_true(ferry_loop_now_ns(f->loop) < start_ns + 5 * FERRY_NS_PER_S);
 }
 
+static void lettered_task(struct ferry_task *task);
+
 static void timer_restarted_in_the_past_starves_nobody(void **state)
 {
 	struct fixture *f = *state;
-	struct lettered again = {.timer.run = lettered_timer, .letter = 'x', .restarts = 3};
+	struct lettered again = {.timer.run = lettered_timer,
+				 .task.run = lettered_task,
+				 .letter = 'x',
+				 .task_letter = 't',
+				 .restarts = 3};
 	struct lettered other = {.timer.run = lettered_timer, .letter = 'o'};
 	struct lettered last = {.timer.run = lettered_timer, .letter = 'z', .is_last = true};
 
@@ -128,7 +137,8 @@ static void timer_restarted_in_the_past_starves_nobody(void **state)
 	ferry_timer_start(f->loop, &other.timer, 0);
 	ferry_timer_start_in(f->loop, &last.timer, 5 * FERRY_NS_PER_MS);
 	run(f);
-	assert_string_equal(f->trace, "xoxxxz");
+	/* Once in each turn, so that the turn's tasks come in between. */
+	assert_string_equal(f->trace, "xotxtxtxtz");
 }
 
 static void many_timers(void **state)
@@ -157,6 +167,10 @@ static void lettered_task(struct ferry_task *task)
 	struct lettered *self = FERRY_CONTAINER_OF(task, struct lettered, task);
 
 	assert_false(task->is_posted);
+	if (self->task_letter) {
+		trace(self->task_letter);
+		return;
+	}
 	trace(self->letter);
 	if (self->victim)
 		ferry_task_cancel(current->loop, &self->victim->task);
@@ -241,6 +255,7 @@ static void nobody_starves(void **state)
 struct watched {
 	struct ferry_watch watch;
 	struct ferry_watch *victim;
+	struct ferry_watch *heir; /* Started in the victim's place. */
 	uint32_t runs;
 	uint32_t stop_after;
 	uint32_t read_bytes;
@@ -256,6 +271,10 @@ static void watched_run(struct ferry_watch *watch, uint32_t ready)
 	self->ready = ready;
 	if (self->victim)
 		current->loop->ops->watch_stop(current->loop, self->victim);
+	if (self->heir && !self->heir->loop_private)
+		assert_int_equal(current->loop->ops->watch_start(current->loop, self->heir,
+								 FERRY_WATCH_READ),
+				 0);
 	if (self->read_bytes > 0)
 		assert_int_equal(read(watch->fd, bytes, self->read_bytes), self->read_bytes);
 	if (self->stop_after > 0 && self->runs == self->stop_after)
@@ -322,24 +341,34 @@ static void unwanted_watch_sleeps(void **state)
 	close(fds[0]);
 }
 
-/* Two ready in one batch; the first to run stops the other, which then may not run. */
+/* Two ready in one batch; the first stops the other, which may not run, nor who takes its place. */
 static void stopped_watch_does_not_run(void **state)
 {
 	struct fixture *f = *state;
 	struct watched w[2] = {{.watch.run = watched_run, .stop_after = 1},
 			       {.watch.run = watched_run, .stop_after = 1}};
+	struct watched heir = {.watch.run = watched_run};
+	int quiet[2];
 	int fds[2][2];
 
+	assert_int_equal(pipe2(quiet, O_CLOEXEC), 0);
+	heir.watch.fd = quiet[0];
 	for (size_t i = 0; i < 2; i++) {
 		assert_int_equal(pipe2(fds[i], O_CLOEXEC), 0);
 		w[i].watch.fd = fds[i][0];
 		w[i].victim = &w[1 - i].watch;
+		w[i].heir = &heir.watch;
 		assert_int_equal(f->loop->ops->watch_start(f->loop, &w[i].watch, FERRY_WATCH_READ),
 				 0);
 		assert_int_equal(write(fds[i][1], "x", 1), 1);
 	}
 	run(f);
 	assert_int_equal(w[0].runs + w[1].runs, 1);
+	assert_int_equal(heir.runs, 0);
+	assert_non_null(heir.watch.loop_private);
+	f->loop->ops->watch_stop(f->loop, &heir.watch);
+	close(quiet[0]);
+	close(quiet[1]);
 	for (size_t i = 0; i < 2; i++) {
 		f->loop->ops->watch_stop(f->loop, &w[i].watch);
 		close(fds[i][0]);

@@ -1,6 +1,6 @@
 /*
- * loopdev_tool.c - this room from a shell, for tests.
- *   loopdev_tool attach FILE BLOCK_BYTES | find FILE | detach DEVICE FILE
+ * loopdev_stand.c - this room from a shell, for tests.
+ *   loopdev_stand attach FILE BLOCK_BYTES | find FILE | detach DEVICE FILE
  * Prints the device; or the message, and exits with the errno.
  */
 #include <stdio.h>

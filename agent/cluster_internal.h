@@ -1,0 +1,102 @@
+/*
+ * cluster_internal.h - what cluster.c, cluster_pool.c and control.c share.
+ *
+ * Owns:    see cluster.h.
+ * Callers: agent/cluster*.c, agent/control.c only.
+ * Thread:  the cluster thread.
+ * Rooms:   rank 5.
+ */
+#pragma once
+
+#include "agent/adapters/corosync/corosync.h"
+#include "agent/adapters/grpc/grpc.h"
+#include "agent/adapters/pacemaker/pacemaker.h"
+#include "agent/adapters/qb/qb.h"
+#include "agent/adapters/statefile/statefile.h"
+#include "agent/cluster.h"
+#include "agent/core/key.h"
+#include "agent/ports/control.h"
+#include "fencing/ownership.h"
+
+enum { FERRY_SNAPSHOT_ASKERS_MAX = FERRY_GRPC_REQUESTS_MAX };
+
+struct cluster_pool {
+	struct ferry_cluster *cluster;
+	uint32_t index;
+	const struct ferry_config_pool *config;
+	const struct ferry_config_volume *volume;
+	struct ferry_ownership ownership;
+	bool is_open; /* The lun has answered; the ownership is open. */
+	bool is_shown;
+	bool has_path;
+	bool is_convicted;
+	bool is_fit; /* As published. */
+	struct ferry_control_request *acquiring; /* Or NULL. */
+	struct ferry_control_request *releasing;
+	bool is_releasing; /* Also without a request: the agent stops. */
+	struct ferry_timer patience; /* Of a release with I/O that does not end. */
+	char reason[FERRY_CONTROL_TEXT_BYTES];
+};
+
+struct snapshot_asker {
+	struct ferry_control_request *request;
+	void (*answer)(struct ferry_cluster *cluster, struct ferry_control_request *request);
+};
+
+struct ferry_cluster {
+	struct ferry_settings *settings;
+	struct ferry_system system;
+	struct ferry_qb_loop *qb;
+	struct ferry_loop *loop;
+	void *mail_memory;
+	struct ferry_mailbox mailbox;
+	struct ferry_data *data;
+	struct ferry_statefile *state;
+	struct ferry_auth *auth;
+	struct ferry_corosync *corosync;
+	struct ferry_group *group; /* NULL: standalone. */
+	struct ferry_pacemaker *pacemaker;
+	struct ferry_grpc_server *grpc;
+	struct ferry_control control;
+	struct ferry_events events;
+	struct ferry_members members;
+	struct ferry_node self;
+	struct ferry_incarnation incarnation;
+	char name[FERRY_CLUSTER_NAME_MAX];
+	char node_name[FERRY_CONFIG_NAME_BYTES];
+	char own_address[FERRY_CONFIG_ADDRESS_BYTES];
+	char addresses[FERRY_LANES_MAX][FERRY_CONFIG_ADDRESS_BYTES];
+	struct cluster_pool pools[FERRY_SNAPSHOT_POOLS_MAX];
+	uint32_t pools_count;
+	struct ferry_uuid data_lineages[FERRY_SNAPSHOT_POOLS_MAX];
+	struct ferry_data_peer peers[FERRY_LANES_MAX];
+	uint32_t peers_count;
+	uint64_t started_ns;
+
+	struct ferry_snapshot *snapshot;
+	bool snapshot_is_out;
+	struct snapshot_asker askers[FERRY_SNAPSHOT_ASKERS_MAX];
+	uint32_t askers_count;
+	uint32_t askers_served; /* Of them, those that the snapshot on its way is for. */
+
+	bool is_stopping;
+	bool data_was_told; /* To stop. */
+	bool data_is_stopped;
+	_Atomic bool data_has_ended; /* By itself; set by the data thread. */
+	uint64_t stop_deadline_ns;
+	struct ferry_timer stop_timer;
+	int result;
+};
+
+/* cluster_pool.c */
+void cluster_pool_init(struct ferry_cluster *cluster, uint32_t index);
+void cluster_pool_mail(struct cluster_pool *pool, const struct ferry_mail *mail);
+void cluster_pool_acquire(struct cluster_pool *pool, struct ferry_control_request *request);
+void cluster_pool_release(struct cluster_pool *pool, struct ferry_control_request *request);
+/* Whether it holds nothing that a stop would have to give back first. */
+bool cluster_pool_is_quiet(const struct cluster_pool *pool);
+void cluster_pool_close(struct cluster_pool *pool);
+
+/* control.c */
+extern const struct ferry_control_ops control_ops;
+void control_snapped(struct ferry_cluster *cluster);

@@ -1,0 +1,112 @@
+/*
+ * data_internal.h - what data.c, data_pool.c and data_peers.c share: the data thread's own state.
+ *
+ * Owns:    see data.h.
+ * Callers: agent/data*.c only.
+ * Thread:  the data thread.
+ * Rooms:   rank 5.
+ */
+#pragma once
+
+#include "agent/adapters/fuse/fuse.h"
+#include "agent/adapters/iscsi/iscsi.h"
+#include "agent/adapters/nbd/nbd.h"
+#include "agent/adapters/tcp/tcp.h"
+#include "agent/adapters/uring/device.h"
+#include "agent/adapters/uring/loop.h"
+#include "agent/core/carrier.h"
+#include "agent/core/engine.h"
+#include "agent/core/peer.h"
+#include "agent/data.h"
+
+/* What a pool still has to say to the cluster thread; the newest value counts. */
+enum data_due {
+	DATA_DUE_OPENED = 1u << 0,
+	DATA_DUE_DRAINED = 1u << 1,
+	DATA_DUE_TAKEN = 1u << 2,
+	DATA_DUE_HEALTH = 1u << 3,
+	DATA_DUE_VERDICT = 1u << 4,
+	DATA_DUE_SHOWN = 1u << 5,
+	DATA_DUE_HIDDEN = 1u << 6,
+};
+
+struct data_pool {
+	struct ferry_data *data;
+	uint32_t index;
+	const struct ferry_data_pool *config;
+	struct ferry_device *device;
+	struct ferry_iscsi *iscsi;
+	struct ferry_path *path;
+	void *memory; /* Of the engine's tables. */
+	size_t memory_bytes;
+	struct ferry_engine engine;
+	bool is_open;
+	struct ferry_view view; /* As told before the lun was known. */
+	bool has_view;
+
+	bool is_shown;
+	bool is_hiding;
+	uint32_t hides_left; /* Front ends that have not let go yet. */
+
+	uint32_t due;
+	struct ferry_epoch drained;
+	enum ferry_verdict verdict;
+	bool has_path;
+	int taken_error;
+	int shown_error;
+};
+
+struct data_peer {
+	struct ferry_data *data;
+	struct ferry_tcp_link *connector;
+	struct ferry_peer peer;
+	bool is_member;
+};
+
+struct ferry_data {
+	struct ferry_data_config config;
+	struct ferry_uring_loop *uring;
+	struct ferry_loop *loop;
+	struct ferry_uring_waker waker;
+	struct ferry_events events;
+	uint64_t events_lost;
+	struct ferry_timer due_timer;
+	struct ferry_timer stop_timer;
+
+	void *io_memory; /* Both arenas', one region registered with the kernel. */
+	size_t io_memory_bytes;
+	void *tables_memory;
+	size_t tables_bytes;
+	struct ferry_region tables;
+	struct ferry_arena arena;       /* This node's applications'. */
+	struct ferry_arena peers_arena; /* Peers': they cannot starve the others. */
+
+	struct data_pool pools[FERRY_SNAPSHOT_POOLS_MAX];
+	struct ferry_nbd_server *nbd;
+	struct ferry_fuse *fuse;
+	struct ferry_carrier carrier;
+	struct ferry_tcp_listener *listener;
+	struct data_peer peers[FERRY_LANES_MAX];
+
+	int stop_stage; /* 0: running. */
+	uint64_t stop_deadline_ns;
+	uint32_t stops_left;
+	void *snapshot_due;
+};
+
+/* data_pool.c */
+int data_pool_open(struct data_pool *pool, struct ferry_error *reterr);
+void data_pool_mail(struct data_pool *pool, const struct ferry_mail *mail);
+void data_pool_close(struct data_pool *pool);
+void data_pool_snap(const struct data_pool *pool, struct ferry_snapshot_pool *ret);
+/* Say what is due. False: no room, later. */
+bool data_pool_say(struct data_pool *pool);
+
+/* data_peers.c */
+int data_peers_open(struct ferry_data *data, struct ferry_error *reterr);
+int data_peers_join(struct data_pool *pool); /* Give an opened engine its peers. */
+void data_peer_member(struct ferry_data *data, struct ferry_node node, bool is_member);
+void data_peers_close(struct ferry_data *data);
+
+/* data.c */
+void data_say_later(struct ferry_data *data);

@@ -1,0 +1,426 @@
+/* data_pool.c - one pool on the data thread: its lun, its engine, and what applications see. */
+#include <stdio.h>
+#include <sys/mman.h>
+
+#include "agent/data_internal.h"
+
+enum { INFLIGHT_MAX = 512 };
+
+static void say(struct data_pool *pool, uint32_t what)
+{
+	pool->due |= what;
+	data_say_later(pool->data);
+}
+
+/* ---- The engine's reports. ---- */
+
+static struct data_pool *pool_of(struct ferry_engine *engine)
+{
+	return engine->config.context;
+}
+
+static void on_verdict(struct ferry_engine *engine, enum ferry_verdict verdict)
+{
+	struct data_pool *pool = pool_of(engine);
+
+	pool->verdict = verdict;
+	say(pool, DATA_DUE_VERDICT);
+}
+
+static void on_health(struct ferry_engine *engine, bool has_path)
+{
+	struct data_pool *pool = pool_of(engine);
+
+	pool->has_path = has_path;
+	say(pool, DATA_DUE_HEALTH);
+}
+
+static void on_drained(struct ferry_engine *engine, struct ferry_epoch epoch)
+{
+	struct data_pool *pool = pool_of(engine);
+
+	pool->drained = epoch;
+	say(pool, DATA_DUE_DRAINED);
+}
+
+static void on_taken(struct ferry_engine *engine, int error)
+{
+	struct data_pool *pool = pool_of(engine);
+
+	pool->taken_error = error;
+	say(pool, DATA_DUE_TAKEN);
+}
+
+bool data_pool_say(struct data_pool *pool)
+{
+	static const enum ferry_mail_kind kinds[] = {
+		FERRY_MAIL_OPENED,  FERRY_MAIL_DRAINED, FERRY_MAIL_TAKEN,  FERRY_MAIL_HEALTH,
+		FERRY_MAIL_VERDICT, FERRY_MAIL_SHOWN,   FERRY_MAIL_HIDDEN,
+	};
+
+	for (uint32_t i = 0; i < FERRY_ARRAY_COUNT(kinds); i++) {
+		struct ferry_mail mail = {.kind = kinds[i], .pool = pool->index};
+
+		if (!(pool->due & 1u << i))
+			continue;
+		if (kinds[i] == FERRY_MAIL_OPENED) {
+			mail.identity = pool->engine.config.identity;
+			mail.flag = pool->engine.config.fence != NULL;
+		} else if (kinds[i] == FERRY_MAIL_DRAINED) {
+			mail.epoch = pool->drained;
+		} else if (kinds[i] == FERRY_MAIL_TAKEN) {
+			mail.error = pool->taken_error;
+		} else if (kinds[i] == FERRY_MAIL_HEALTH) {
+			mail.flag = pool->has_path;
+		} else if (kinds[i] == FERRY_MAIL_VERDICT) {
+			mail.verdict = pool->verdict;
+		} else if (kinds[i] == FERRY_MAIL_SHOWN) {
+			mail.error = pool->shown_error;
+		}
+		if (ferry_mail_to_cluster(pool->data->config.mailbox, &mail) < 0)
+			return false;
+		pool->due &= ~(1u << i);
+	}
+	return true;
+}
+
+/* ---- Opening. ---- */
+
+static int engine_open(struct data_pool *pool, const struct ferry_lun_identity *identity,
+		       struct ferry_fence *fence, struct ferry_error *reterr)
+{
+	struct ferry_data *data = pool->data;
+	struct ferry_engine_config config = {
+		.loop = data->loop,
+		.arena = &data->arena,
+		.events = &data->events,
+		.self = data->config.self,
+		.incarnation = data->config.incarnation,
+		.lineage = pool->config->lineage,
+		.identity = *identity,
+		.path = pool->path,
+		.fence = fence,
+		.carrier = data->config.cluster ? &data->carrier : NULL,
+		.is_read_only = pool->config->is_read_only,
+		.inflight_max = INFLIGHT_MAX,
+		.path_timeout_ns = data->config.path_timeout_ns,
+		.hold_timeout_ns = data->config.hold_timeout_ns,
+		.convict_failures = pool->config->convict_failures,
+		.convict_window_ns = pool->config->convict_window_ns,
+		.seed = data->config.incarnation.v * 31 + pool->index,
+		.on_verdict = on_verdict,
+		.on_health = on_health,
+		.on_drained = on_drained,
+		.on_taken = on_taken,
+		.context = pool,
+	};
+	struct ferry_region region;
+	int r;
+
+	(void)snprintf(config.pool, sizeof(config.pool), "%s", pool->config->name);
+	(void)snprintf(config.volume, sizeof(config.volume), "%s", pool->config->volume);
+	pool->memory_bytes = ferry_engine_memory_bytes(&config);
+	pool->memory = mmap(NULL, pool->memory_bytes, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	if (pool->memory == MAP_FAILED) {
+		pool->memory = NULL;
+		return ferry_error_set(reterr, -ENOMEM, "pool %s: no memory for its tables",
+				       pool->config->name);
+	}
+	ferry_region_init(&region, pool->memory, pool->memory_bytes);
+	r = ferry_engine_open(&pool->engine, &region, &config);
+	if (r == 0)
+		r = data_peers_join(pool);
+	if (r < 0)
+		return ferry_error_set(reterr, r, "pool %s cannot be opened: %s",
+				       pool->config->name, strerror(-r));
+	pool->is_open = true;
+	if (pool->has_view)
+		ferry_engine_set_view(&pool->engine, &pool->view);
+	say(pool, DATA_DUE_OPENED);
+	return 0;
+}
+
+static int device_open(struct data_pool *pool, struct ferry_error *reterr)
+{
+	struct ferry_device_config config = {
+		.path = pool->config->lun.file,
+		.node = pool->data->config.self,
+		.block_bytes = pool->config->lun.block_bytes,
+	};
+	struct ferry_event note = {.kind = FERRY_EVENT_ADMIN, .severity = FERRY_SEVERITY_WARNING};
+	int r;
+
+	r = ferry_device_open(pool->data->uring, &config, &pool->device, reterr);
+	if (r < 0)
+		return r;
+	if (ferry_device_note(pool->device))
+		ferry_event_emit(&pool->data->events, note, "%s", ferry_device_note(pool->device));
+	pool->path = ferry_device_path(pool->device);
+	return engine_open(pool, ferry_device_identity(pool->device), /* fence= */ NULL, reterr);
+}
+
+/* The lun answers for the first time: now it is known what it is. */
+static void iscsi_state(struct ferry_path *path, bool is_up, enum ferry_cause cause)
+{
+	struct data_pool *pool = path->context;
+	struct ferry_event failed = {.kind = FERRY_EVENT_ADMIN, .severity = FERRY_SEVERITY_ERROR};
+	struct ferry_fence *fence;
+	struct ferry_error error;
+
+	(void)cause;
+	if (!is_up || pool->is_open)
+		return;
+	fence = pool->config->is_shared ? ferry_iscsi_fence(pool->iscsi) : NULL;
+	if (engine_open(pool, ferry_iscsi_identity(pool->iscsi), fence, &error) < 0)
+		ferry_event_emit(&pool->data->events, failed, "%s", error.message);
+}
+
+static void iscsi_attention(struct ferry_path *path, struct ferry_iscsi_unit_attention seen)
+{
+	struct ferry_lane *lane = path->context;
+	struct ferry_router *router;
+	struct ferry_engine *engine;
+
+	if (seen.when != FERRY_ISCSI_AT_IO)
+		return; /* Each new session has some; and our own reset is our own doing. */
+	router = lane->config.context;
+	engine = FERRY_CONTAINER_OF(router, struct ferry_engine, router);
+	ferry_engine_unit_attention(engine, seen.asc, seen.ascq);
+}
+
+static int iscsi_open(struct data_pool *pool, struct ferry_error *reterr)
+{
+	const struct ferry_data_lun *lun = &pool->config->lun;
+	struct ferry_iscsi_config config = {
+		.loop = pool->data->loop,
+		.events = &pool->data->events,
+		.node = pool->data->config.self,
+		.portal = lun->iscsi_portal,
+		.target = lun->iscsi_target,
+		.lun = lun->iscsi_lun,
+		.initiator = lun->iscsi_initiator,
+		.user = lun->chap_user,
+		.password = lun->chap_password,
+		.isid_qualifier = (uint16_t)(pool->index + 1),
+		.laying = FERRY_ISCSI_LAYING_AUTO,
+		.on_state = iscsi_state,
+		.on_unit_attention = iscsi_attention,
+		.context = pool,
+	};
+	int r;
+
+	if (lun->wwid)
+		(void)snprintf(config.expect.wwid, sizeof(config.expect.wwid), "%s", lun->wwid);
+	config.expect.block_bytes = lun->block_bytes;
+	r = ferry_iscsi_open(&config, &pool->iscsi, reterr);
+	if (r < 0)
+		return r;
+	pool->path = ferry_iscsi_path(pool->iscsi);
+	return 0;
+}
+
+int data_pool_open(struct data_pool *pool, struct ferry_error *reterr)
+{
+	ferry_assert(pool->config->lun.file || pool->config->lun.iscsi_target);
+	if (pool->config->lun.file)
+		return device_open(pool, reterr);
+	return iscsi_open(pool, reterr);
+}
+
+/* ---- What applications see. ---- */
+
+static void hide_done(void *context)
+{
+	struct data_pool *pool = context;
+
+	ferry_assert(pool->hides_left > 0);
+	if (--pool->hides_left > 0)
+		return;
+	pool->is_hiding = false;
+	pool->is_shown = false;
+	say(pool, DATA_DUE_HIDDEN);
+}
+
+static void pool_hide(struct data_pool *pool)
+{
+	struct ferry_data *data = pool->data;
+
+	if (pool->is_hiding)
+		return;
+	pool->is_hiding = true;
+	pool->hides_left = 1;
+	if (pool->is_shown && data->nbd &&
+	    ferry_nbd_server_export_remove(data->nbd, pool->config->volume, hide_done, pool) == 0)
+		pool->hides_left++;
+	if (pool->is_shown && data->fuse &&
+	    ferry_fuse_remove(data->fuse, ferry_engine_block(&pool->engine), hide_done, pool) == 0)
+		pool->hides_left++;
+	hide_done(pool);
+}
+
+static int pool_show(struct data_pool *pool, struct ferry_error *reterr)
+{
+	struct ferry_data *data = pool->data;
+	struct ferry_block *block;
+	int r = 0;
+
+	if (!pool->is_open)
+		return ferry_error_set(reterr, -ENXIO, "pool %s: its lun has not answered yet",
+				       pool->config->name);
+	if (pool->is_hiding)
+		return ferry_error_set(reterr, -EBUSY, "pool %s is just being withdrawn",
+				       pool->config->name);
+	if (pool->is_shown)
+		return 0;
+	block = ferry_engine_block(&pool->engine);
+	if (data->nbd) {
+		struct ferry_nbd_export export = {.name = pool->config->volume,
+						  .block = block,
+						  .is_default = pool->index == 0,
+						  .is_read_only = pool->config->is_read_only};
+
+		r = ferry_nbd_server_export_add(data->nbd, &export, reterr);
+	}
+	if (r == 0 && data->fuse)
+		r = ferry_fuse_add(data->fuse, block, reterr);
+	pool->is_shown = true; /* Also half: hiding takes both back. */
+	if (r < 0)
+		pool_hide(pool);
+	return r;
+}
+
+static void pool_show_and_say(struct data_pool *pool)
+{
+	struct ferry_event failed = {.kind = FERRY_EVENT_ADMIN, .severity = FERRY_SEVERITY_ERROR};
+	struct ferry_error error;
+
+	pool->shown_error = pool_show(pool, &error);
+	if (pool->shown_error < 0)
+		ferry_event_emit(&pool->data->events, failed, "%s", error.message);
+	say(pool, DATA_DUE_SHOWN);
+}
+
+void data_pool_mail(struct data_pool *pool, const struct ferry_mail *mail)
+{
+	switch (mail->kind) {
+	case FERRY_MAIL_VIEW:
+		pool->view = mail->view;
+		pool->has_view = true;
+		if (pool->is_open)
+			ferry_engine_set_view(&pool->engine, &mail->view);
+		break;
+	case FERRY_MAIL_TAKE:
+		if (pool->is_open) {
+			ferry_engine_take(&pool->engine, &mail->drained);
+		} else {
+			pool->taken_error = -ENXIO;
+			say(pool, DATA_DUE_TAKEN);
+		}
+		break;
+	case FERRY_MAIL_PEER_PATH:
+		if (pool->is_open)
+			ferry_engine_set_peer_has_path(&pool->engine, mail->node, mail->flag);
+		break;
+	case FERRY_MAIL_SHOW:
+		pool_show_and_say(pool);
+		break;
+	case FERRY_MAIL_HIDE:
+		pool_hide(pool);
+		break;
+	case FERRY_MAIL_FAIL:
+		if (pool->is_open)
+			ferry_router_fail_waiting(&pool->engine.router, -ESHUTDOWN);
+		break;
+	case FERRY_MAIL_CLEAR:
+		ferry_router_clear_suspect(&pool->engine.router);
+		break;
+	case FERRY_MAIL_PEER:
+	case FERRY_MAIL_SNAPSHOT:
+	case FERRY_MAIL_STOP:
+	case FERRY_MAIL_OPENED:
+	case FERRY_MAIL_DRAINED:
+	case FERRY_MAIL_TAKEN:
+	case FERRY_MAIL_HEALTH:
+	case FERRY_MAIL_VERDICT:
+	case FERRY_MAIL_SHOWN:
+	case FERRY_MAIL_HIDDEN:
+	case FERRY_MAIL_EVENT:
+	case FERRY_MAIL_SNAPPED:
+	case FERRY_MAIL_STOPPED:
+	default:
+		ferry_unreachable("mail that is not a pool's");
+	}
+}
+
+/* ---- Figures. ---- */
+
+static void lane_snap(const struct data_pool *pool, const struct ferry_lane *lane,
+		      struct ferry_snapshot_lane *ret)
+{
+	*ret = (struct ferry_snapshot_lane){
+		.kind = lane->path->kind,
+		.node = lane->path->node,
+		.is_up = lane->path->is_up,
+		.is_allowed = lane->is_allowed,
+		.is_usable = ferry_lane_is_usable(lane),
+		.state = lane->state,
+		.flights = lane->flights_count,
+		.stats = lane->stats,
+	};
+	(void)snprintf(ret->reason, sizeof(ret->reason), "%s", lane->reason);
+	if (lane->path->kind == FERRY_PATH_LOCAL && pool->iscsi)
+		(void)snprintf(ret->detail, sizeof(ret->detail), "%s",
+			       ferry_iscsi_last_error(pool->iscsi));
+	ferry_list_foreach(link, &pool->engine.router.ghosts)
+		ret->ghosts +=
+			ferry_list_entry(link, struct ferry_try, link)->flight.lane == lane;
+}
+
+void data_pool_snap(const struct data_pool *pool, struct ferry_snapshot_pool *ret)
+{
+	const struct ferry_router *router = &pool->engine.router;
+
+	memset(ret, 0, sizeof(*ret));
+	ret->is_open = pool->is_open;
+	ret->is_shown = pool->is_shown;
+	if (!pool->is_open) {
+		ret->lanes_count = 1;
+		ret->lanes[0].kind = FERRY_PATH_LOCAL;
+		ret->lanes[0].node = pool->data->config.self;
+		ret->lanes[0].state = FERRY_LANE_FORWARDING;
+		(void)snprintf(ret->lanes[0].reason, sizeof(ret->lanes[0].reason),
+			       "the lun has not answered yet");
+		if (pool->iscsi)
+			(void)snprintf(ret->lanes[0].detail, sizeof(ret->lanes[0].detail), "%s",
+				       ferry_iscsi_last_error(pool->iscsi));
+		return;
+	}
+	ret->identity = pool->engine.config.identity;
+	ret->has_reservations = pool->engine.config.fence != NULL;
+	ret->is_registered = pool->engine.registrar.state == FERRY_REGISTRAR_IN;
+	ret->is_holding = router->is_holding;
+	ret->flush_is_suspect = router->flush_is_suspect;
+	ret->stats = router->stats;
+	ret->ghosts_alive = router->ghosts_count;
+	ret->routes = router->routes_count;
+	ret->lanes_count = router->lanes_count;
+	ret->carried = pool->data->carrier.stats.carried;
+	for (uint32_t i = 0; i < router->lanes_count; i++)
+		lane_snap(pool, &router->lanes[i], &ret->lanes[i]);
+}
+
+/* ---- Closing. ---- */
+
+void data_pool_close(struct data_pool *pool)
+{
+	if (pool->is_open)
+		ferry_engine_done(&pool->engine);
+	pool->is_open = false;
+	if (pool->device && ferry_device_close(pool->device) < 0)
+		return; /* The kernel still has I/O: its memory stays until the process ends. */
+	pool->device = NULL;
+	if (pool->memory)
+		(void)munmap(pool->memory, pool->memory_bytes);
+	pool->memory = NULL;
+}

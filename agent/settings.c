@@ -1,0 +1,476 @@
+#include "agent/settings.h"
+
+#include <fcntl.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "agent/adapters/inifile/inifile.h"
+#include "agent/base/checksum.h"
+
+const char ferry_settings_help[] =
+	"Usage: ferryd [--config FILE]\n"
+	"       ferryd --standalone --lun FILE|DEVICE|iscsi://ADDRESS[:PORT]/TARGET/LUN [options]\n"
+	"\n"
+	"The agent of one node: applications' block I/O in, shared storage out, by this node's own\n"
+	"path or, when that fails, through a peer's agent.\n"
+	"\n"
+	"  --config FILE      configuration; default /etc/ferry/ferryd.conf\n"
+	"  --check            read and check the configuration, and end\n"
+	"  --standalone       one agent, no cluster, no configuration file:\n"
+	"    --lun WHAT         a file, a block device, or an iSCSI url\n"
+	"    --block-size N     of a file: 512 (default) or 4096\n"
+	"    --name NAME        the volume's name; default \"volume\"\n"
+	"    --read-only        refuse writes\n"
+	"    --nbd WHERE        serve NBD on unix:PATH or tcp:ADDRESS:PORT; may be repeated\n"
+	"    --fuse PATH        show the volume as this file\n"
+	"    --memory SIZE      for I/O, e.g. 64M (default)\n"
+	"    --path-timeout T   an attempt without an answer is given up after this; default 5s\n"
+	"    --hold-timeout T   I/O that no path can carry fails after this; default 60s\n"
+	"    --run-dir DIR      with a control socket there, for `ferry --socket DIR/control.sock`\n"
+	"  --log-level LEVEL  debug, info, notice (default), warning, error\n"
+	"  --syslog           log to syslog instead of stderr\n"
+	"  --version, --help\n"
+	"\n"
+	"Signals: TERM and INT stop the agent, USR1 dumps the log's blackbox to the state directory.\n"
+	"Exit codes: 0 stopped as asked, 1 failed, 2 the options or the configuration are wrong.\n";
+
+enum option_number {
+	OPTION_CONFIG = 256,
+	OPTION_CHECK,
+	OPTION_STANDALONE,
+	OPTION_LUN,
+	OPTION_BLOCK_SIZE,
+	OPTION_NAME,
+	OPTION_READ_ONLY,
+	OPTION_NBD,
+	OPTION_FUSE,
+	OPTION_MEMORY,
+	OPTION_PATH_TIMEOUT,
+	OPTION_HOLD_TIMEOUT,
+	OPTION_RUN_DIR,
+	OPTION_LOG_LEVEL,
+	OPTION_SYSLOG,
+	OPTION_VERSION,
+	OPTION_HELP,
+};
+
+static const struct option options[] = {
+	{"config", required_argument, NULL, OPTION_CONFIG},
+	{"check", no_argument, NULL, OPTION_CHECK},
+	{"standalone", no_argument, NULL, OPTION_STANDALONE},
+	{"lun", required_argument, NULL, OPTION_LUN},
+	{"block-size", required_argument, NULL, OPTION_BLOCK_SIZE},
+	{"name", required_argument, NULL, OPTION_NAME},
+	{"read-only", no_argument, NULL, OPTION_READ_ONLY},
+	{"nbd", required_argument, NULL, OPTION_NBD},
+	{"fuse", required_argument, NULL, OPTION_FUSE},
+	{"memory", required_argument, NULL, OPTION_MEMORY},
+	{"path-timeout", required_argument, NULL, OPTION_PATH_TIMEOUT},
+	{"hold-timeout", required_argument, NULL, OPTION_HOLD_TIMEOUT},
+	{"run-dir", required_argument, NULL, OPTION_RUN_DIR},
+	{"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
+	{"syslog", no_argument, NULL, OPTION_SYSLOG},
+	{"version", no_argument, NULL, OPTION_VERSION},
+	{"help", no_argument, NULL, OPTION_HELP},
+	{NULL, 0, NULL, 0},
+};
+
+/* What the command line said, as it was said. */
+struct arguments {
+	const char *values[OPTION_HELP - OPTION_CONFIG + 1];
+	const char *nbd[FERRY_CONFIG_LISTENS_MAX];
+	uint32_t nbd_count;
+};
+
+static const char *argument(const struct arguments *arguments, enum option_number number)
+{
+	return arguments->values[number - OPTION_CONFIG];
+}
+
+static int arguments_read(struct arguments *arguments, int argc, char **argv,
+			  struct ferry_error *reterr)
+{
+	int number;
+
+	opterr = 0;
+	optind = 1;
+	while ((number = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (number == '?')
+			return ferry_error_set(reterr, -EINVAL,
+					       "unknown option or missing value: %s; see ferryd "
+					       "--help",
+					       argv[optind - 1]);
+		if (number != OPTION_NBD) {
+			arguments->values[number - OPTION_CONFIG] = optarg ? optarg : "";
+			continue;
+		}
+		if (arguments->nbd_count == FERRY_CONFIG_LISTENS_MAX)
+			return ferry_error_set(reterr, -EINVAL, "--nbd: at most %d",
+					       FERRY_CONFIG_LISTENS_MAX);
+		arguments->nbd[arguments->nbd_count++] = optarg;
+	}
+	if (optind < argc)
+		return ferry_error_set(reterr, -EINVAL, "%s: not an option; see ferryd --help",
+				       argv[optind]);
+	return 0;
+}
+
+/* Options that only make sense without a configuration file. */
+static int arguments_check(const struct arguments *arguments, struct ferry_error *reterr)
+{
+	bool is_standalone = argument(arguments, OPTION_STANDALONE);
+
+	for (int number = OPTION_LUN; number <= OPTION_RUN_DIR; number++)
+		if (!is_standalone && (argument(arguments, (enum option_number)number) ||
+				       (number == OPTION_NBD && arguments->nbd_count > 0)))
+			return ferry_error_set(reterr, -EINVAL,
+					       "--%s goes with --standalone; otherwise it is said "
+					       "in the configuration file",
+					       options[number - OPTION_CONFIG].name);
+	if (is_standalone && argument(arguments, OPTION_CONFIG))
+		return ferry_error_set(reterr, -EINVAL,
+				       "--standalone takes no --config: it has no file");
+	if (is_standalone && !argument(arguments, OPTION_LUN))
+		return ferry_error_set(reterr, -EINVAL, "--standalone needs --lun");
+	if (is_standalone && arguments->nbd_count == 0 && !argument(arguments, OPTION_FUSE))
+		return ferry_error_set(reterr, -EINVAL,
+				       "--standalone needs --nbd or --fuse: nobody could reach the "
+				       "volume");
+	return 0;
+}
+
+/* ---- A standalone agent's options as a configuration. ---- */
+
+struct text {
+	char bytes[16384];
+	size_t length;
+	bool is_full;
+};
+
+static void text_add(struct text *text, const char *format, ...) FERRY_PRINTF(2, 3);
+static void text_add(struct text *text, const char *format, ...)
+{
+	size_t left = sizeof(text->bytes) - text->length;
+	va_list list;
+	int length;
+
+	va_start(list, format);
+	length = vsnprintf(text->bytes + text->length, left, format, list);
+	va_end(list);
+	if (length < 0 || (size_t)length >= left)
+		text->is_full = true;
+	else
+		text->length += (size_t)length;
+}
+
+/* An absolute path of something that may not be there yet. */
+static int absolute(const char *path, char ret[PATH_MAX], struct ferry_error *reterr)
+{
+	char here[PATH_MAX];
+	int length;
+
+	if (strpbrk(path, "\n\r"))
+		return ferry_error_set(reterr, -EINVAL, "a path with a line break");
+	if (path[0] == '/')
+		here[0] = '\0';
+	else if (!getcwd(here, sizeof(here)))
+		return ferry_error_set(reterr, -errno, "the working directory: %s",
+				       strerror(errno));
+	length = snprintf(ret, PATH_MAX, "%s%s%s", here, here[0] ? "/" : "", path);
+	if (length >= PATH_MAX)
+		return ferry_error_set(reterr, -ENAMETOOLONG, "%s: too long", path);
+	return 0;
+}
+
+static int lun_text(struct text *text, const char *lun, struct ferry_error *reterr)
+{
+	char path[PATH_MAX];
+	struct stat stat_of_lun;
+	int r;
+
+	if (strncmp(lun, "iscsi://", 8) == 0) {
+		text_add(text, "iscsi = %s\n", lun);
+		return 0;
+	}
+	r = absolute(lun, path, reterr);
+	if (r < 0)
+		return r;
+	if (stat(path, &stat_of_lun) < 0)
+		return ferry_error_set(reterr, -errno, "%s: %s", path, strerror(errno));
+	text_add(text, "%s = %s\n", S_ISBLK(stat_of_lun.st_mode) ? "device" : "file", path);
+	return 0;
+}
+
+static int nbd_text(struct text *text, const struct arguments *arguments,
+		    struct ferry_error *reterr)
+{
+	char path[PATH_MAX];
+	int r;
+
+	if (arguments->nbd_count > 0)
+		text_add(text, "[nbd]\n");
+	for (uint32_t i = 0; i < arguments->nbd_count; i++) {
+		if (strncmp(arguments->nbd[i], "unix:", 5) != 0) {
+			text_add(text, "listen = %s\n", arguments->nbd[i]);
+			continue;
+		}
+		r = absolute(arguments->nbd[i] + 5, path, reterr);
+		if (r < 0)
+			return r;
+		text_add(text, "listen = unix:%s\n", path);
+	}
+	return 0;
+}
+
+static int standalone_text(struct text *text, const struct arguments *arguments,
+			   struct ferry_error *reterr)
+{
+	static const struct {
+		enum option_number number;
+		const char *key;
+	} agent_keys[] = {
+		{OPTION_MEMORY, "memory"},
+		{OPTION_PATH_TIMEOUT, "path_timeout"},
+		{OPTION_HOLD_TIMEOUT, "hold_timeout"},
+		{OPTION_LOG_LEVEL, "log_level"},
+	};
+	const char *name = argument(arguments, OPTION_NAME);
+	char path[PATH_MAX];
+	int r;
+
+	text_add(text, "[agent]\n");
+	for (size_t i = 0; i < FERRY_ARRAY_COUNT(agent_keys); i++)
+		if (argument(arguments, agent_keys[i].number))
+			text_add(text, "%s = %s\n", agent_keys[i].key,
+				 argument(arguments, agent_keys[i].number));
+	if (argument(arguments, OPTION_RUN_DIR)) {
+		r = absolute(argument(arguments, OPTION_RUN_DIR), path, reterr);
+		if (r < 0)
+			return r;
+		text_add(text, "run_dir = %s\n", path);
+	}
+	text_add(text, "[lun lun]\n");
+	r = lun_text(text, argument(arguments, OPTION_LUN), reterr);
+	if (r < 0)
+		return r;
+	if (argument(arguments, OPTION_BLOCK_SIZE))
+		text_add(text, "block_size = %s\n", argument(arguments, OPTION_BLOCK_SIZE));
+	text_add(text, "[pool standalone]\nluns = lun\n[volume %s]\nlun = lun\n",
+		 name ? name : "volume");
+	if (argument(arguments, OPTION_READ_ONLY))
+		text_add(text, "read_only = yes\n");
+	r = nbd_text(text, arguments, reterr);
+	if (r < 0 || !argument(arguments, OPTION_FUSE))
+		return r;
+	r = absolute(argument(arguments, OPTION_FUSE), path, reterr);
+	if (r == 0)
+		text_add(text, "[fuse]\nmount = %s\n", path);
+	return r;
+}
+
+static int standalone_read(struct ferry_settings *settings, const struct arguments *arguments,
+			   struct ferry_error *reterr)
+{
+	static struct text text; /* Large; start-up has one thread. */
+	int r;
+
+	text = (struct text){0};
+	r = standalone_text(&text, arguments, reterr);
+	if (r < 0)
+		return r;
+	if (text.is_full)
+		return ferry_error_set(reterr, -E2BIG, "the options are too long");
+	return ferry_inifile_parse("(options, as a configuration)", text.bytes, text.length,
+				   &settings->config, reterr);
+}
+
+int ferry_settings_read(struct ferry_settings *settings, int argc, char **argv,
+			struct ferry_error *reterr)
+{
+	struct arguments arguments = {0};
+	const char *file;
+	int r;
+
+	ferry_assert(settings && argv);
+	memset(settings, 0, sizeof(*settings));
+	settings->action = FERRY_SETTINGS_RUN;
+	r = arguments_read(&arguments, argc, argv, reterr);
+	if (r < 0)
+		return r;
+	if (argument(&arguments, OPTION_HELP) || argument(&arguments, OPTION_VERSION)) {
+		settings->action = argument(&arguments, OPTION_HELP) ? FERRY_SETTINGS_HELP
+								     : FERRY_SETTINGS_VERSION;
+		return 0;
+	}
+	r = arguments_check(&arguments, reterr);
+	if (r < 0)
+		return r;
+	if (argument(&arguments, OPTION_CHECK))
+		settings->action = FERRY_SETTINGS_CHECK;
+	settings->logs_to_syslog = argument(&arguments, OPTION_SYSLOG) != NULL;
+	settings->is_standalone = argument(&arguments, OPTION_STANDALONE) != NULL;
+	settings->has_control =
+		!settings->is_standalone || argument(&arguments, OPTION_RUN_DIR) != NULL;
+	if (settings->is_standalone)
+		return standalone_read(settings, &arguments, reterr);
+	file = argument(&arguments, OPTION_CONFIG);
+	return ferry_inifile_load(file ? file : "/etc/ferry/ferryd.conf", &settings->config,
+				  reterr);
+}
+
+/* ---- For the data thread. ---- */
+
+/* The first line of a file that only its owner can read. */
+static int password_read(const char *path, char ret[256], struct ferry_error *reterr)
+{
+	struct stat file;
+	ssize_t length;
+	int fd;
+
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return ferry_error_set(reterr, -errno, "%s: %s", path, strerror(errno));
+	if (fstat(fd, &file) < 0 || (file.st_mode & 077)) {
+		(void)close(fd);
+		return ferry_error_set(reterr, -EPERM, "%s: others can read it: chmod 0600 %s",
+				       path, path);
+	}
+	length = read(fd, ret, 255);
+	(void)close(fd);
+	if (length <= 0)
+		return ferry_error_set(reterr, -EINVAL, "%s: empty or unreadable", path);
+	ret[length] = '\0';
+	ret[strcspn(ret, "\r\n")] = '\0';
+	return 0;
+}
+
+static int lun_data(struct ferry_settings *settings, uint32_t index, const char *node_name,
+		    struct ferry_data_lun *ret, struct ferry_error *reterr)
+{
+	const struct ferry_config_lun *lun = &settings->config.luns[index];
+	bool is_v6 = strchr(lun->host, ':') != NULL;
+	int r;
+
+	*ret = (struct ferry_data_lun){.block_bytes = lun->block_bytes,
+				       .wwid = lun->wwid[0] ? lun->wwid : NULL};
+	if (lun->kind != FERRY_CONFIG_LUN_ISCSI) {
+		if (lun->kind == FERRY_CONFIG_LUN_FILE && !settings->is_standalone)
+			return ferry_error_set(reterr, -EINVAL,
+					       "lun %s: a file cannot be shared by a cluster; use "
+					       "a device or iSCSI",
+					       lun->name);
+		ret->file = lun->path;
+		return 0;
+	}
+	(void)snprintf(settings->portals[index], sizeof(settings->portals[index]), "%s%s%s:%u",
+		       is_v6 ? "[" : "", lun->host, is_v6 ? "]" : "", lun->port);
+	if (lun->initiator[0])
+		(void)snprintf(settings->initiators[index], sizeof(settings->initiators[index]),
+			       "%s", lun->initiator);
+	else
+		(void)snprintf(settings->initiators[index], sizeof(settings->initiators[index]),
+			       "iqn.2026-11.io.ferry:%.180s", node_name);
+	if (lun->chap_password_file[0]) {
+		r = password_read(lun->chap_password_file, settings->passwords[index], reterr);
+		if (r < 0)
+			return r;
+	}
+	ret->iscsi_portal = settings->portals[index];
+	ret->iscsi_target = lun->target;
+	ret->iscsi_lun = (uint16_t)lun->target_lun;
+	ret->iscsi_initiator = settings->initiators[index];
+	ret->chap_user = lun->chap_user[0] ? lun->chap_user : NULL;
+	ret->chap_password = lun->chap_user[0] ? settings->passwords[index] : NULL;
+	return 0;
+}
+
+static const struct ferry_config_volume *volume_of(const struct ferry_config *config, uint32_t pool)
+{
+	for (uint32_t i = 0; i < config->volumes_count; i++)
+		if (config->volumes[i].pool == pool)
+			return &config->volumes[i];
+	return NULL;
+}
+
+static int pool_data(struct ferry_settings *settings, uint32_t index, const char *node_name,
+		     const char *cluster, struct ferry_data_pool *ret, struct ferry_error *reterr)
+{
+	const struct ferry_config *config = &settings->config;
+	const struct ferry_config_pool *pool = &config->pools[index];
+	const struct ferry_config_volume *volume = volume_of(config, index);
+	char lineage[FERRY_CONFIG_NAME_BYTES + 300];
+	int length;
+
+	if (pool->luns_count != 1 || !volume)
+		return ferry_error_set(reterr, -EINVAL,
+				       "pool %s: this version takes exactly one lun and one volume "
+				       "in each pool",
+				       pool->name);
+	length = snprintf(lineage, sizeof(lineage), "%s/%s", cluster ? cluster : "", pool->name);
+	*ret = (struct ferry_data_pool){
+		.name = pool->name,
+		.volume = volume->name,
+		.lineage = ferry_hash128(lineage, (size_t)length),
+		.is_read_only = volume->is_read_only,
+		.is_shared = cluster != NULL,
+		.convict_failures = config->decision_failures,
+		.convict_window_ns = config->decision_window_ns,
+	};
+	return lun_data(settings, pool->luns[0], node_name, &ret->lun, reterr);
+}
+
+static void listens_data(struct ferry_settings *settings, struct ferry_data_config *ret)
+{
+	const struct ferry_config *config = &settings->config;
+
+	for (uint32_t i = 0; i < config->nbd_listens_count; i++) {
+		const struct ferry_config_listen *listen = &config->nbd_listens[i];
+		char *text = settings->listens[i];
+		size_t size = sizeof(settings->listens[i]);
+
+		if (listen->is_unix)
+			(void)snprintf(text, size, "unix:%s", listen->path);
+		else
+			(void)snprintf(text, size,
+				       strchr(listen->tcp.address, ':') ? "tcp:[%s]:%u"
+									: "tcp:%s:%u",
+				       listen->tcp.address, listen->tcp.port);
+		ret->nbd_listen[i] = text;
+	}
+	ret->nbd_listen_count = config->nbd_listens_count;
+	ret->nbd_allow_remote = true; /* The reader has checked what the administrator wrote. */
+}
+
+int ferry_settings_data(struct ferry_settings *settings, const char *node_name,
+			const char *cluster, struct ferry_data_config *ret,
+			struct ferry_error *reterr)
+{
+	const struct ferry_config *config = &settings->config;
+	int r;
+
+	ferry_assert(settings && node_name && ret);
+	if (config->pools_count == 0 || config->pools_count > FERRY_SNAPSHOT_POOLS_MAX)
+		return ferry_error_set(reterr, -EINVAL,
+				       "the configuration has %u pools; this version serves 1 to %d",
+				       config->pools_count, FERRY_SNAPSHOT_POOLS_MAX);
+	*ret = (struct ferry_data_config){
+		.pools_count = config->pools_count,
+		.fuse_mount = config->is_fuse ? config->fuse_mountpoint : NULL,
+		.fuse_is_single_file = settings->is_standalone,
+		.memory_bytes = config->memory_bytes,
+		.path_timeout_ns = config->path_timeout_ns,
+		.hold_timeout_ns = config->hold_timeout_ns,
+		.cluster = cluster,
+	};
+	for (uint32_t i = 0; i < config->pools_count; i++) {
+		r = pool_data(settings, i, node_name, cluster, &ret->pools[i], reterr);
+		if (r < 0)
+			return r;
+	}
+	listens_data(settings, ret);
+	return 0;
+}
