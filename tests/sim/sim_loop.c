@@ -214,6 +214,12 @@ void sim_input_cancel(struct sim_input *input)
 	sim_cancel(input->loop->sim, &input->event);
 }
 
+void sim_input_disown(struct sim_input *input)
+{
+	sim_input_cancel(input);
+	input->loop = NULL;
+}
+
 bool sim_input_is_due(const struct sim_input *input)
 {
 	return sim_is_due(&input->event) || ferry_list_is_linked(&input->link);

@@ -51,4 +51,6 @@ void sim_input_init(struct sim_input *input, struct sim_loop *loop, enum sim_kin
 void sim_input_at(struct sim_input *input, uint64_t time_ns);
 void sim_input_in(struct sim_input *input, uint64_t delay_ns);
 void sim_input_cancel(struct sim_input *input);
+/* Its loop goes away: cancelled, and never to be used again. */
+void sim_input_disown(struct sim_input *input);
 bool sim_input_is_due(const struct sim_input *input);
