@@ -56,7 +56,7 @@ void sim_checker_write_begin(struct sim_checker *checker, uint64_t tag, uint64_t
 	for (uint64_t i = lba; i < lba + length_blocks; i++) {
 		struct sim_history *history = &checker->blocks[i];
 
-		if (history->count > 8)
+		if (history->count % 16 == 15)
 			history_cut(history, oldest);
 		ferry_assert(history->count < SIM_HISTORY_MAX);
 		history->writes[history->count++] = (struct sim_write){

@@ -167,11 +167,9 @@ static int io_submit(struct sim_io *io, enum ferry_op op, uint64_t lba, uint32_t
 		ferry_segments_drop(&io->io.segments);
 		return r;
 	}
-	if (ferry_op_changes_blocks(op)) {
-		io->start = checker->clock;
+	if (ferry_op_changes_blocks(op))
 		sim_checker_write_begin(checker, op == FERRY_OP_WRITE ? io->tag : 0, lba,
 					length_blocks, oldest_start(workload));
-	}
 	io->start = sim_checker_now(checker);
 	io->is_running = true;
 	client->running_count++;
@@ -219,8 +217,10 @@ int sim_client_submit(struct sim_client *client, enum ferry_op op, uint64_t lba,
 		      uint32_t length_blocks)
 {
 	for (uint32_t i = 0; i < SIM_CLIENT_DEPTH_MAX; i++)
-		if (!client->ios[i].is_running && !sim_input_is_due(&client->ios[i].input))
+		if (!client->ios[i].is_running) {
+			sim_input_cancel(&client->ios[i].input);
 			return io_submit(&client->ios[i], op, lba, length_blocks);
+		}
 	return -EBUSY;
 }
 
