@@ -188,6 +188,39 @@ static void messages_flush(struct ferry_ownership *ownership)
 		ferry_timer_start_in(ownership->config.loop, &ownership->timer, RESEND_NS);
 }
 
+/* ---- What is known of members. ---- */
+
+static int member_index(const struct ferry_ownership *ownership, struct ferry_node node)
+{
+	for (uint32_t i = 0; i < ownership->members.count; i++)
+		if (ownership->members.nodes[i].v == node.v)
+			return (int)i;
+	return -1;
+}
+
+static const struct ferry_ownership_member *member_find(const struct ferry_ownership *ownership,
+							struct ferry_node node)
+{
+	int index = member_index(ownership, node);
+
+	return index < 0 ? NULL : &ownership->known[index];
+}
+
+/* Remember the newest incarnation of each node that has ever spoken. */
+static void seen_note(struct ferry_ownership *ownership, struct ferry_node node,
+		      struct ferry_incarnation incarnation)
+{
+	for (uint32_t i = 0; i < FERRY_NODES_MAX; i++) {
+		struct ferry_ownership_seen *seen = &ownership->seen[i];
+
+		if (seen->node.v != 0 && seen->node.v != node.v)
+			continue;
+		seen->node = node;
+		seen->incarnation.v = ferry_max_u64(seen->incarnation.v, incarnation.v);
+		return;
+	}
+}
+
 /* ---- Claiming. ---- */
 
 static struct ferry_epoch epoch_highest(const struct ferry_ownership *ownership)
@@ -251,20 +284,40 @@ static uint32_t acked_count(const struct ferry_ownership *ownership, struct ferr
 	return count;
 }
 
+/* Who has drained in this ring, and which of the agents ever heard of has not. */
+static void drained_find(const struct ferry_ownership *ownership, struct ferry_drained_keys *ret)
+{
+	*ret = (struct ferry_drained_keys){0};
+	for (uint32_t i = 0; i < FERRY_NODES_MAX; i++) {
+		const struct ferry_ownership_seen *seen = &ownership->seen[i];
+		const struct ferry_ownership_member *member;
+		struct ferry_key key;
+
+		if (seen->node.v == 0)
+			break;
+		key = ferry_key_make(seen->node, seen->incarnation);
+		member = member_find(ownership, seen->node);
+		if (member && member->ack_ring == ownership->config.group->ring &&
+		    member->incarnation.v == seen->incarnation.v &&
+		    member->drained.v == ownership->claimed.v)
+			ret->keys[ret->count++] = key;
+		else
+			ret->suspects[ret->suspects_count++] = key;
+	}
+	/* This node's own past agent: its writes are ghosts (rule 8). */
+	if (!ownership->has_owned && ownership->config.incarnation.v > 1)
+		ret->suspects[ret->suspects_count++] = ferry_key_make(
+			self_of(ownership),
+			(struct ferry_incarnation){ownership->config.incarnation.v - 1});
+}
+
 static void take_now(struct ferry_ownership *ownership)
 {
-	struct ferry_drained_keys drained = {0};
+	struct ferry_drained_keys drained;
 	uint32_t missing = ownership->config.group->nodes_expected;
 
-	for (uint32_t i = 0; i < ownership->members.count; i++) {
-		const struct ferry_ownership_member *member = &ownership->known[i];
-
-		if (member->ack_ring != ownership->config.group->ring ||
-		    member->drained.v != ownership->claimed.v)
-			continue;
-		drained.keys[drained.count++] = ferry_key_make(member->node, member->incarnation);
-		missing--;
-	}
+	drained_find(ownership, &drained);
+	missing -= (uint32_t)ferry_min_u64(missing, drained.count);
 	if (missing > 0 && !ownership->config.has_reservations) {
 		/* Rule 14: nobody can keep the missing ones from writing. */
 		wish_over(ownership, -EPERM,
@@ -377,15 +430,6 @@ static void handle_claim(struct ferry_ownership *ownership, struct ferry_node fr
 
 /* ---- Messages in. ---- */
 
-static struct ferry_ownership_member *member_find(struct ferry_ownership *ownership,
-						  struct ferry_node node)
-{
-	for (uint32_t i = 0; i < ownership->members.count; i++)
-		if (ownership->members.nodes[i].v == node.v)
-			return &ownership->known[i];
-	return NULL;
-}
-
 static void sync_check(struct ferry_ownership *ownership)
 {
 	uint32_t count = 0;
@@ -487,7 +531,8 @@ static void handle_release(struct ferry_ownership *ownership, struct ferry_node 
 void ferry_ownership_message(struct ferry_ownership *ownership, struct ferry_node from,
 			     const struct ferry_group_message *message)
 {
-	struct ferry_ownership_member *member = member_find(ownership, from);
+	int index = member_index(ownership, from);
+	struct ferry_ownership_member *member = index < 0 ? NULL : &ownership->known[index];
 
 	ferry_assert(ownership && message);
 	FERRY_ASSERT_ON_LOOP(ownership->config.loop);
@@ -498,6 +543,7 @@ void ferry_ownership_message(struct ferry_ownership *ownership, struct ferry_nod
 		     "a member has another lineage under this pool's name: not listening to it");
 		return;
 	}
+	seen_note(ownership, from, message->incarnation);
 	switch (message->type) {
 	case FERRY_GROUP_STATE:
 		handle_state(ownership, member, message);
@@ -594,6 +640,7 @@ void ferry_ownership_taken(struct ferry_ownership *ownership, int error)
 		return;
 	}
 	ownership->phase = FERRY_OWNERSHIP_OWNING;
+	ownership->has_owned = true;
 	ownership->view.is_in_force = true;
 	ownership->in_force_is_due = true;
 	view_publish(ownership);

@@ -50,6 +50,12 @@ struct ferry_ownership_member {
 	bool has_path;
 };
 
+/* The newest agent of a node that has ever spoken, member or not. */
+struct ferry_ownership_seen {
+	struct ferry_node node;
+	struct ferry_incarnation incarnation;
+};
+
 struct ferry_ownership_config {
 	struct ferry_loop *loop;
 	struct ferry_group *group;
@@ -78,7 +84,9 @@ struct ferry_ownership {
 	struct ferry_uuid pool; /* The hash of its name. */
 	struct ferry_members members;
 	struct ferry_ownership_member known[FERRY_NODES_MAX]; /* By members' index. */
-	struct ferry_epoch claimed;			      /* This node's own claim. */
+	struct ferry_ownership_seen seen[FERRY_NODES_MAX];
+	bool has_owned;		     /* Since this agent started. */
+	struct ferry_epoch claimed;  /* This node's own claim. */
 	struct ferry_epoch released; /* The last epoch whose owner let go. */
 	struct ferry_epoch drained;  /* At this node. */
 	bool is_synced;		     /* A majority has spoken in this ring. */

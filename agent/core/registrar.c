@@ -75,6 +75,18 @@ static struct ferry_key next_victim(const struct ferry_registrar *registrar)
 	return (struct ferry_key){0};
 }
 
+/* Only this node and who has drained is registered: now what the others left in flight. */
+static void take_abort(struct ferry_registrar *registrar)
+{
+	if (registrar->suspects_done == registrar->drained.suspects_count) {
+		take_finish(registrar, 0);
+		return;
+	}
+	registrar->take = FERRY_TAKE_ABORTING;
+	ferry_router_expect_reset(registrar->config.router);
+	ask(registrar, FERRY_FENCE_PREEMPT, registrar->drained.suspects[registrar->suspects_done]);
+}
+
 static void take_read(struct ferry_registrar *registrar)
 {
 	struct ferry_key victim = next_victim(registrar);
@@ -88,12 +100,13 @@ static void take_read(struct ferry_registrar *registrar)
 		emit(registrar, FERRY_EVENT_FENCED, FERRY_SEVERITY_WARNING, victim.v,
 		     "preempting a registrant that has not drained");
 		registrar->take = FERRY_TAKE_PREEMPTING;
+		ferry_router_expect_reset(registrar->config.router);
 		ask(registrar, FERRY_FENCE_PREEMPT, victim);
 	} else if (registrar->request.holder.v == 0) {
 		registrar->take = FERRY_TAKE_RESERVING;
 		ask(registrar, FERRY_FENCE_RESERVE, victim);
 	} else {
-		take_finish(registrar, 0);
+		take_abort(registrar);
 	}
 }
 
@@ -102,7 +115,6 @@ static void take_step(struct ferry_registrar *registrar, int error)
 	switch (registrar->take) {
 	case FERRY_TAKE_WAITING:
 	case FERRY_TAKE_READING:
-	case FERRY_TAKE_VERIFYING:
 		if (error == 0) {
 			take_read(registrar);
 			return;
@@ -114,6 +126,17 @@ static void take_step(struct ferry_registrar *registrar, int error)
 		if (error == 0 || error == -EBUSY || error == -ENOENT) {
 			registrar->take = FERRY_TAKE_READING;
 			ask(registrar, FERRY_FENCE_READ_KEYS, (struct ferry_key){0});
+			return;
+		}
+		break;
+	case FERRY_TAKE_ABORTING:
+		/*
+		 * -ENOENT: a target that keeps registrations over sessions has aborted it when it
+		 * removed this one, or has never known it.
+		 */
+		if (error == 0 || error == -ENOENT) {
+			registrar->suspects_done++;
+			take_abort(registrar);
 			return;
 		}
 		break;
@@ -282,6 +305,7 @@ void ferry_registrar_take(struct ferry_registrar *registrar,
 {
 	ferry_assert(registrar && drained);
 	registrar->drained = *drained;
+	registrar->suspects_done = 0;
 	registrar->take = FERRY_TAKE_WAITING;
 	ferry_registrar_poke(registrar);
 }

@@ -89,8 +89,9 @@ static void route_complete(struct ferry_router *router, struct ferry_route *rout
 	router->stats.latency_ns_max = ferry_max_u64(router->stats.latency_ns_max, took_ns);
 	if (error < 0) {
 		router->stats.errors++;
-		emit(router, FERRY_EVENT_IO_FAILED, FERRY_SEVERITY_ERROR, (uint64_t)-error,
-		     "an application was told of an error");
+		if ((router->stats.errors & (router->stats.errors - 1)) == 0) /* 1, 2, 4, ... */
+			emit(router, FERRY_EVENT_IO_FAILED, FERRY_SEVERITY_ERROR, (uint64_t)-error,
+			     "an application was told of an error");
 	}
 	io->route = NULL;
 	io->on_done(io, error);
