@@ -147,7 +147,9 @@ static bool message_send(struct ferry_ownership *ownership, enum ferry_group_typ
 		.lineage = config->lineage,
 		.lun = config->lun,
 		.epoch = epoch,
-		.owner = type == FERRY_GROUP_CLAIM ? self_of(ownership) : ownership->view.owner,
+		.owner = type == FERRY_GROUP_CLAIM	? self_of(ownership)
+			 : type == FERRY_GROUP_HANDOVER ? ownership->next_owner
+							: ownership->view.owner,
 		.ring = config->group->ring,
 		.incarnation = config->incarnation,
 	};
@@ -168,6 +170,8 @@ static uint32_t state_flags(const struct ferry_ownership *ownership)
 static void messages_flush(struct ferry_ownership *ownership)
 {
 	struct ferry_epoch epoch = ownership->view.epoch;
+	enum ferry_group_type release_type =
+		ownership->next_owner.v ? FERRY_GROUP_HANDOVER : FERRY_GROUP_RELEASE;
 
 	if (ownership->state_is_due)
 		ownership->state_is_due =
@@ -182,7 +186,7 @@ static void messages_flush(struct ferry_ownership *ownership)
 		ownership->in_force_is_due =
 			!message_send(ownership, FERRY_GROUP_IN_FORCE, epoch, 0);
 	if (ownership->release_is_due)
-		ownership->release_is_due = !message_send(ownership, FERRY_GROUP_RELEASE, epoch, 0);
+		ownership->release_is_due = !message_send(ownership, release_type, epoch, 0);
 	if (ownership->state_is_due || ownership->ack_is_due || ownership->claim_is_due ||
 	    ownership->in_force_is_due || ownership->release_is_due)
 		ferry_timer_start_in(ownership->config.loop, &ownership->timer, RESEND_NS);
@@ -526,6 +530,11 @@ static void handle_release(struct ferry_ownership *ownership, struct ferry_node 
 		ownership->phase = FERRY_OWNERSHIP_IDLE;
 		wish_over(ownership, 0, "the pool is released");
 	}
+	if (message->type == FERRY_GROUP_HANDOVER && message->owner.v == self_of(ownership).v) {
+		emit(ownership, FERRY_EVENT_HANDOVER, FERRY_SEVERITY_NOTICE,
+		     "the owner hands the pool over to this node");
+		ferry_ownership_acquire(ownership);
+	}
 }
 
 void ferry_ownership_message(struct ferry_ownership *ownership, struct ferry_node from,
@@ -558,6 +567,7 @@ void ferry_ownership_message(struct ferry_ownership *ownership, struct ferry_nod
 		handle_in_force(ownership, from, message);
 		break;
 	case FERRY_GROUP_RELEASE:
+	case FERRY_GROUP_HANDOVER:
 		handle_release(ownership, from, message);
 		break;
 	default:
@@ -673,9 +683,11 @@ void ferry_ownership_acquire(struct ferry_ownership *ownership)
 	claim_if_wanted(ownership);
 }
 
-void ferry_ownership_release(struct ferry_ownership *ownership)
+void ferry_ownership_release(struct ferry_ownership *ownership, struct ferry_node next_owner)
 {
 	ferry_assert(ownership);
+	ferry_assert(next_owner.v != self_of(ownership).v);
+	ownership->next_owner = next_owner;
 	ownership->wants_pool = false;
 	if (ownership->phase != FERRY_OWNERSHIP_OWNING) {
 		ownership->phase = FERRY_OWNERSHIP_IDLE;
