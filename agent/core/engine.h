@@ -71,7 +71,7 @@ struct ferry_engine {
 	struct ferry_task news_task;
 
 	/* One wish of a peer's at a time to kill a nexus. */
-	struct ferry_fence_request lay_request;
+	struct ferry_abort lay_abort;
 	void (*lay_done)(void *context, int error);
 	void *lay_context;
 };

@@ -12,6 +12,7 @@
  */
 #pragma once
 
+#include "agent/core/abort.h"
 #include "agent/core/peer.h"
 #include "agent/core/router.h"
 #include "agent/ports/fence.h"
@@ -24,7 +25,7 @@ struct ferry_laying_wish {
 	bool is_asking;		 /* An answer is due. */
 	uint32_t attempts;
 	struct ferry_peer_lay by_peer;
-	struct ferry_fence_request by_self;
+	struct ferry_abort by_self;
 };
 
 struct ferry_laying_config {
