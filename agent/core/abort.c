@@ -61,7 +61,7 @@ void ferry_abort_start(struct ferry_abort *abort, struct ferry_fence *fence, str
 	abort->fence = fence;
 	abort->victim = victim;
 	abort->attempts = 0;
-	abort->request = (struct ferry_fence_request){
-		.own = own, .on_done = request_done, .context = abort};
+	abort->request =
+		(struct ferry_fence_request){.own = own, .on_done = request_done, .context = abort};
 	submit(abort, FERRY_FENCE_PREEMPT);
 }

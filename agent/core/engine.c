@@ -28,6 +28,7 @@ static void router_lay(struct ferry_lane *lane, void *context)
 		ferry_lane_allow(lane, false, "its ghosts are being laid: forward-only");
 	}
 	ferry_laying_want(&engine->laying, lane);
+	news_soon(engine);
 }
 
 static void router_verdict(enum ferry_verdict verdict, void *context)
@@ -42,11 +43,12 @@ static void router_news(void *context)
 	news_soon(context);
 }
 
-static void laying_laid(struct ferry_lane *lane, const char *by, void *context)
+static void laying_laid(struct ferry_lane *lane, uint64_t before_ns, const char *by, void *context)
 {
 	struct ferry_engine *engine = context;
 
-	ferry_router_laid(&engine->router, lane, by);
+	if (!ferry_router_laid(&engine->router, lane, before_ns, by))
+		ferry_laying_want(&engine->laying, lane);
 	news_soon(engine);
 }
 
@@ -109,6 +111,28 @@ static void carried_drained(struct ferry_carrier_lun *lun)
 
 /* ---- News: what follows from what has changed. ---- */
 
+/*
+ * Another's newer epoch is in force: before that, whoever had not drained was preempted and aborted
+ * (rule 13). So what this node wrote under an older one is dead, by whatever path it went.
+ */
+static void past_lay(struct ferry_engine *engine)
+{
+	struct ferry_router *router = &engine->router;
+
+	if (!engine->config.fence || !engine->view.is_in_force ||
+	    engine->view.owner.v == engine->config.self.v ||
+	    engine->view.epoch.v <= router->epoch.v)
+		return;
+	for (uint32_t i = 0; i < router->lanes_count && router->ghosts_count > 0; i++) {
+		struct ferry_lane *lane = &router->lanes[i];
+
+		if (!ferry_laying_is_wanted(&engine->laying, lane))
+			continue;
+		ferry_laying_settle(&engine->laying, lane);
+		(void)ferry_router_laid(router, lane, UINT64_MAX, "the next owner's taking");
+	}
+}
+
 static void drained_report(struct ferry_engine *engine)
 {
 	if (engine->drained.v == engine->view.epoch.v)
@@ -146,6 +170,7 @@ static void news(struct ferry_task *task)
 	struct ferry_engine *engine = FERRY_CONTAINER_OF(task, struct ferry_engine, news_task);
 	bool has_path;
 
+	past_lay(engine);
 	registration_news(engine);
 	has_path = ferry_lane_is_usable(ferry_router_local(&engine->router));
 	if (has_path != engine->has_path) {
@@ -207,6 +232,7 @@ static void laying_open(struct ferry_engine *engine)
 		.own = own_key(engine),
 		.lun = config->identity.uuid,
 		.lineage = config->lineage,
+		.view = &engine->view,
 		.peer_of = laying_peer_of,
 		.on_laid = laying_laid,
 		.context = engine,
