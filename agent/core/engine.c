@@ -49,6 +49,8 @@ static void laying_laid(struct ferry_lane *lane, uint64_t before_ns, const char 
 
 	if (!ferry_router_laid(&engine->router, lane, before_ns, by))
 		ferry_laying_want(&engine->laying, lane);
+	else if (lane == ferry_router_local(&engine->router))
+		engine->carried.ghost_epoch.v = 0; /* It went by the same nexus. */
 	news_soon(engine);
 }
 
@@ -120,8 +122,11 @@ static void past_lay(struct ferry_engine *engine)
 	struct ferry_router *router = &engine->router;
 
 	if (!engine->config.fence || !engine->view.is_in_force ||
-	    engine->view.owner.v == engine->config.self.v ||
-	    engine->view.epoch.v <= router->epoch.v)
+	    engine->view.owner.v == engine->config.self.v)
+		return;
+	if (engine->carried.ghost_epoch.v < engine->view.epoch.v)
+		engine->carried.ghost_epoch.v = 0;
+	if (engine->view.epoch.v <= router->epoch.v)
 		return;
 	for (uint32_t i = 0; i < router->lanes_count && router->ghosts_count > 0; i++) {
 		struct ferry_lane *lane = &router->lanes[i];
@@ -142,7 +147,7 @@ static void drained_report(struct ferry_engine *engine)
 		if (engine->view.owner.v != engine->config.self.v &&
 		    !ferry_router_lane_is_clean(&engine->router, &engine->router.lanes[i]))
 			return;
-	if (engine->carried.jobs_count > 0)
+	if (engine->carried.jobs_count > 0 || engine->carried.ghost_epoch.v != 0)
 		return;
 	engine->drained = engine->view.epoch;
 	engine->config.on_drained(engine, engine->view.epoch);
@@ -165,12 +170,34 @@ static void registration_news(struct ferry_engine *engine)
 	ferry_registrar_poke(&engine->registrar);
 }
 
+/*
+ * A taker does not preempt itself: what it carried for the last owner has to end first, or its own
+ * nexus has to be killed by a peer.
+ */
+static void take_if_clean(struct ferry_engine *engine)
+{
+	struct ferry_lane *local = ferry_router_local(&engine->router);
+
+	if (engine->view.owner.v != engine->config.self.v)
+		engine->wants_take = false; /* Another claim came in between. */
+	if (!engine->wants_take || engine->carried.jobs_count > 0)
+		return;
+	if (engine->carried.ghost_epoch.v != 0) {
+		if (!ferry_laying_is_wanted(&engine->laying, local))
+			router_lay(local, engine);
+		return;
+	}
+	engine->wants_take = false;
+	ferry_registrar_take(&engine->registrar, &engine->take_drained);
+}
+
 static void news(struct ferry_task *task)
 {
 	struct ferry_engine *engine = FERRY_CONTAINER_OF(task, struct ferry_engine, news_task);
 	bool has_path;
 
 	past_lay(engine);
+	take_if_clean(engine);
 	registration_news(engine);
 	has_path = ferry_lane_is_usable(ferry_router_local(&engine->router));
 	if (has_path != engine->has_path) {
@@ -360,10 +387,13 @@ void ferry_engine_set_peer_has_path(struct ferry_engine *engine, struct ferry_no
 void ferry_engine_take(struct ferry_engine *engine, const struct ferry_drained_keys *drained)
 {
 	ferry_assert(engine && drained);
-	if (engine->config.fence)
-		ferry_registrar_take(&engine->registrar, drained);
-	else
+	if (!engine->config.fence) {
 		engine->config.on_taken(engine, 0);
+		return;
+	}
+	engine->take_drained = *drained;
+	engine->wants_take = true;
+	news_soon(engine);
 }
 
 void ferry_engine_unit_attention(struct ferry_engine *engine, uint8_t asc, uint8_t ascq)
