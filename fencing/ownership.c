@@ -243,8 +243,6 @@ static void claim_if_wanted(struct ferry_ownership *ownership)
 		return;
 	if (!ownership->config.group->is_quorate || !ownership->is_synced)
 		return;
-	if (ownership->store_failed)
-		return;
 	ownership->claimed.v = epoch_highest(ownership).v + 1;
 	ownership->phase = FERRY_OWNERSHIP_CLAIMING;
 	ownership->claim_is_due = true;
@@ -424,8 +422,11 @@ static void handle_claim(struct ferry_ownership *ownership, struct ferry_node fr
 	}
 	if (from.v != self_of(ownership).v)
 		deposed(ownership, "another node has claimed the pool");
-	if (!epoch_install(ownership, message->epoch, from, /* is_in_force= */ false))
+	if (!epoch_install(ownership, message->epoch, from, /* is_in_force= */ false)) {
+		if (from.v == self_of(ownership).v)
+			wish_over(ownership, -EIO, "the epoch could not be saved");
 		return;
+	}
 	emit(ownership, FERRY_EVENT_EPOCH, FERRY_SEVERITY_NOTICE, "a new epoch is installed");
 	ownership->ack_is_due = true;
 	view_publish(ownership);

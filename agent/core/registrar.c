@@ -55,6 +55,13 @@ static void take_finish(struct ferry_registrar *registrar, int error)
 	registrar->config.on_taken(error, registrar->config.context);
 }
 
+/* Whatever step it was at: from the start, once this node is registered again. */
+static void take_again(struct ferry_registrar *registrar)
+{
+	if (registrar->take != FERRY_TAKE_NONE)
+		registrar->take = FERRY_TAKE_WAITING;
+}
+
 static bool is_drained(const struct ferry_registrar *registrar, struct ferry_key key)
 {
 	for (uint32_t i = 0; i < registrar->drained.count; i++)
@@ -113,7 +120,10 @@ static void take_read(struct ferry_registrar *registrar)
 static void take_step(struct ferry_registrar *registrar, int error)
 {
 	switch (registrar->take) {
-	case FERRY_TAKE_WAITING:
+	case FERRY_TAKE_WAITING: /* A step of an earlier taking ended: it says nothing here. */
+		registrar->take = FERRY_TAKE_READING;
+		ask(registrar, FERRY_FENCE_READ_KEYS, (struct ferry_key){0});
+		return;
 	case FERRY_TAKE_READING:
 		if (error == 0) {
 			take_read(registrar);
@@ -213,6 +223,8 @@ static void request_done(struct ferry_fence_request *request, int error)
 		join_read(registrar);
 	else if (registrar->state == FERRY_REGISTRAR_JOINING)
 		join_done(registrar);
+	else /* The session was lost meanwhile; another may be up already. */
+		retry_later(registrar);
 }
 
 static void retry_now(struct ferry_timer *timer)
@@ -245,6 +257,7 @@ void ferry_registrar_session(struct ferry_registrar *registrar, bool is_up)
 	ferry_assert(registrar);
 	if (!is_up) {
 		registrar->state = FERRY_REGISTRAR_OUT;
+		take_again(registrar);
 		ferry_lane_allow(local_lane(registrar), false, "the session at the lun is lost");
 		return;
 	}
@@ -284,8 +297,7 @@ void ferry_registrar_lost(struct ferry_registrar *registrar)
 	if (registrar->state != FERRY_REGISTRAR_IN)
 		return;
 	registrar->state = FERRY_REGISTRAR_OUT;
-	if (registrar->take != FERRY_TAKE_NONE)
-		registrar->take = FERRY_TAKE_WAITING;
+	take_again(registrar);
 	emit(registrar, FERRY_EVENT_FENCED, FERRY_SEVERITY_WARNING, registrar->config.own.v,
 	     "this node's registration is gone from the lun");
 	ferry_lane_allow(lane, false, "registration lost");
@@ -298,6 +310,7 @@ void ferry_registrar_note_laid(struct ferry_registrar *registrar)
 	ferry_assert(registrar);
 	registrar->was_laid = true;
 	registrar->state = FERRY_REGISTRAR_OUT;
+	take_again(registrar);
 }
 
 void ferry_registrar_take(struct ferry_registrar *registrar,
