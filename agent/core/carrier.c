@@ -370,8 +370,7 @@ static void link_message(struct ferry_link *link, const struct ferry_wire_header
 	else if (header->node.v != session->node.v ||
 		 header->incarnation.v != session->incarnation.v)
 		why = "a request in another's name";
-	else if (header->type == FERRY_WIRE_REQUEST &&
-		 header->sequence - header->floor >= FERRY_WIRE_WINDOW_MAX)
+	else if (header->sequence - header->floor >= FERRY_WIRE_WINDOW_MAX)
 		why = "a request outside the window";
 	else if (!(job = job_take(session, header, segments)))
 		why = "more requests than the window allows";
