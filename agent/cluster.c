@@ -464,7 +464,7 @@ static int control_open(struct ferry_cluster *cluster, struct ferry_error *reter
 		return 0;
 	if (mkdir(run_dir, 0755) < 0 && errno != EEXIST)
 		return ferry_error_set(reterr, -errno, "%s: %s", run_dir, strerror(errno));
-	(void)snprintf(path, sizeof(path), "%s/control.sock", run_dir);
+	(void)snprintf(path, sizeof(path), "%s/ferry.sock", run_dir);
 	r = ferry_grpc_server_open(&config, &cluster->grpc, reterr);
 	if (r == 0)
 		ferry_grpc_server_set_serving(cluster->grpc, true);

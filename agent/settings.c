@@ -33,7 +33,7 @@ const char ferry_settings_help[] =
 	"    --path-timeout T   an attempt without an answer is given up after this; default 5s\n"
 	"    --hold-timeout T   I/O that no path can carry fails after this; default 60s\n"
 	"    --run-dir DIR      with a control socket there, for `ferry --socket "
-	"DIR/control.sock`\n"
+	"DIR/ferry.sock`\n"
 	"  --log-level LEVEL  debug, info, notice (default), warning, error\n"
 	"  --syslog           log to syslog instead of stderr\n"
 	"  --version, --help\n"

@@ -435,6 +435,11 @@ static void handle_state(struct ferry_ownership *ownership, struct ferry_ownersh
 		ownership->config.peer_has_path(member->node, member->has_path,
 						ownership->config.context);
 	}
+	/* Whoever speaks for the first time in this ring may not have heard this node's words. */
+	if (member->node.v != self_of(ownership).v &&
+	    (member->state_ring != message->ring ||
+	     member->incarnation.v != message->incarnation.v))
+		ownership->state_is_due = true;
 	member->incarnation = message->incarnation;
 	member->state_ring = message->ring;
 	sync_check(ownership);

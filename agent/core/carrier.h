@@ -121,7 +121,7 @@ int ferry_carrier_add_lun(struct ferry_carrier *carrier,
 			  struct ferry_carrier_lun *lun) FERRY_MUST_CHECK;
 
 /*
- * An incoming link that is up; its peer has proven itself. Takes over its callbacks. A newer
+ * An incoming link, about to come up: its peer has proven itself. Takes over its callbacks. A newer
  * incarnation of the same node replaces the older one, whose running jobs end unheard.
  * -ENOSPC: more nodes than sessions; -ESTALE: an older incarnation than one seen.
  */

@@ -37,7 +37,9 @@ static void wish_over(struct ferry_laying_wish *wish, int error, const char *by)
 	}
 	laying->failures++;
 	(void)snprintf(event.pool, sizeof(event.pool), "%s", laying->config.pool);
-	ferry_event_emit(laying->config.events, event, "%s: error %d; trying again", by, -error);
+	if ((wish->attempts & (wish->attempts - 1)) == 0) /* The 1st, 2nd, 4th, 8th, ... */
+		ferry_event_emit(laying->config.events, event, "%s: error %d; trying again", by,
+				 -error);
 	ferry_timer_start_in(laying->config.loop, &laying->retry_timer, RETRY_NS);
 }
 
@@ -107,6 +109,7 @@ static void wish_try(struct ferry_laying_wish *wish)
 		victim = ferry_key_make(peer->node, peer->incarnation);
 	}
 	wish->is_asking = true;
+	ferry_router_expect_reset(laying->config.router);
 	if (ask_self(wish, victim) || ask_peer(wish, victim)) {
 		wish->attempts++;
 		return;

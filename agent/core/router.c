@@ -697,8 +697,6 @@ void ferry_router_laid(struct ferry_router *router, struct ferry_lane *lane, con
 
 	ferry_assert(router && lane);
 	ferry_assert(!lane->is_allowed || lane->path->kind == FERRY_PATH_PEER);
-	for (uint32_t i = 0; i < router->lanes_count; i++)
-		router->lanes[i].reset_is_expected = true; /* Laying may need a LUN RESET. */
 	ferry_list_foreach_safe (link, &router->ghosts) {
 		struct ferry_try *ghost = ferry_list_entry(link, struct ferry_try, link);
 
@@ -734,6 +732,13 @@ void ferry_router_note_reset(struct ferry_router *router, struct ferry_lane *lan
 		return;
 	router->flush_is_suspect = true;
 	emit(router, FERRY_EVENT_FLUSH_SUSPECT, FERRY_SEVERITY_ERROR, 0, what);
+}
+
+void ferry_router_expect_reset(struct ferry_router *router)
+{
+	ferry_assert(router);
+	for (uint32_t i = 0; i < router->lanes_count; i++)
+		router->lanes[i].reset_is_expected = true;
 }
 
 void ferry_router_clear_suspect(struct ferry_router *router)

@@ -77,7 +77,7 @@ test_refusals() {
 	attach "$WORK/mnt/v$1" "$1"
 	fails_with "is over" "$TOOL" attach "$WORK/mnt/v$1" 4096
 	fails_with "is not over" "$TOOL" detach "$DEVICE" "$WORK/other"
-	fails_with "is not over" "$TOOL" detach "$DEVICE" "$0"
+	fails_with "is not over" "$TOOL" detach "$DEVICE" "$WORK/v512.img"
 	fails_with "is not a loop" "$TOOL" detach /dev/null "$other"
 	fails_with "No such file" "$TOOL" attach "$WORK/mnt/none" 512
 	mkfs.ext4 -q -F "$DEVICE" && mkdir -p "$WORK/fs" && mount "$DEVICE" "$WORK/fs" || fail mount
