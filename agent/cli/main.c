@@ -10,7 +10,7 @@
 /* protoc-c's initialisers cast const away; gcc sees that they are another's code, clang doesn't. */
 #pragma GCC diagnostic ignored "-Wcast-qual"
 
-static const char socket_default[] = "/run/ferry/control.sock";
+static const char socket_default[] = "/run/ferry/ferry.sock";
 
 enum {
 	QUICK_S = 10,
