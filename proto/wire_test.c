@@ -59,7 +59,6 @@ static struct ferry_wire_header lay(void)
 
 	header.type = FERRY_WIRE_LAY;
 	header.op = 0;
-	header.floor = 0;
 	header.victim_key = 77;
 	return header;
 }

@@ -136,12 +136,23 @@ static enum ferry_cause check_range(const struct ferry_carrier_lun *lun,
 	return FERRY_CAUSE_NONE;
 }
 
+/* The requester knows of its ghost; but this node must not pass for drained while it may land. */
+static void note_ghost(struct ferry_job *job)
+{
+	struct ferry_epoch *ghost_epoch = &job->lun->ghost_epoch;
+
+	if (ferry_op_changes_blocks(job->flight.attempt.op))
+		ghost_epoch->v = ferry_max_u64(ghost_epoch->v, job->request.epoch.v);
+}
+
 static void flight_ended(struct ferry_flight *flight, enum ferry_outcome outcome,
 			 enum ferry_cause cause)
 {
 	struct ferry_job *job = FERRY_CONTAINER_OF(flight, struct ferry_job, flight);
 
 	ferry_assert(job->is_flying);
+	if (outcome == FERRY_OUTCOME_UNKNOWN)
+		note_ghost(job);
 	if (job->has_answered)
 		return; /* Overdue: the requester has been told UNKNOWN. */
 	if (outcome == FERRY_OUTCOME_DONE && job->request.op == FERRY_OP_READ)

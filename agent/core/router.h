@@ -146,8 +146,12 @@ void ferry_router_close(struct ferry_router *router);
 /* Fail all that waits, with @error. */
 void ferry_router_fail_waiting(struct ferry_router *router, int error);
 
-/* Every ghost of @lane's nexus is proven dead (an abort, by whom @by says). */
-void ferry_router_laid(struct ferry_router *router, struct ferry_lane *lane, const char *by);
+/*
+ * Every ghost of @lane's nexus that was sent until @before_ns is proven dead (an abort, by whom @by
+ * says). Whether none is left on the lane.
+ */
+bool ferry_router_laid(struct ferry_router *router, struct ferry_lane *lane, uint64_t before_ns,
+		       const char *by);
 
 /* Whether ghosts or flights of this lane live. */
 bool ferry_router_lane_is_clean(const struct ferry_router *router, const struct ferry_lane *lane);
