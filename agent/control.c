@@ -351,10 +351,14 @@ static void attach(struct ferry_control *control, struct ferry_control_request *
 
 		if (strcmp(pool->volume->name, request->volume) != 0)
 			continue;
-		if (!pool->is_shown && cluster->group) {
+		if (!pool->is_shown) {
 			ferry_control_done(request, -EPERM,
-					   "this node does not own the pool: `ferry acquire` it "
-					   "first, or attach where it is owned");
+					   cluster->group
+						   ? "this node does not own the pool: `ferry "
+						     "acquire` it first, or attach where it is "
+						     "owned"
+						   : "the volume is not served: its lun has not "
+						     "answered yet");
 			return;
 		}
 		device_of(cluster, request->volume, request->answer.attach.device,

@@ -447,13 +447,15 @@ static void listens_data(struct ferry_settings *settings, struct ferry_data_conf
 		char *text = settings->listens[i];
 		size_t size = sizeof(settings->listens[i]);
 
-		if (listen->is_unix)
-			(void)snprintf(text, size, "unix:%s", listen->path);
-		else
+		if (listen->is_unix) {
+			memcpy(text, "unix:", strlen("unix:"));
+			memcpy(text + strlen("unix:"), listen->path, sizeof(listen->path));
+		} else {
 			(void)snprintf(text, size,
 				       strchr(listen->tcp.address, ':') ? "tcp:[%s]:%u"
 									: "tcp:%s:%u",
 				       listen->tcp.address, listen->tcp.port);
+		}
 		ret->nbd_listen[i] = text;
 	}
 	ret->nbd_listen_count = config->nbd_listens_count;

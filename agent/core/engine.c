@@ -9,6 +9,12 @@ static struct ferry_key own_key(const struct ferry_engine *engine)
 	return ferry_key_make(engine->config.self, engine->config.incarnation);
 }
 
+/* In flight, hits on their way, and as many again whose outcome is in doubt. */
+static uint32_t cache_tickets(const struct ferry_engine_config *config)
+{
+	return 2 * config->inflight_max;
+}
+
 static void news_soon(struct ferry_engine *engine)
 {
 	ferry_task_post(engine->config.loop, &engine->news_task);
@@ -153,6 +159,16 @@ static void drained_report(struct ferry_engine *engine)
 	engine->config.on_drained(engine, engine->view.epoch);
 }
 
+/* The lun says that somebody else took this node's registration, or its target forgot it. */
+static void registration_lost(struct ferry_engine *engine)
+{
+	if (engine->registrar.state != FERRY_REGISTRAR_IN)
+		return; /* Its own doing, or known already. */
+	if (ferry_engine_cache(engine))
+		ferry_cache_bar(&engine->cache, true);
+	ferry_registrar_lost(&engine->registrar);
+}
+
 static void registration_news(struct ferry_engine *engine)
 {
 	const struct ferry_lane *local = ferry_router_local(&engine->router);
@@ -166,7 +182,9 @@ static void registration_news(struct ferry_engine *engine)
 		return;
 	}
 	if (engine->registrar.state == FERRY_REGISTRAR_IN && !local->is_allowed)
-		ferry_registrar_lost(&engine->registrar); /* A conflict took the permit. */
+		registration_lost(engine); /* A conflict took the permit. */
+	else if (engine->registrar.state == FERRY_REGISTRAR_IN && ferry_engine_cache(engine))
+		ferry_cache_bar(&engine->cache, false);
 	ferry_registrar_poke(&engine->registrar);
 }
 
@@ -213,7 +231,11 @@ static void news(struct ferry_task *task)
 
 size_t ferry_engine_memory_bytes(const struct ferry_engine_config *config)
 {
-	return ferry_router_memory_bytes(config->inflight_max);
+	size_t bytes = ferry_router_memory_bytes(config->inflight_max);
+
+	if (config->cache_lines_max > 0)
+		bytes += ferry_cache_memory_bytes(config->cache_lines_max, cache_tickets(config));
+	return bytes;
 }
 
 static int router_open(struct ferry_engine *engine, struct ferry_region *region)
@@ -245,6 +267,32 @@ static int router_open(struct ferry_engine *engine, struct ferry_region *region)
 	if (r < 0)
 		return r;
 	return ferry_router_add_path(&engine->router, config->path, config->fence != NULL, &lane);
+}
+
+static int cache_open(struct ferry_engine *engine, struct ferry_region *region)
+{
+	const struct ferry_engine_config *config = &engine->config;
+	struct ferry_cache_config cache_config = {
+		.loop = config->loop,
+		.arena = config->arena,
+		.events = config->events,
+		.pool = engine->config.pool,
+		.self = config->self,
+		.next = &engine->volume.bottom,
+		.lines_max = config->cache_lines_max,
+		.tickets_max = cache_tickets(config),
+		/* Of two nodes each can think itself the majority, the lun being the third voice.
+		 */
+		.is_majority_real = false,
+		.ghosts_count = &engine->router.ghosts_count,
+		.losses_count = &engine->router.losses_count,
+	};
+	int r;
+
+	r = ferry_cache_init(&engine->cache, region, config->cache_data, &cache_config);
+	if (r == 0)
+		ferry_volume_set_filter(&engine->volume, &engine->cache.block);
+	return r;
 }
 
 static void laying_open(struct ferry_engine *engine)
@@ -299,6 +347,11 @@ int ferry_engine_open(struct ferry_engine *engine, struct ferry_region *region,
 	ferry_volume_init(&engine->volume, &engine->router, engine->config.volume,
 			  config->identity.size_blocks, config->identity.block_bytes,
 			  config->identity.can_discard, config->is_read_only);
+	if (config->cache_lines_max > 0) {
+		r = cache_open(engine, region);
+		if (r < 0)
+			return r;
+	}
 	if (config->carrier) {
 		engine->carried = (struct ferry_carrier_lun){
 			.uuid = config->identity.uuid,
@@ -324,6 +377,8 @@ bool ferry_engine_is_idle(const struct ferry_engine *engine)
 	for (uint32_t i = 0; i < engine->router.lanes_count; i++)
 		if (engine->router.lanes[i].flights_count > 0)
 			return false;
+	if (engine->config.cache_lines_max > 0 && !ferry_cache_is_idle(&engine->cache))
+		return false;
 	return ferry_router_is_idle(&engine->router) && engine->carried.jobs_count == 0;
 }
 
@@ -336,6 +391,8 @@ void ferry_engine_done(struct ferry_engine *engine)
 	ferry_laying_done(&engine->laying);
 	ferry_router_done(&engine->router);
 	ferry_task_cancel(engine->config.loop, &engine->news_task);
+	if (ferry_engine_cache(engine))
+		ferry_cache_done(&engine->cache);
 }
 
 int ferry_engine_add_peer(struct ferry_engine *engine, struct ferry_peer *peer)
@@ -351,6 +408,8 @@ int ferry_engine_add_peer(struct ferry_engine *engine, struct ferry_peer *peer)
 	if (r < 0)
 		return r;
 	engine->peers[engine->router.lanes_count] = peer;
+	/* With two peers and more, no two parts of the cluster have quorum at once. */
+	engine->cache.config.is_majority_real = engine->router.lanes_count >= 2;
 	return ferry_router_add_path(&engine->router, &via->path, /* needs_permit= */ false, &lane);
 }
 
@@ -363,6 +422,8 @@ void ferry_engine_set_view(struct ferry_engine *engine, const struct ferry_view 
 	FERRY_ASSERT_ON_LOOP(engine->config.loop);
 	ferry_assert(view->epoch.v >= engine->view.epoch.v);
 	engine->view = *view;
+	if (ferry_engine_cache(engine))
+		ferry_cache_set_view(&engine->cache, view);
 	if (is_mine && view->is_in_force && view->is_quorate)
 		ferry_router_open(&engine->router, view->epoch);
 	else
@@ -404,5 +465,5 @@ void ferry_engine_unit_attention(struct ferry_engine *engine, uint8_t asc, uint8
 					"the lun reports a reset (29h)");
 	else if (asc == 0x2a && (ascq == 0x03 || ascq == 0x04 || ascq == 0x05) &&
 		 engine->config.fence) /* Reservations or registrations preempted or released. */
-		ferry_registrar_lost(&engine->registrar);
+		registration_lost(engine);
 }

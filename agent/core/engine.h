@@ -13,6 +13,7 @@
  */
 #pragma once
 
+#include "agent/cache/cache.h"
 #include "agent/core/carrier.h"
 #include "agent/core/laying.h"
 #include "agent/core/peer.h"
@@ -45,6 +46,13 @@ struct ferry_engine_config {
 	uint64_t convict_window_ns;
 	uint64_t seed;
 
+	/*
+	 * The read cache: lines_max * FERRY_CACHE_LINE_BYTES of memory, or 0 and none. Only where
+	 * nobody else writes to the lun: it has reservations, or somebody answers for it (rule 16).
+	 */
+	void *cache_data;
+	uint32_t cache_lines_max;
+
 	/* All run on the data loop; none from inside a call of the engine's but set_view's. */
 	void (*on_verdict)(struct ferry_engine *engine, enum ferry_verdict verdict);
 	/* Whether this node could carry I/O for others has changed. */
@@ -61,6 +69,7 @@ struct ferry_engine {
 	struct ferry_view view;
 	struct ferry_router router;
 	struct ferry_volume volume;
+	struct ferry_cache cache; /* If config.cache_lines_max. */
 	struct ferry_registrar registrar;
 	struct ferry_laying laying;
 	struct ferry_carrier_lun carried;
@@ -103,6 +112,12 @@ void ferry_engine_take(struct ferry_engine *engine, const struct ferry_drained_k
 
 /* The lun said something unasked (a SCSI UNIT ATTENTION; SPC-4, annex D). */
 void ferry_engine_unit_attention(struct ferry_engine *engine, uint8_t asc, uint8_t ascq);
+
+/* NULL: it has none. */
+static inline struct ferry_cache *ferry_engine_cache(struct ferry_engine *engine)
+{
+	return engine->config.cache_lines_max > 0 ? &engine->cache : NULL;
+}
 
 static inline struct ferry_block *ferry_engine_block(struct ferry_engine *engine)
 {
