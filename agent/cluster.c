@@ -162,10 +162,29 @@ static void on_members(struct ferry_group *group, const struct ferry_members *me
 			ferry_ownership_members(&cluster->pools[i].ownership, members);
 }
 
+/* Rule 15: what was held for quorum fails now, and so does what comes after it. */
+static void quorum_is_overdue(struct ferry_timer *timer)
+{
+	struct ferry_cluster *cluster =
+		FERRY_CONTAINER_OF(timer, struct ferry_cluster, quorum_timer);
+
+	for (uint32_t i = 0; i < cluster->pools_count; i++) {
+		struct ferry_mail mail = {.kind = FERRY_MAIL_FAIL, .pool = i};
+
+		ferry_mail_to_data(&cluster->mailbox, &mail);
+	}
+	ferry_timer_start_in(cluster->loop, timer, FERRY_NS_PER_S);
+}
+
 static void on_quorum(struct ferry_group *group)
 {
 	struct ferry_cluster *cluster = group->context;
 
+	if (group->is_quorate)
+		ferry_timer_stop(cluster->loop, &cluster->quorum_timer);
+	else if (!ferry_timer_is_started(&cluster->quorum_timer))
+		ferry_timer_start_in(cluster->loop, &cluster->quorum_timer,
+				     cluster->settings->config.quorum_timeout_ns);
 	ferry_log(FERRY_SEVERITY_NOTICE, "quorum: %s, ring %llx", group->is_quorate ? "yes" : "NO",
 		  (unsigned long long)group->ring);
 	for (uint32_t i = 0; i < cluster->pools_count; i++)
@@ -436,6 +455,7 @@ int ferry_cluster_open(struct ferry_settings *settings, const struct ferry_syste
 	cluster->system = *system;
 	cluster->events.emit = events_emit;
 	cluster->stop_timer.run = stop_step;
+	cluster->quorum_timer.run = quorum_is_overdue;
 	cluster->control.ops = &control_ops;
 	cluster->snapshot = calloc(1, sizeof(*cluster->snapshot));
 	if (!cluster->snapshot)
@@ -519,8 +539,10 @@ struct ferry_cluster *ferry_cluster_close(struct ferry_cluster *cluster)
 	ferry_corosync_close(cluster->corosync);
 	cluster->auth = ferry_auth_file_close(cluster->auth);
 	cluster->state = ferry_statefile_close(cluster->state);
-	if (cluster->loop)
+	if (cluster->loop) {
 		ferry_timer_stop(cluster->loop, &cluster->stop_timer);
+		ferry_timer_stop(cluster->loop, &cluster->quorum_timer);
+	}
 	ferry_log_close();
 	ferry_qb_loop_close(cluster->qb);
 	free(cluster->mail_memory);

@@ -1,5 +1,6 @@
 /* control.c - what `ferry` asks, answered from the cluster thread's state and a data snapshot. */
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "agent/cluster_internal.h"
 
@@ -350,10 +351,14 @@ static void attach(struct ferry_control *control, struct ferry_control_request *
 
 		if (strcmp(pool->volume->name, request->volume) != 0)
 			continue;
-		if (!pool->is_shown && cluster->group) {
+		if (!pool->is_shown) {
 			ferry_control_done(request, -EPERM,
-					   "this node does not own the pool: `ferry acquire` it "
-					   "first, or attach where it is owned");
+					   cluster->group
+						   ? "this node does not own the pool: `ferry "
+						     "acquire` it first, or attach where it is "
+						     "owned"
+						   : "the volume is not served: its lun has not "
+						     "answered yet");
 			return;
 		}
 		device_of(cluster, request->volume, request->answer.attach.device,
@@ -386,6 +391,37 @@ static void release(struct ferry_control *control, struct ferry_control_request 
 		cluster_pool_release(pool, request);
 }
 
+static struct ferry_node node_find(const struct ferry_cluster *cluster, const char *text)
+{
+	char *end;
+	unsigned long number = strtoul(text, &end, 10);
+
+	if (strcmp(text, cluster->node_name) == 0 || (*end == '\0' && number == cluster->self.v))
+		return cluster->self;
+	for (uint32_t i = 0; i < cluster->peers_count; i++) {
+		struct ferry_node node = cluster->peers[i].node;
+		const char *name = ferry_corosync_node_name(cluster->corosync, node);
+
+		if ((name && strcmp(text, name) == 0) || (*end == '\0' && number == node.v))
+			return node;
+	}
+	return (struct ferry_node){0};
+}
+
+static void move(struct ferry_control *control, struct ferry_control_request *request)
+{
+	struct ferry_cluster *cluster = cluster_of(control);
+	struct cluster_pool *pool = pool_find(cluster, request->pool);
+	struct ferry_node node = node_find(cluster, request->node);
+
+	if (!pool)
+		ferry_control_done(request, -ENOENT, "no such pool on this node");
+	else if (node.v == 0)
+		ferry_control_done(request, -ENOENT, "no such node in corosync's node list");
+	else
+		cluster_pool_move(pool, node, request);
+}
+
 const struct ferry_control_ops control_ops = {
 	.get_status = get_status,
 	.list_volumes = list_volumes,
@@ -396,4 +432,5 @@ const struct ferry_control_ops control_ops = {
 	.detach = attach, /* What there is to detach; the asker does it (adapters/loopdev). */
 	.acquire = acquire,
 	.release = release,
+	.move = move,
 };

@@ -46,7 +46,8 @@ struct data_pool {
 
 	bool is_shown;
 	bool is_hiding;
-	uint32_t hides_left; /* Front ends that have not let go yet. */
+	uint32_t hides_left;   /* Front ends that have not let go yet. */
+	struct ferry_io flush; /* The last I/O before it is hidden (rule 17). */
 
 	uint32_t due;
 	struct ferry_epoch drained;

@@ -230,6 +230,28 @@ int data_pool_open(struct data_pool *pool, struct ferry_error *reterr)
 
 /* ---- What applications see. ---- */
 
+static void hidden(struct data_pool *pool)
+{
+	pool->is_hiding = false;
+	pool->is_shown = false;
+	say(pool, DATA_DUE_HIDDEN);
+}
+
+static void flushed(struct ferry_io *io, int error)
+{
+	struct data_pool *pool = io->context;
+	struct ferry_event failed = {.kind = FERRY_EVENT_HANDOVER,
+				     .severity = FERRY_SEVERITY_ERROR};
+
+	if (error < 0)
+		ferry_event_emit(&pool->data->events, failed,
+				 "pool %s: what was written last could not be flushed before it "
+				 "was given up: %s",
+				 pool->config->name, strerror(-error));
+	hidden(pool);
+}
+
+/* The front ends have let go one by one; the last thing is a flush. */
 static void hide_done(void *context)
 {
 	struct data_pool *pool = context;
@@ -237,9 +259,10 @@ static void hide_done(void *context)
 	ferry_assert(pool->hides_left > 0);
 	if (--pool->hides_left > 0)
 		return;
-	pool->is_hiding = false;
-	pool->is_shown = false;
-	say(pool, DATA_DUE_HIDDEN);
+	pool->flush = (struct ferry_io){.op = FERRY_OP_FLUSH, .on_done = flushed, .context = pool};
+	if (!pool->is_shown || !pool->is_open || !pool->engine.router.is_open ||
+	    ferry_block_submit(ferry_engine_block(&pool->engine), &pool->flush) < 0)
+		hidden(pool); /* It was not this node's to flush. */
 }
 
 static void pool_hide(struct data_pool *pool)

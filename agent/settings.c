@@ -361,12 +361,13 @@ static void portal_text(const struct ferry_config_lun *lun, char *restrict ret, 
 
 /* One name per node, whoever asks for it. */
 static void initiator_text(const struct ferry_config_lun *lun, const char *node_name,
-			   char *restrict ret, size_t size_bytes)
+			   char ret[FERRY_CONFIG_IQN_BYTES])
 {
 	if (lun->initiator[0])
-		(void)snprintf(ret, size_bytes, "%s", lun->initiator);
+		memcpy(ret, lun->initiator, sizeof(lun->initiator));
 	else
-		(void)snprintf(ret, size_bytes, "iqn.2026-11.io.ferry:%.180s", node_name);
+		(void)snprintf(ret, FERRY_CONFIG_IQN_BYTES, "iqn.2026-11.io.ferry:%.180s",
+			       node_name);
 }
 
 static int lun_data(struct ferry_settings *settings, uint32_t index, const char *node_name,
@@ -387,8 +388,7 @@ static int lun_data(struct ferry_settings *settings, uint32_t index, const char 
 		return 0;
 	}
 	portal_text(lun, settings->portals[index], sizeof(settings->portals[index]));
-	initiator_text(lun, node_name, settings->initiators[index],
-		       sizeof(settings->initiators[index]));
+	initiator_text(lun, node_name, settings->initiators[index]);
 	if (lun->chap_password_file[0]) {
 		r = password_read(lun->chap_password_file, settings->passwords[index], reterr);
 		if (r < 0)
@@ -447,13 +447,15 @@ static void listens_data(struct ferry_settings *settings, struct ferry_data_conf
 		char *text = settings->listens[i];
 		size_t size = sizeof(settings->listens[i]);
 
-		if (listen->is_unix)
-			(void)snprintf(text, size, "unix:%s", listen->path);
-		else
+		if (listen->is_unix) {
+			memcpy(text, "unix:", strlen("unix:"));
+			memcpy(text + strlen("unix:"), listen->path, sizeof(listen->path));
+		} else {
 			(void)snprintf(text, size,
 				       strchr(listen->tcp.address, ':') ? "tcp:[%s]:%u"
 									: "tcp:%s:%u",
 				       listen->tcp.address, listen->tcp.port);
+		}
 		ret->nbd_listen[i] = text;
 	}
 	ret->nbd_listen_count = config->nbd_listens_count;

@@ -136,12 +136,23 @@ static enum ferry_cause check_range(const struct ferry_carrier_lun *lun,
 	return FERRY_CAUSE_NONE;
 }
 
+/* The requester knows of its ghost; but this node must not pass for drained while it may land. */
+static void note_ghost(struct ferry_job *job)
+{
+	struct ferry_epoch *ghost_epoch = &job->lun->ghost_epoch;
+
+	if (ferry_op_changes_blocks(job->flight.attempt.op))
+		ghost_epoch->v = ferry_max_u64(ghost_epoch->v, job->request.epoch.v);
+}
+
 static void flight_ended(struct ferry_flight *flight, enum ferry_outcome outcome,
 			 enum ferry_cause cause)
 {
 	struct ferry_job *job = FERRY_CONTAINER_OF(flight, struct ferry_job, flight);
 
 	ferry_assert(job->is_flying);
+	if (outcome == FERRY_OUTCOME_UNKNOWN)
+		note_ghost(job);
 	if (job->has_answered)
 		return; /* Overdue: the requester has been told UNKNOWN. */
 	if (outcome == FERRY_OUTCOME_DONE && job->request.op == FERRY_OP_READ)
@@ -359,8 +370,7 @@ static void link_message(struct ferry_link *link, const struct ferry_wire_header
 	else if (header->node.v != session->node.v ||
 		 header->incarnation.v != session->incarnation.v)
 		why = "a request in another's name";
-	else if (header->type == FERRY_WIRE_REQUEST &&
-		 header->sequence - header->floor >= FERRY_WIRE_WINDOW_MAX)
+	else if (header->sequence - header->floor >= FERRY_WIRE_WINDOW_MAX)
 		why = "a request outside the window";
 	else if (!(job = job_take(session, header, segments)))
 		why = "more requests than the window allows";

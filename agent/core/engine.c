@@ -9,6 +9,12 @@ static struct ferry_key own_key(const struct ferry_engine *engine)
 	return ferry_key_make(engine->config.self, engine->config.incarnation);
 }
 
+/* In flight, hits on their way, and as many again whose outcome is in doubt. */
+static uint32_t cache_tickets(const struct ferry_engine_config *config)
+{
+	return 2 * config->inflight_max;
+}
+
 static void news_soon(struct ferry_engine *engine)
 {
 	ferry_task_post(engine->config.loop, &engine->news_task);
@@ -28,6 +34,7 @@ static void router_lay(struct ferry_lane *lane, void *context)
 		ferry_lane_allow(lane, false, "its ghosts are being laid: forward-only");
 	}
 	ferry_laying_want(&engine->laying, lane);
+	news_soon(engine);
 }
 
 static void router_verdict(enum ferry_verdict verdict, void *context)
@@ -42,11 +49,14 @@ static void router_news(void *context)
 	news_soon(context);
 }
 
-static void laying_laid(struct ferry_lane *lane, const char *by, void *context)
+static void laying_laid(struct ferry_lane *lane, uint64_t before_ns, const char *by, void *context)
 {
 	struct ferry_engine *engine = context;
 
-	ferry_router_laid(&engine->router, lane, by);
+	if (!ferry_router_laid(&engine->router, lane, before_ns, by))
+		ferry_laying_want(&engine->laying, lane);
+	else if (lane == ferry_router_local(&engine->router))
+		engine->carried.ghost_epoch.v = 0; /* It went by the same nexus. */
 	news_soon(engine);
 }
 
@@ -75,9 +85,9 @@ static void registrar_taken(int error, void *context)
 
 /* ---- What peers ask for. ---- */
 
-static void peer_lay_done(struct ferry_fence_request *request, int error)
+static void peer_lay_done(struct ferry_abort *abort, int error)
 {
-	struct ferry_engine *engine = request->context;
+	struct ferry_engine *engine = abort->context;
 	void (*done)(void *, int) = TAKE_PTR(engine->lay_done);
 
 	ferry_assert(done);
@@ -93,16 +103,12 @@ static int carried_lay(struct ferry_carrier_lun *lun, struct ferry_key victim,
 		return -ENOTCONN;
 	if (engine->lay_done)
 		return -EBUSY;
-	if (!ferry_key_is_ours(victim) || victim.v == own_key(engine).v)
+	if (!ferry_key_is_ours(victim) || ferry_key_node(victim).v == engine->config.self.v)
 		return -EINVAL;
 	engine->lay_done = done;
 	engine->lay_context = done_context;
-	engine->lay_request = (struct ferry_fence_request){.op = FERRY_FENCE_PREEMPT,
-							   .own = own_key(engine),
-							   .victim = victim,
-							   .on_done = peer_lay_done,
-							   .context = engine};
-	ferry_fence_submit(engine->config.fence, &engine->lay_request);
+	engine->lay_abort = (struct ferry_abort){.on_done = peer_lay_done, .context = engine};
+	ferry_abort_start(&engine->lay_abort, engine->config.fence, own_key(engine), victim);
 	return 0;
 }
 
@@ -113,6 +119,31 @@ static void carried_drained(struct ferry_carrier_lun *lun)
 
 /* ---- News: what follows from what has changed. ---- */
 
+/*
+ * Another's newer epoch is in force: before that, whoever had not drained was preempted and aborted
+ * (rule 13). So what this node wrote under an older one is dead, by whatever path it went.
+ */
+static void past_lay(struct ferry_engine *engine)
+{
+	struct ferry_router *router = &engine->router;
+
+	if (!engine->config.fence || !engine->view.is_in_force ||
+	    engine->view.owner.v == engine->config.self.v)
+		return;
+	if (engine->carried.ghost_epoch.v < engine->view.epoch.v)
+		engine->carried.ghost_epoch.v = 0;
+	if (engine->view.epoch.v <= router->epoch.v)
+		return;
+	for (uint32_t i = 0; i < router->lanes_count && router->ghosts_count > 0; i++) {
+		struct ferry_lane *lane = &router->lanes[i];
+
+		if (!ferry_laying_is_wanted(&engine->laying, lane))
+			continue;
+		ferry_laying_settle(&engine->laying, lane);
+		(void)ferry_router_laid(router, lane, UINT64_MAX, "the next owner's taking");
+	}
+}
+
 static void drained_report(struct ferry_engine *engine)
 {
 	if (engine->drained.v == engine->view.epoch.v)
@@ -122,10 +153,20 @@ static void drained_report(struct ferry_engine *engine)
 		if (engine->view.owner.v != engine->config.self.v &&
 		    !ferry_router_lane_is_clean(&engine->router, &engine->router.lanes[i]))
 			return;
-	if (engine->carried.jobs_count > 0)
+	if (engine->carried.jobs_count > 0 || engine->carried.ghost_epoch.v != 0)
 		return;
 	engine->drained = engine->view.epoch;
 	engine->config.on_drained(engine, engine->view.epoch);
+}
+
+/* The lun says that somebody else took this node's registration, or its target forgot it. */
+static void registration_lost(struct ferry_engine *engine)
+{
+	if (engine->registrar.state != FERRY_REGISTRAR_IN)
+		return; /* Its own doing, or known already. */
+	if (ferry_engine_cache(engine))
+		ferry_cache_bar(&engine->cache, true);
+	ferry_registrar_lost(&engine->registrar);
 }
 
 static void registration_news(struct ferry_engine *engine)
@@ -141,8 +182,31 @@ static void registration_news(struct ferry_engine *engine)
 		return;
 	}
 	if (engine->registrar.state == FERRY_REGISTRAR_IN && !local->is_allowed)
-		ferry_registrar_lost(&engine->registrar); /* A conflict took the permit. */
+		registration_lost(engine); /* A conflict took the permit. */
+	else if (engine->registrar.state == FERRY_REGISTRAR_IN && ferry_engine_cache(engine))
+		ferry_cache_bar(&engine->cache, false);
 	ferry_registrar_poke(&engine->registrar);
+}
+
+/*
+ * A taker does not preempt itself: what it carried for the last owner has to end first, or its own
+ * nexus has to be killed by a peer.
+ */
+static void take_if_clean(struct ferry_engine *engine)
+{
+	struct ferry_lane *local = ferry_router_local(&engine->router);
+
+	if (engine->view.owner.v != engine->config.self.v)
+		engine->wants_take = false; /* Another claim came in between. */
+	if (!engine->wants_take || engine->carried.jobs_count > 0)
+		return;
+	if (engine->carried.ghost_epoch.v != 0) {
+		if (!ferry_laying_is_wanted(&engine->laying, local))
+			router_lay(local, engine);
+		return;
+	}
+	engine->wants_take = false;
+	ferry_registrar_take(&engine->registrar, &engine->take_drained);
 }
 
 static void news(struct ferry_task *task)
@@ -150,6 +214,8 @@ static void news(struct ferry_task *task)
 	struct ferry_engine *engine = FERRY_CONTAINER_OF(task, struct ferry_engine, news_task);
 	bool has_path;
 
+	past_lay(engine);
+	take_if_clean(engine);
 	registration_news(engine);
 	has_path = ferry_lane_is_usable(ferry_router_local(&engine->router));
 	if (has_path != engine->has_path) {
@@ -165,7 +231,11 @@ static void news(struct ferry_task *task)
 
 size_t ferry_engine_memory_bytes(const struct ferry_engine_config *config)
 {
-	return ferry_router_memory_bytes(config->inflight_max);
+	size_t bytes = ferry_router_memory_bytes(config->inflight_max);
+
+	if (config->cache_lines_max > 0)
+		bytes += ferry_cache_memory_bytes(config->cache_lines_max, cache_tickets(config));
+	return bytes;
 }
 
 static int router_open(struct ferry_engine *engine, struct ferry_region *region)
@@ -199,6 +269,32 @@ static int router_open(struct ferry_engine *engine, struct ferry_region *region)
 	return ferry_router_add_path(&engine->router, config->path, config->fence != NULL, &lane);
 }
 
+static int cache_open(struct ferry_engine *engine, struct ferry_region *region)
+{
+	const struct ferry_engine_config *config = &engine->config;
+	struct ferry_cache_config cache_config = {
+		.loop = config->loop,
+		.arena = config->arena,
+		.events = config->events,
+		.pool = engine->config.pool,
+		.self = config->self,
+		.next = &engine->volume.bottom,
+		.lines_max = config->cache_lines_max,
+		.tickets_max = cache_tickets(config),
+		/* Of two nodes each can think itself the majority, the lun being the third voice.
+		 */
+		.is_majority_real = false,
+		.ghosts_count = &engine->router.ghosts_count,
+		.losses_count = &engine->router.losses_count,
+	};
+	int r;
+
+	r = ferry_cache_init(&engine->cache, region, config->cache_data, &cache_config);
+	if (r == 0)
+		ferry_volume_set_filter(&engine->volume, &engine->cache.block);
+	return r;
+}
+
 static void laying_open(struct ferry_engine *engine)
 {
 	const struct ferry_engine_config *config = &engine->config;
@@ -211,6 +307,7 @@ static void laying_open(struct ferry_engine *engine)
 		.own = own_key(engine),
 		.lun = config->identity.uuid,
 		.lineage = config->lineage,
+		.view = &engine->view,
 		.peer_of = laying_peer_of,
 		.on_laid = laying_laid,
 		.context = engine,
@@ -250,6 +347,11 @@ int ferry_engine_open(struct ferry_engine *engine, struct ferry_region *region,
 	ferry_volume_init(&engine->volume, &engine->router, engine->config.volume,
 			  config->identity.size_blocks, config->identity.block_bytes,
 			  config->identity.can_discard, config->is_read_only);
+	if (config->cache_lines_max > 0) {
+		r = cache_open(engine, region);
+		if (r < 0)
+			return r;
+	}
 	if (config->carrier) {
 		engine->carried = (struct ferry_carrier_lun){
 			.uuid = config->identity.uuid,
@@ -275,6 +377,8 @@ bool ferry_engine_is_idle(const struct ferry_engine *engine)
 	for (uint32_t i = 0; i < engine->router.lanes_count; i++)
 		if (engine->router.lanes[i].flights_count > 0)
 			return false;
+	if (engine->config.cache_lines_max > 0 && !ferry_cache_is_idle(&engine->cache))
+		return false;
 	return ferry_router_is_idle(&engine->router) && engine->carried.jobs_count == 0;
 }
 
@@ -287,6 +391,8 @@ void ferry_engine_done(struct ferry_engine *engine)
 	ferry_laying_done(&engine->laying);
 	ferry_router_done(&engine->router);
 	ferry_task_cancel(engine->config.loop, &engine->news_task);
+	if (ferry_engine_cache(engine))
+		ferry_cache_done(&engine->cache);
 }
 
 int ferry_engine_add_peer(struct ferry_engine *engine, struct ferry_peer *peer)
@@ -302,6 +408,8 @@ int ferry_engine_add_peer(struct ferry_engine *engine, struct ferry_peer *peer)
 	if (r < 0)
 		return r;
 	engine->peers[engine->router.lanes_count] = peer;
+	/* With two peers and more, no two parts of the cluster have quorum at once. */
+	engine->cache.config.is_majority_real = engine->router.lanes_count >= 2;
 	return ferry_router_add_path(&engine->router, &via->path, /* needs_permit= */ false, &lane);
 }
 
@@ -314,6 +422,8 @@ void ferry_engine_set_view(struct ferry_engine *engine, const struct ferry_view 
 	FERRY_ASSERT_ON_LOOP(engine->config.loop);
 	ferry_assert(view->epoch.v >= engine->view.epoch.v);
 	engine->view = *view;
+	if (ferry_engine_cache(engine))
+		ferry_cache_set_view(&engine->cache, view);
 	if (is_mine && view->is_in_force && view->is_quorate)
 		ferry_router_open(&engine->router, view->epoch);
 	else
@@ -338,10 +448,13 @@ void ferry_engine_set_peer_has_path(struct ferry_engine *engine, struct ferry_no
 void ferry_engine_take(struct ferry_engine *engine, const struct ferry_drained_keys *drained)
 {
 	ferry_assert(engine && drained);
-	if (engine->config.fence)
-		ferry_registrar_take(&engine->registrar, drained);
-	else
+	if (!engine->config.fence) {
 		engine->config.on_taken(engine, 0);
+		return;
+	}
+	engine->take_drained = *drained;
+	engine->wants_take = true;
+	news_soon(engine);
 }
 
 void ferry_engine_unit_attention(struct ferry_engine *engine, uint8_t asc, uint8_t ascq)
@@ -352,5 +465,5 @@ void ferry_engine_unit_attention(struct ferry_engine *engine, uint8_t asc, uint8
 					"the lun reports a reset (29h)");
 	else if (asc == 0x2a && (ascq == 0x03 || ascq == 0x04 || ascq == 0x05) &&
 		 engine->config.fence) /* Reservations or registrations preempted or released. */
-		ferry_registrar_lost(&engine->registrar);
+		registration_lost(engine);
 }

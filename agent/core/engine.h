@@ -13,6 +13,7 @@
  */
 #pragma once
 
+#include "agent/cache/cache.h"
 #include "agent/core/carrier.h"
 #include "agent/core/laying.h"
 #include "agent/core/peer.h"
@@ -45,6 +46,13 @@ struct ferry_engine_config {
 	uint64_t convict_window_ns;
 	uint64_t seed;
 
+	/*
+	 * The read cache: lines_max * FERRY_CACHE_LINE_BYTES of memory, or 0 and none. Only where
+	 * nobody else writes to the lun: it has reservations, or somebody answers for it (rule 16).
+	 */
+	void *cache_data;
+	uint32_t cache_lines_max;
+
 	/* All run on the data loop; none from inside a call of the engine's but set_view's. */
 	void (*on_verdict)(struct ferry_engine *engine, enum ferry_verdict verdict);
 	/* Whether this node could carry I/O for others has changed. */
@@ -61,6 +69,7 @@ struct ferry_engine {
 	struct ferry_view view;
 	struct ferry_router router;
 	struct ferry_volume volume;
+	struct ferry_cache cache; /* If config.cache_lines_max. */
 	struct ferry_registrar registrar;
 	struct ferry_laying laying;
 	struct ferry_carrier_lun carried;
@@ -69,9 +78,11 @@ struct ferry_engine {
 	bool has_path;		    /* As last reported. */
 	struct ferry_epoch drained; /* As last reported. */
 	struct ferry_task news_task;
+	bool wants_take; /* As soon as nothing that was carried for others is left. */
+	struct ferry_drained_keys take_drained;
 
 	/* One wish of a peer's at a time to kill a nexus. */
-	struct ferry_fence_request lay_request;
+	struct ferry_abort lay_abort;
 	void (*lay_done)(void *context, int error);
 	void *lay_context;
 };
@@ -101,6 +112,12 @@ void ferry_engine_take(struct ferry_engine *engine, const struct ferry_drained_k
 
 /* The lun said something unasked (a SCSI UNIT ATTENTION; SPC-4, annex D). */
 void ferry_engine_unit_attention(struct ferry_engine *engine, uint8_t asc, uint8_t ascq);
+
+/* NULL: it has none. */
+static inline struct ferry_cache *ferry_engine_cache(struct ferry_engine *engine)
+{
+	return engine->config.cache_lines_max > 0 ? &engine->cache : NULL;
+}
 
 static inline struct ferry_block *ferry_engine_block(struct ferry_engine *engine)
 {

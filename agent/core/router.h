@@ -108,6 +108,7 @@ struct ferry_router {
 	uint64_t peer_done_count; /* DONE through peers, ever; and at the last probe: */
 	uint64_t peer_done_count_seen;
 	bool flush_is_suspect; /* Acknowledged, unflushed writes may be lost (rule 11). */
+	uint64_t losses_count; /* Times that some may have been, ever. */
 	uint64_t writes_done;  /* Without FUA, ever; and how many of them a FLUSH has covered: */
 	uint64_t writes_flushed;
 	struct ferry_router_stats stats;
@@ -146,8 +147,12 @@ void ferry_router_close(struct ferry_router *router);
 /* Fail all that waits, with @error. */
 void ferry_router_fail_waiting(struct ferry_router *router, int error);
 
-/* Every ghost of @lane's nexus is proven dead (an abort, by whom @by says). */
-void ferry_router_laid(struct ferry_router *router, struct ferry_lane *lane, const char *by);
+/*
+ * Every ghost of @lane's nexus that was sent until @before_ns is proven dead (an abort, by whom @by
+ * says). Whether none is left on the lane.
+ */
+bool ferry_router_laid(struct ferry_router *router, struct ferry_lane *lane, uint64_t before_ns,
+		       const char *by);
 
 /* Whether ghosts or flights of this lane live. */
 bool ferry_router_lane_is_clean(const struct ferry_router *router, const struct ferry_lane *lane);
