@@ -93,8 +93,8 @@ static int carried_lay(struct ferry_carrier_lun *lun, struct ferry_key victim,
 {
 	struct ferry_engine *engine = lun->context;
 
-	if (!engine->config.fence || !lun->lane->path->is_up || !lun->lane->is_allowed)
-		return -ENOTCONN;
+	if (!engine->config.fence || !lun->lane->path->is_up)
+		return -ENOTCONN; /* Whether this node's key is there is for the lun to say. */
 	if (engine->lay_done)
 		return -EBUSY;
 	if (!ferry_key_is_ours(victim) || ferry_key_node(victim).v == engine->config.self.v)

@@ -57,7 +57,8 @@ static bool ask_self(struct ferry_laying_wish *wish, struct ferry_key victim)
 	struct ferry_laying *laying = wish->laying;
 	const struct ferry_lane *local = ferry_router_local(laying->config.router);
 
-	if (wish->lane == local || !local->path->is_up || !local->is_allowed)
+	/* Whether this node's key is still there is for the lun to say. */
+	if (wish->lane == local || !local->path->is_up)
 		return false;
 	wish->by_self = (struct ferry_abort){.on_done = lun_answered, .context = wish};
 	ferry_abort_start(&wish->by_self, laying->config.fence, laying->config.own, victim);
@@ -74,7 +75,9 @@ static bool ask_peer(struct ferry_laying_wish *wish, struct ferry_key victim)
 	for (uint32_t i = 0; i < peers_count; i++) {
 		struct ferry_lane *lane = &router->lanes[1 + (wish->attempts + i) % peers_count];
 
-		if (lane == wish->lane || !lane->path->is_up || !lane->peer_has_path)
+		/* Those without a path for I/O may still have a session and a key. */
+		if (lane == wish->lane || !lane->path->is_up ||
+		    (wish->attempts % 2 == 0 && !lane->peer_has_path))
 			continue;
 		wish->by_peer = (struct ferry_peer_lay){.lun = laying->config.lun,
 							.lineage = laying->config.lineage,
@@ -105,10 +108,8 @@ static void wish_try(struct ferry_laying_wish *wish)
 	}
 	wish->is_asking = true;
 	wish->asked_ns = ferry_loop_now_ns(laying->config.loop);
-	if (ask_self(wish, victim) || ask_peer(wish, victim)) {
-		wish->attempts++;
+	if ((wish->attempts++ % 3 != 2 && ask_self(wish, victim)) || ask_peer(wish, victim))
 		return;
-	}
 	wish->is_asking = false;
 	ferry_timer_start_in(laying->config.loop, &laying->retry_timer, RETRY_NS);
 }
