@@ -79,9 +79,9 @@ static void registrar_taken(int error, void *context)
 
 /* ---- What peers ask for. ---- */
 
-static void peer_lay_done(struct ferry_abort *abort, int error)
+static void peer_lay_done(struct ferry_fence_request *request, int error)
 {
-	struct ferry_engine *engine = abort->context;
+	struct ferry_engine *engine = request->context;
 	void (*done)(void *, int) = TAKE_PTR(engine->lay_done);
 
 	ferry_assert(done);
@@ -97,12 +97,16 @@ static int carried_lay(struct ferry_carrier_lun *lun, struct ferry_key victim,
 		return -ENOTCONN; /* Whether this node's key is there is for the lun to say. */
 	if (engine->lay_done)
 		return -EBUSY;
-	if (!ferry_key_is_ours(victim) || ferry_key_node(victim).v == engine->config.self.v)
+	if (!ferry_key_is_ours(victim) || victim.v == own_key(engine).v)
 		return -EINVAL;
 	engine->lay_done = done;
 	engine->lay_context = done_context;
-	engine->lay_abort = (struct ferry_abort){.on_done = peer_lay_done, .context = engine};
-	ferry_abort_start(&engine->lay_abort, engine->config.fence, own_key(engine), victim);
+	engine->lay_request = (struct ferry_fence_request){.op = FERRY_FENCE_PREEMPT,
+							   .own = own_key(engine),
+							   .victim = victim,
+							   .on_done = peer_lay_done,
+							   .context = engine};
+	ferry_fence_submit(engine->config.fence, &engine->lay_request);
 	return 0;
 }
 

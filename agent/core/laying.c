@@ -47,9 +47,9 @@ static void peer_answered(struct ferry_peer_lay *lay, int error)
 	wish_over(lay->context, error, "a peer's abort at the lun");
 }
 
-static void lun_answered(struct ferry_abort *abort, int error)
+static void lun_answered(struct ferry_fence_request *request, int error)
 {
-	wish_over(abort->context, error, "this node's abort at the lun");
+	wish_over(request->context, error, "this node's abort at the lun");
 }
 
 static bool ask_self(struct ferry_laying_wish *wish, struct ferry_key victim)
@@ -60,8 +60,12 @@ static bool ask_self(struct ferry_laying_wish *wish, struct ferry_key victim)
 	/* Whether this node's key is still there is for the lun to say. */
 	if (wish->lane == local || !local->path->is_up)
 		return false;
-	wish->by_self = (struct ferry_abort){.on_done = lun_answered, .context = wish};
-	ferry_abort_start(&wish->by_self, laying->config.fence, laying->config.own, victim);
+	wish->by_self = (struct ferry_fence_request){.op = FERRY_FENCE_PREEMPT,
+						     .own = laying->config.own,
+						     .victim = victim,
+						     .on_done = lun_answered,
+						     .context = wish};
+	ferry_fence_submit(laying->config.fence, &wish->by_self);
 	return true;
 }
 

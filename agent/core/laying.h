@@ -12,7 +12,6 @@
  */
 #pragma once
 
-#include "agent/core/abort.h"
 #include "agent/core/peer.h"
 #include "agent/core/router.h"
 #include "agent/core/view.h"
@@ -28,7 +27,7 @@ struct ferry_laying_wish {
 	uint32_t attempts;
 	uint64_t asked_ns; /* What was sent later is not covered by the answer. */
 	struct ferry_peer_lay by_peer;
-	struct ferry_abort by_self;
+	struct ferry_fence_request by_self;
 };
 
 struct ferry_laying_config {
