@@ -459,6 +459,15 @@ static void handle_ack(struct ferry_ownership *ownership, struct ferry_ownership
 static void handle_in_force(struct ferry_ownership *ownership, struct ferry_node from,
 			    const struct ferry_group_message *message)
 {
+	if (message->epoch.v > ownership->view.epoch.v) {
+		/* Its claim could not be saved here; perhaps it can be now. */
+		if (!epoch_install(ownership, message->epoch, from, /* is_in_force= */ true))
+			return;
+		ownership->ack_is_due = true;
+		view_publish(ownership);
+		messages_flush(ownership);
+		return;
+	}
 	if (message->epoch.v != ownership->view.epoch.v || from.v != ownership->view.owner.v)
 		return;
 	ownership->view.is_in_force = true;
