@@ -204,8 +204,7 @@ static void link_drop(struct sim_link *link)
 	sim_input_cancel(&link->watch_input);
 	/* Of the message that was being sent, the whole may have left. */
 	if (!ferry_list_is_empty(&link->sending) && sim_chance(sim, SIM_NETWORK, 500))
-		packet_make(link,
-			    ferry_list_entry(link->sending.next, struct ferry_message, link));
+		packet_make(link, ferry_list_entry(link->sending.next, struct ferry_message, link));
 	payload_drop(link);
 	conn_close(TAKE_PTR(link->conn), link->end, /* is_silent= */ false);
 	sim_input_in(&link->down_input, 0);
