@@ -70,6 +70,21 @@ static bool registrar_is_being_laid(void *context)
 	return ferry_laying_is_wanted(&engine->laying, ferry_router_local(&engine->router));
 }
 
+/* An older incarnation's key: its writes may still be at the lun, by this very nexus (rule 8). */
+static void registrar_old_key(struct ferry_key key, void *context)
+{
+	struct ferry_engine *engine = context;
+
+	ferry_laying_want_key(&engine->laying, ferry_router_local(&engine->router), key);
+}
+
+static void registrar_old_key_over(void *context)
+{
+	struct ferry_engine *engine = context;
+
+	ferry_laying_settle(&engine->laying, ferry_router_local(&engine->router));
+}
+
 static void registrar_taken(int error, void *context)
 {
 	struct ferry_engine *engine = context;
@@ -132,7 +147,7 @@ static void past_lay(struct ferry_engine *engine)
 		engine->carried.ghost_epoch.v = 0;
 	if (engine->view.epoch.v <= router->epoch.v)
 		return;
-	for (uint32_t i = 0; i < router->lanes_count && router->ghosts_count > 0; i++) {
+	for (uint32_t i = 0; i < router->lanes_count; i++) {
 		struct ferry_lane *lane = &router->lanes[i];
 
 		if (!ferry_laying_is_wanted(&engine->laying, lane))
@@ -187,8 +202,11 @@ static void take_if_clean(struct ferry_engine *engine)
 	if (!engine->wants_take || engine->carried.jobs_count > 0)
 		return;
 	if (engine->carried.ghost_epoch.v != 0) {
-		if (!ferry_laying_is_wanted(&engine->laying, local))
-			router_lay(local, engine);
+		if (ferry_laying_is_wanted(&engine->laying, local))
+			return;
+		router_lay(local, engine);
+		if (local->path->is_up && local->path->ops->reset)
+			local->path->ops->reset(local->path); /* Only a new session registers. */
 		return;
 	}
 	engine->wants_take = false;
@@ -277,6 +295,8 @@ static void laying_open(struct ferry_engine *engine)
 		.view = &engine->view,
 		.own = own_key(engine),
 		.is_being_laid = registrar_is_being_laid,
+		.on_old_key = registrar_old_key,
+		.on_old_key_over = registrar_old_key_over,
 		.on_taken = registrar_taken,
 		.context = engine,
 	};
