@@ -79,6 +79,21 @@ static bool registrar_is_being_laid(void *context)
 	return ferry_laying_is_wanted(&engine->laying, ferry_router_local(&engine->router));
 }
 
+/* An older incarnation's key: its writes may still be at the lun, by this very nexus (rule 8). */
+static void registrar_old_key(struct ferry_key key, void *context)
+{
+	struct ferry_engine *engine = context;
+
+	ferry_laying_want_key(&engine->laying, ferry_router_local(&engine->router), key);
+}
+
+static void registrar_old_key_over(void *context)
+{
+	struct ferry_engine *engine = context;
+
+	ferry_laying_settle(&engine->laying, ferry_router_local(&engine->router));
+}
+
 static void registrar_taken(int error, void *context)
 {
 	struct ferry_engine *engine = context;
@@ -88,9 +103,9 @@ static void registrar_taken(int error, void *context)
 
 /* ---- What peers ask for. ---- */
 
-static void peer_lay_done(struct ferry_abort *abort, int error)
+static void peer_lay_done(struct ferry_fence_request *request, int error)
 {
-	struct ferry_engine *engine = abort->context;
+	struct ferry_engine *engine = request->context;
 	void (*done)(void *, int) = TAKE_PTR(engine->lay_done);
 
 	ferry_assert(done);
@@ -102,16 +117,20 @@ static int carried_lay(struct ferry_carrier_lun *lun, struct ferry_key victim,
 {
 	struct ferry_engine *engine = lun->context;
 
-	if (!engine->config.fence || !lun->lane->path->is_up || !lun->lane->is_allowed)
-		return -ENOTCONN;
+	if (!engine->config.fence || !lun->lane->path->is_up)
+		return -ENOTCONN; /* Whether this node's key is there is for the lun to say. */
 	if (engine->lay_done)
 		return -EBUSY;
-	if (!ferry_key_is_ours(victim) || ferry_key_node(victim).v == engine->config.self.v)
+	if (!ferry_key_is_ours(victim) || victim.v == own_key(engine).v)
 		return -EINVAL;
 	engine->lay_done = done;
 	engine->lay_context = done_context;
-	engine->lay_abort = (struct ferry_abort){.on_done = peer_lay_done, .context = engine};
-	ferry_abort_start(&engine->lay_abort, engine->config.fence, own_key(engine), victim);
+	engine->lay_request = (struct ferry_fence_request){.op = FERRY_FENCE_PREEMPT,
+							   .own = own_key(engine),
+							   .victim = victim,
+							   .on_done = peer_lay_done,
+							   .context = engine};
+	ferry_fence_submit(engine->config.fence, &engine->lay_request);
 	return 0;
 }
 
@@ -137,7 +156,7 @@ static void past_lay(struct ferry_engine *engine)
 		engine->carried.ghost_epoch.v = 0;
 	if (engine->view.epoch.v <= router->epoch.v)
 		return;
-	for (uint32_t i = 0; i < router->lanes_count && router->ghosts_count > 0; i++) {
+	for (uint32_t i = 0; i < router->lanes_count; i++) {
 		struct ferry_lane *lane = &router->lanes[i];
 
 		if (!ferry_laying_is_wanted(&engine->laying, lane))
@@ -204,8 +223,11 @@ static void take_if_clean(struct ferry_engine *engine)
 	if (!engine->wants_take || engine->carried.jobs_count > 0)
 		return;
 	if (engine->carried.ghost_epoch.v != 0) {
-		if (!ferry_laying_is_wanted(&engine->laying, local))
-			router_lay(local, engine);
+		if (ferry_laying_is_wanted(&engine->laying, local))
+			return;
+		router_lay(local, engine);
+		if (local->path->is_up && local->path->ops->reset)
+			local->path->ops->reset(local->path); /* Only a new session registers. */
 		return;
 	}
 	engine->wants_take = false;
@@ -325,6 +347,8 @@ static void laying_open(struct ferry_engine *engine)
 		.view = &engine->view,
 		.own = own_key(engine),
 		.is_being_laid = registrar_is_being_laid,
+		.on_old_key = registrar_old_key,
+		.on_old_key_over = registrar_old_key_over,
 		.on_taken = registrar_taken,
 		.context = engine,
 	};

@@ -83,7 +83,7 @@ struct ferry_engine {
 	struct ferry_drained_keys take_drained;
 
 	/* One wish of a peer's at a time to kill a nexus. */
-	struct ferry_abort lay_abort;
+	struct ferry_fence_request lay_request;
 	void (*lay_done)(void *context, int error);
 	void *lay_context;
 };

@@ -13,7 +13,6 @@
  */
 #pragma once
 
-#include "agent/core/abort.h"
 #include "agent/core/peer.h"
 #include "agent/core/router.h"
 #include "agent/core/view.h"
@@ -26,11 +25,11 @@ struct ferry_laying_wish {
 	struct ferry_lane *lane; /* Whose nexus; NULL while there is no wish. */
 	bool is_asking;		 /* An answer is due. */
 	bool is_settled;	 /* The answer will be no news: laid by other means. */
+	bool is_wanted_anew;	 /* And since then there were new ones. */
 	uint32_t attempts;
 	uint64_t asked_ns; /* What was sent later is not covered by the answer. */
 	struct ferry_peer_lay by_peer;
-	struct ferry_fence_request by_reset;
-	struct ferry_abort by_self;
+	struct ferry_fence_request by_self;
 };
 
 struct ferry_laying_config {
@@ -56,6 +55,7 @@ struct ferry_laying {
 	struct ferry_laying_wish wishes[FERRY_LANES_MAX];
 	struct ferry_timer retry_timer;
 	uint64_t failures;
+	struct ferry_key victim_local; /* This node's own, or an older incarnation's. */
 };
 
 void ferry_laying_init(struct ferry_laying *laying, const struct ferry_laying_config *config);
@@ -63,6 +63,10 @@ void ferry_laying_done(struct ferry_laying *laying);
 
 /* Have the nexus of @lane killed. More than one call is one wish. */
 void ferry_laying_want(struct ferry_laying *laying, struct ferry_lane *lane);
+
+/* The same, but @key was registered for it: an older incarnation's of this node. */
+void ferry_laying_want_key(struct ferry_laying *laying, struct ferry_lane *lane,
+			   struct ferry_key key);
 
 /* Its ghosts are known to be dead by other means: nobody is to be asked any more. */
 void ferry_laying_settle(struct ferry_laying *laying, struct ferry_lane *lane);
