@@ -37,7 +37,8 @@ struct ferry_carrier_lun {
 	void (*on_drained)(struct ferry_carrier_lun *lun); /* Nothing of an older epoch is left. */
 	void *context;
 	uint32_t jobs_count; /* Carried now, of any epoch. */
-	/* The newest epoch of a carried write that ended UNKNOWN: a ghost of this nexus; 0: none. */
+	/* The newest epoch of a carried write that ended UNKNOWN: a ghost of this nexus; 0: none.
+	 */
 	struct ferry_epoch ghost_epoch;
 };
 

@@ -9,6 +9,12 @@ static struct ferry_key own_key(const struct ferry_engine *engine)
 	return ferry_key_make(engine->config.self, engine->config.incarnation);
 }
 
+/* In flight, hits on their way, and as many again whose outcome is in doubt. */
+static uint32_t cache_tickets(const struct ferry_engine_config *config)
+{
+	return 2 * config->inflight_max;
+}
+
 static void news_soon(struct ferry_engine *engine)
 {
 	ferry_task_post(engine->config.loop, &engine->news_task);
@@ -20,11 +26,12 @@ static void router_lay(struct ferry_lane *lane, void *context)
 {
 	struct ferry_engine *engine = context;
 
-	if (!engine->config.fence)
+	if (!engine->config.fence && !engine->config.resetter)
 		return;
 	if (lane == ferry_router_local(&engine->router)) {
 		/* Consent: from here on nothing more goes by this nexus. */
-		ferry_registrar_note_laid(&engine->registrar);
+		if (engine->config.fence)
+			ferry_registrar_note_laid(&engine->registrar);
 		ferry_lane_allow(lane, false, "its ghosts are being laid: forward-only");
 	}
 	ferry_laying_want(&engine->laying, lane);
@@ -51,6 +58,8 @@ static void laying_laid(struct ferry_lane *lane, uint64_t before_ns, const char 
 		ferry_laying_want(&engine->laying, lane);
 	else if (lane == ferry_router_local(&engine->router))
 		engine->carried.ghost_epoch.v = 0; /* It went by the same nexus. */
+	if (engine->config.resetter && !ferry_laying_is_wanted(&engine->laying, lane))
+		ferry_lane_allow(lane, true, "its ghosts are laid");
 	news_soon(engine);
 }
 
@@ -70,6 +79,21 @@ static bool registrar_is_being_laid(void *context)
 	return ferry_laying_is_wanted(&engine->laying, ferry_router_local(&engine->router));
 }
 
+/* An older incarnation's key: its writes may still be at the lun, by this very nexus (rule 8). */
+static void registrar_old_key(struct ferry_key key, void *context)
+{
+	struct ferry_engine *engine = context;
+
+	ferry_laying_want_key(&engine->laying, ferry_router_local(&engine->router), key);
+}
+
+static void registrar_old_key_over(void *context)
+{
+	struct ferry_engine *engine = context;
+
+	ferry_laying_settle(&engine->laying, ferry_router_local(&engine->router));
+}
+
 static void registrar_taken(int error, void *context)
 {
 	struct ferry_engine *engine = context;
@@ -79,9 +103,9 @@ static void registrar_taken(int error, void *context)
 
 /* ---- What peers ask for. ---- */
 
-static void peer_lay_done(struct ferry_abort *abort, int error)
+static void peer_lay_done(struct ferry_fence_request *request, int error)
 {
-	struct ferry_engine *engine = abort->context;
+	struct ferry_engine *engine = request->context;
 	void (*done)(void *, int) = TAKE_PTR(engine->lay_done);
 
 	ferry_assert(done);
@@ -93,16 +117,20 @@ static int carried_lay(struct ferry_carrier_lun *lun, struct ferry_key victim,
 {
 	struct ferry_engine *engine = lun->context;
 
-	if (!engine->config.fence || !lun->lane->path->is_up || !lun->lane->is_allowed)
-		return -ENOTCONN;
+	if (!engine->config.fence || !lun->lane->path->is_up)
+		return -ENOTCONN; /* Whether this node's key is there is for the lun to say. */
 	if (engine->lay_done)
 		return -EBUSY;
-	if (!ferry_key_is_ours(victim) || ferry_key_node(victim).v == engine->config.self.v)
+	if (!ferry_key_is_ours(victim) || victim.v == own_key(engine).v)
 		return -EINVAL;
 	engine->lay_done = done;
 	engine->lay_context = done_context;
-	engine->lay_abort = (struct ferry_abort){.on_done = peer_lay_done, .context = engine};
-	ferry_abort_start(&engine->lay_abort, engine->config.fence, own_key(engine), victim);
+	engine->lay_request = (struct ferry_fence_request){.op = FERRY_FENCE_PREEMPT,
+							   .own = own_key(engine),
+							   .victim = victim,
+							   .on_done = peer_lay_done,
+							   .context = engine};
+	ferry_fence_submit(engine->config.fence, &engine->lay_request);
 	return 0;
 }
 
@@ -128,7 +156,7 @@ static void past_lay(struct ferry_engine *engine)
 		engine->carried.ghost_epoch.v = 0;
 	if (engine->view.epoch.v <= router->epoch.v)
 		return;
-	for (uint32_t i = 0; i < router->lanes_count && router->ghosts_count > 0; i++) {
+	for (uint32_t i = 0; i < router->lanes_count; i++) {
 		struct ferry_lane *lane = &router->lanes[i];
 
 		if (!ferry_laying_is_wanted(&engine->laying, lane))
@@ -153,6 +181,16 @@ static void drained_report(struct ferry_engine *engine)
 	engine->config.on_drained(engine, engine->view.epoch);
 }
 
+/* The lun says that somebody else took this node's registration, or its target forgot it. */
+static void registration_lost(struct ferry_engine *engine)
+{
+	if (engine->registrar.state != FERRY_REGISTRAR_IN)
+		return; /* Its own doing, or known already. */
+	if (ferry_engine_cache(engine))
+		ferry_cache_bar(&engine->cache, true);
+	ferry_registrar_lost(&engine->registrar);
+}
+
 static void registration_news(struct ferry_engine *engine)
 {
 	const struct ferry_lane *local = ferry_router_local(&engine->router);
@@ -166,7 +204,9 @@ static void registration_news(struct ferry_engine *engine)
 		return;
 	}
 	if (engine->registrar.state == FERRY_REGISTRAR_IN && !local->is_allowed)
-		ferry_registrar_lost(&engine->registrar); /* A conflict took the permit. */
+		registration_lost(engine); /* A conflict took the permit. */
+	else if (engine->registrar.state == FERRY_REGISTRAR_IN && ferry_engine_cache(engine))
+		ferry_cache_bar(&engine->cache, false);
 	ferry_registrar_poke(&engine->registrar);
 }
 
@@ -183,8 +223,11 @@ static void take_if_clean(struct ferry_engine *engine)
 	if (!engine->wants_take || engine->carried.jobs_count > 0)
 		return;
 	if (engine->carried.ghost_epoch.v != 0) {
-		if (!ferry_laying_is_wanted(&engine->laying, local))
-			router_lay(local, engine);
+		if (ferry_laying_is_wanted(&engine->laying, local))
+			return;
+		router_lay(local, engine);
+		if (local->path->is_up && local->path->ops->reset)
+			local->path->ops->reset(local->path); /* Only a new session registers. */
 		return;
 	}
 	engine->wants_take = false;
@@ -213,7 +256,11 @@ static void news(struct ferry_task *task)
 
 size_t ferry_engine_memory_bytes(const struct ferry_engine_config *config)
 {
-	return ferry_router_memory_bytes(config->inflight_max);
+	size_t bytes = ferry_router_memory_bytes(config->inflight_max);
+
+	if (config->cache_lines_max > 0)
+		bytes += ferry_cache_memory_bytes(config->cache_lines_max, cache_tickets(config));
+	return bytes;
 }
 
 static int router_open(struct ferry_engine *engine, struct ferry_region *region)
@@ -247,6 +294,32 @@ static int router_open(struct ferry_engine *engine, struct ferry_region *region)
 	return ferry_router_add_path(&engine->router, config->path, config->fence != NULL, &lane);
 }
 
+static int cache_open(struct ferry_engine *engine, struct ferry_region *region)
+{
+	const struct ferry_engine_config *config = &engine->config;
+	struct ferry_cache_config cache_config = {
+		.loop = config->loop,
+		.arena = config->arena,
+		.events = config->events,
+		.pool = engine->config.pool,
+		.self = config->self,
+		.next = &engine->volume.bottom,
+		.lines_max = config->cache_lines_max,
+		.tickets_max = cache_tickets(config),
+		/* Of two nodes each can think itself the majority, the lun being the third voice.
+		 */
+		.is_majority_real = false,
+		.ghosts_count = &engine->router.ghosts_count,
+		.losses_count = &engine->router.losses_count,
+	};
+	int r;
+
+	r = ferry_cache_init(&engine->cache, region, config->cache_data, &cache_config);
+	if (r == 0)
+		ferry_volume_set_filter(&engine->volume, &engine->cache.block);
+	return r;
+}
+
 static void laying_open(struct ferry_engine *engine)
 {
 	const struct ferry_engine_config *config = &engine->config;
@@ -255,7 +328,8 @@ static void laying_open(struct ferry_engine *engine)
 		.events = config->events,
 		.pool = engine->config.pool,
 		.router = &engine->router,
-		.fence = config->fence,
+		.fence = config->fence ? config->fence : config->resetter,
+		.is_alone = config->resetter != NULL,
 		.own = own_key(engine),
 		.lun = config->identity.uuid,
 		.lineage = config->lineage,
@@ -273,6 +347,8 @@ static void laying_open(struct ferry_engine *engine)
 		.view = &engine->view,
 		.own = own_key(engine),
 		.is_being_laid = registrar_is_being_laid,
+		.on_old_key = registrar_old_key,
+		.on_old_key_over = registrar_old_key_over,
 		.on_taken = registrar_taken,
 		.context = engine,
 	};
@@ -288,6 +364,7 @@ int ferry_engine_open(struct ferry_engine *engine, struct ferry_region *region,
 	int r;
 
 	ferry_assert(config->loop && config->arena && config->path);
+	ferry_assert(!config->resetter || (!config->fence && !config->carrier));
 	ferry_assert(config->on_verdict && config->on_health);
 	ferry_assert(config->on_drained && config->on_taken);
 	*engine = (struct ferry_engine){.config = *config, .news_task = {.run = news}};
@@ -299,6 +376,11 @@ int ferry_engine_open(struct ferry_engine *engine, struct ferry_region *region,
 	ferry_volume_init(&engine->volume, &engine->router, engine->config.volume,
 			  config->identity.size_blocks, config->identity.block_bytes,
 			  config->identity.can_discard, config->is_read_only);
+	if (config->cache_lines_max > 0) {
+		r = cache_open(engine, region);
+		if (r < 0)
+			return r;
+	}
 	if (config->carrier) {
 		engine->carried = (struct ferry_carrier_lun){
 			.uuid = config->identity.uuid,
@@ -324,6 +406,8 @@ bool ferry_engine_is_idle(const struct ferry_engine *engine)
 	for (uint32_t i = 0; i < engine->router.lanes_count; i++)
 		if (engine->router.lanes[i].flights_count > 0)
 			return false;
+	if (engine->config.cache_lines_max > 0 && !ferry_cache_is_idle(&engine->cache))
+		return false;
 	return ferry_router_is_idle(&engine->router) && engine->carried.jobs_count == 0;
 }
 
@@ -336,6 +420,8 @@ void ferry_engine_done(struct ferry_engine *engine)
 	ferry_laying_done(&engine->laying);
 	ferry_router_done(&engine->router);
 	ferry_task_cancel(engine->config.loop, &engine->news_task);
+	if (ferry_engine_cache(engine))
+		ferry_cache_done(&engine->cache);
 }
 
 int ferry_engine_add_peer(struct ferry_engine *engine, struct ferry_peer *peer)
@@ -351,6 +437,8 @@ int ferry_engine_add_peer(struct ferry_engine *engine, struct ferry_peer *peer)
 	if (r < 0)
 		return r;
 	engine->peers[engine->router.lanes_count] = peer;
+	/* With two peers and more, no two parts of the cluster have quorum at once. */
+	engine->cache.config.is_majority_real = engine->router.lanes_count >= 2;
 	return ferry_router_add_path(&engine->router, &via->path, /* needs_permit= */ false, &lane);
 }
 
@@ -363,6 +451,8 @@ void ferry_engine_set_view(struct ferry_engine *engine, const struct ferry_view 
 	FERRY_ASSERT_ON_LOOP(engine->config.loop);
 	ferry_assert(view->epoch.v >= engine->view.epoch.v);
 	engine->view = *view;
+	if (ferry_engine_cache(engine))
+		ferry_cache_set_view(&engine->cache, view);
 	if (is_mine && view->is_in_force && view->is_quorate)
 		ferry_router_open(&engine->router, view->epoch);
 	else
@@ -404,5 +494,5 @@ void ferry_engine_unit_attention(struct ferry_engine *engine, uint8_t asc, uint8
 					"the lun reports a reset (29h)");
 	else if (asc == 0x2a && (ascq == 0x03 || ascq == 0x04 || ascq == 0x05) &&
 		 engine->config.fence) /* Reservations or registrations preempted or released. */
-		ferry_registrar_lost(&engine->registrar);
+		registration_lost(engine);
 }

@@ -13,6 +13,7 @@
  */
 #pragma once
 
+#include "agent/cache/cache.h"
 #include "agent/core/carrier.h"
 #include "agent/core/laying.h"
 #include "agent/core/peer.h"
@@ -36,6 +37,7 @@ struct ferry_engine_config {
 	struct ferry_lun_identity identity;
 	struct ferry_path *path;       /* This node's own to the lun. */
 	struct ferry_fence *fence;     /* NULL: the lun has no reservations. */
+	struct ferry_fence *resetter;  /* Or NULL; alone: only RESET is asked of it. */
 	struct ferry_carrier *carrier; /* NULL: stands alone, carries for nobody. */
 	bool is_read_only;
 	uint32_t inflight_max;
@@ -44,6 +46,13 @@ struct ferry_engine_config {
 	uint32_t convict_failures;
 	uint64_t convict_window_ns;
 	uint64_t seed;
+
+	/*
+	 * The read cache: lines_max * FERRY_CACHE_LINE_BYTES of memory, or 0 and none. Only where
+	 * nobody else writes to the lun: it has reservations, or somebody answers for it (rule 16).
+	 */
+	void *cache_data;
+	uint32_t cache_lines_max;
 
 	/* All run on the data loop; none from inside a call of the engine's but set_view's. */
 	void (*on_verdict)(struct ferry_engine *engine, enum ferry_verdict verdict);
@@ -61,6 +70,7 @@ struct ferry_engine {
 	struct ferry_view view;
 	struct ferry_router router;
 	struct ferry_volume volume;
+	struct ferry_cache cache; /* If config.cache_lines_max. */
 	struct ferry_registrar registrar;
 	struct ferry_laying laying;
 	struct ferry_carrier_lun carried;
@@ -73,7 +83,7 @@ struct ferry_engine {
 	struct ferry_drained_keys take_drained;
 
 	/* One wish of a peer's at a time to kill a nexus. */
-	struct ferry_abort lay_abort;
+	struct ferry_fence_request lay_request;
 	void (*lay_done)(void *context, int error);
 	void *lay_context;
 };
@@ -103,6 +113,12 @@ void ferry_engine_take(struct ferry_engine *engine, const struct ferry_drained_k
 
 /* The lun said something unasked (a SCSI UNIT ATTENTION; SPC-4, annex D). */
 void ferry_engine_unit_attention(struct ferry_engine *engine, uint8_t asc, uint8_t ascq);
+
+/* NULL: it has none. */
+static inline struct ferry_cache *ferry_engine_cache(struct ferry_engine *engine)
+{
+	return engine->config.cache_lines_max > 0 ? &engine->cache : NULL;
+}
 
 static inline struct ferry_block *ferry_engine_block(struct ferry_engine *engine)
 {

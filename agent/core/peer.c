@@ -113,8 +113,7 @@ static void message_sent(struct ferry_message *message, enum ferry_sent sent)
 static void request_send(struct ferry_peer_request *request)
 {
 	ferry_assert(!request->is_sending && !request->has_ended);
-	if (request->message.header.type == FERRY_WIRE_REQUEST)
-		request->message.header.floor = request->peer->sequence_floor;
+	request->message.header.floor = request->peer->sequence_floor;
 	request->message.on_sent = message_sent;
 	request->is_sending = true;
 	if (ferry_link_send(request->peer->link, &request->message) < 0)

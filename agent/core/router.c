@@ -233,6 +233,8 @@ static bool has_unflushed(const struct ferry_router *router)
 static int flush_judge(struct ferry_router *router, const struct ferry_try *try,
 		       enum ferry_next next, int error)
 {
+	if (next == FERRY_NEXT_FAIL && has_unflushed(router))
+		router->losses_count++;
 	if (next == FERRY_NEXT_FAIL && has_unflushed(router) && !router->flush_is_suspect) {
 		router->flush_is_suspect = true;
 		emit(router, FERRY_EVENT_FLUSH_SUSPECT, FERRY_SEVERITY_ERROR, 0,
@@ -736,6 +738,8 @@ void ferry_router_note_reset(struct ferry_router *router, struct ferry_lane *lan
 		lane->reset_is_expected = false;
 		return;
 	}
+	if (has_unflushed(router))
+		router->losses_count++;
 	if (!has_unflushed(router) || router->flush_is_suspect)
 		return;
 	router->flush_is_suspect = true;

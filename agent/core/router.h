@@ -108,6 +108,7 @@ struct ferry_router {
 	uint64_t peer_done_count; /* DONE through peers, ever; and at the last probe: */
 	uint64_t peer_done_count_seen;
 	bool flush_is_suspect; /* Acknowledged, unflushed writes may be lost (rule 11). */
+	uint64_t losses_count; /* Times that some may have been, ever. */
 	uint64_t writes_done;  /* Without FUA, ever; and how many of them a FLUSH has covered: */
 	uint64_t writes_flushed;
 	struct ferry_router_stats stats;
