@@ -87,13 +87,12 @@ static enum ferry_control_pool_state state_of(const struct cluster_pool *pool,
 		return FERRY_CONTROL_POOL_RELEASING;
 	if (pool->acquiring)
 		return FERRY_CONTROL_POOL_ACQUIRING;
+	if (cluster->group && pool->ownership.phase != FERRY_OWNERSHIP_OWNING)
+		return pool->is_shown ? FERRY_CONTROL_POOL_FENCED /* Others have moved on. */
+				      : FERRY_CONTROL_POOL_STANDBY;
 	if (data->is_holding)
 		return FERRY_CONTROL_POOL_HOLDING;
-	if (!cluster->group || pool->ownership.phase == FERRY_OWNERSHIP_OWNING)
-		return FERRY_CONTROL_POOL_SERVING;
-	if (pool->is_shown)
-		return FERRY_CONTROL_POOL_FENCED; /* It was ours, and others have moved on. */
-	return FERRY_CONTROL_POOL_STANDBY;
+	return FERRY_CONTROL_POOL_SERVING;
 }
 
 static void health_reason(const struct ferry_snapshot_lane *lane, char *ret, size_t size_bytes)
