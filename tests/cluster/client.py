@@ -79,6 +79,7 @@ class Load:
         self.journal.write(text)
 
     def ended(self, slot, error, what):
+        error = error.value  # A ctypes.c_int.
         now_ns = time.monotonic_ns()
         took_ns = now_ns - self.began[slot]
         if took_ns >= SLOW_NS:
@@ -116,9 +117,10 @@ class Load:
             bytearray(block_make(self.options.tag, block, sequence)))
         self.acked[block] = None  # Either may be there until the answer.
         self.say(f"S {block} {sequence}\n")
+        self.journal.flush()  # Before it leaves: this process may die with its node.
 
         def done(error):
-            if not error:
+            if not error.value:
                 self.say(f"{'D' if fua else 'A'} {block} {sequence}\n")
                 self.acked[block] = sequence
                 self.acknowledged += 1
@@ -133,7 +135,7 @@ class Load:
         expected = (self.options.tag, self.acked[block])
 
         def done(error):
-            if not error:
+            if not error.value:
                 self.reads += 1
                 try:
                     found = block_read(bytes(buffer.to_bytearray()), block)
@@ -156,7 +158,7 @@ class Load:
 
         def done(error):
             self.flushing = False
-            if not error:
+            if not error.value:
                 self.acknowledged += 1
                 self.say(f"F {number}\n")
             self.ended(0, error, "flush")

@@ -61,6 +61,7 @@ kill_the_owner() {
 	sleep 1
 	load_was_clean $J2
 	"$LAB" boot n1
+	"$LAB" wait >/dev/null || fail "corosync of n1 does not come back"
 	agent_start n1
 	wait_for 20 "n1's agent is back" agent_is_ready n1
 	wait_for 5 "n1 has learnt the epoch" knows_epoch n1 "$(epoch n2)"
