@@ -26,11 +26,12 @@ static void router_lay(struct ferry_lane *lane, void *context)
 {
 	struct ferry_engine *engine = context;
 
-	if (!engine->config.fence)
+	if (!engine->config.fence && !engine->config.resetter)
 		return;
 	if (lane == ferry_router_local(&engine->router)) {
 		/* Consent: from here on nothing more goes by this nexus. */
-		ferry_registrar_note_laid(&engine->registrar);
+		if (engine->config.fence)
+			ferry_registrar_note_laid(&engine->registrar);
 		ferry_lane_allow(lane, false, "its ghosts are being laid: forward-only");
 	}
 	ferry_laying_want(&engine->laying, lane);
@@ -57,6 +58,8 @@ static void laying_laid(struct ferry_lane *lane, uint64_t before_ns, const char 
 		ferry_laying_want(&engine->laying, lane);
 	else if (lane == ferry_router_local(&engine->router))
 		engine->carried.ghost_epoch.v = 0; /* It went by the same nexus. */
+	if (engine->config.resetter && !ferry_laying_is_wanted(&engine->laying, lane))
+		ferry_lane_allow(lane, true, "its ghosts are laid");
 	news_soon(engine);
 }
 
@@ -303,7 +306,8 @@ static void laying_open(struct ferry_engine *engine)
 		.events = config->events,
 		.pool = engine->config.pool,
 		.router = &engine->router,
-		.fence = config->fence,
+		.fence = config->fence ? config->fence : config->resetter,
+		.is_alone = config->resetter != NULL,
 		.own = own_key(engine),
 		.lun = config->identity.uuid,
 		.lineage = config->lineage,
@@ -336,6 +340,7 @@ int ferry_engine_open(struct ferry_engine *engine, struct ferry_region *region,
 	int r;
 
 	ferry_assert(config->loop && config->arena && config->path);
+	ferry_assert(!config->resetter || (!config->fence && !config->carrier));
 	ferry_assert(config->on_verdict && config->on_health);
 	ferry_assert(config->on_drained && config->on_taken);
 	*engine = (struct ferry_engine){.config = *config, .news_task = {.run = news}};

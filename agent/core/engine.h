@@ -37,6 +37,7 @@ struct ferry_engine_config {
 	struct ferry_lun_identity identity;
 	struct ferry_path *path;       /* This node's own to the lun. */
 	struct ferry_fence *fence;     /* NULL: the lun has no reservations. */
+	struct ferry_fence *resetter;  /* Or NULL; alone: only RESET is asked of it. */
 	struct ferry_carrier *carrier; /* NULL: stands alone, carries for nobody. */
 	bool is_read_only;
 	uint32_t inflight_max;

@@ -54,6 +54,27 @@ static void lun_answered(struct ferry_abort *abort, int error)
 	wish_over(abort->context, error, "this node's abort at the lun");
 }
 
+static void lun_was_reset(struct ferry_fence_request *request, int error)
+{
+	wish_over(request->context, error, "a reset of the lun, in a new session");
+}
+
+static bool ask_reset(struct ferry_laying_wish *wish)
+{
+	struct ferry_laying *laying = wish->laying;
+	const struct ferry_lane *local = ferry_router_local(laying->config.router);
+
+	ferry_assert(wish->lane == local && !local->is_allowed);
+	if (!local->path->is_up)
+		return false;
+	wish->by_reset = (struct ferry_fence_request){.op = FERRY_FENCE_RESET,
+						      .own = laying->config.own,
+						      .on_done = lun_was_reset,
+						      .context = wish};
+	ferry_fence_submit(laying->config.fence, &wish->by_reset);
+	return true;
+}
+
 static bool ask_self(struct ferry_laying_wish *wish, struct ferry_key victim)
 {
 	struct ferry_laying *laying = wish->laying;
@@ -108,7 +129,8 @@ static void wish_try(struct ferry_laying_wish *wish)
 	wish->is_asking = true;
 	ferry_router_expect_reset(laying->config.router);
 	wish->asked_ns = ferry_loop_now_ns(laying->config.loop);
-	if (ask_self(wish, victim) || ask_peer(wish, victim)) {
+	if (laying->config.is_alone ? ask_reset(wish)
+				    : ask_self(wish, victim) || ask_peer(wish, victim)) {
 		wish->attempts++;
 		return;
 	}
