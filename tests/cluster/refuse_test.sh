@@ -61,11 +61,11 @@ another_key() {
 	on n3 sh -c 'cp -p /etc/ferry/authkey /etc/ferry/authkey.away
 		head -c 128 /dev/urandom >/etc/ferry/authkey'
 	agent_start n3
-	wait_for 20 "n1 turns n3 away, with a word" log_has n1 'refused.*key\|key.*refused\|proof\|does not hold'
+	wait_for 20 "n1 turns n3 away, with a word" log_has n1 'refuse.*key\|key.*refuse\|does not hold the'
 	never_for 2 "a link with another key" is n1 peers \
 		'[.peers[] | select(.node == 3 and .link == "up")] | length == 1'
 	wait_for 10 "n3 has no link" n3_has_no_link
-	note "n1: $(on n1 grep -m1 'refused' /var/log/ferryd.log | cut -c1-150)"
+	note "n1: $(on n1 grep -m1 'refuse.*key\|does not hold the' /var/log/ferryd.log | cut -c1-190)"
 	others_are_well
 	agent_stop n3
 	on n3 mv /etc/ferry/authkey.away /etc/ferry/authkey
@@ -195,6 +195,11 @@ another_lun() {
 		'[.paths[] | select(.kind == "local" and .up and .health != "forwarding" and .health != "convicted")] | length == 1'
 	ferry n3 acquire data >"$WORK/acquire.out" 2>&1 && fail "n3 acquires the pool with another lun"
 	note "n3: $(tail -1 "$WORK/acquire.out")"
+	is n3 status '.pools[0].reason | test("another lun")' ||
+		fail "n3's status does not say why: $(ask n3 status .pools[0])"
+	is n3 paths '[.paths[] | select(.kind == "local" and
+		(.reason | test("not registered")))] | length == 1' ||
+		fail "n3 registered at a lun that is not the pool's"
 	others_are_well
 	on n3 sh -c ': >/var/log/ferryd.log'
 	agent_stop n3
