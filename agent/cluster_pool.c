@@ -232,6 +232,13 @@ void cluster_pool_acquire(struct cluster_pool *pool, struct ferry_control_reques
 							: "this agent stands alone");
 		return;
 	}
+	if (pool->is_shown && pool->ownership.phase != FERRY_OWNERSHIP_OWNING) {
+		/* What its applications know is from before others wrote. */
+		ferry_control_done(request, -EPERM,
+				   "this node was deposed and applications may still have the "
+				   "volume open: `ferry release` it first");
+		return;
+	}
 	pool->acquiring = request;
 	reason_set(pool, "acquiring");
 	ferry_ownership_acquire(&pool->ownership);

@@ -130,5 +130,11 @@ void ferry_ownership_acquire(struct ferry_ownership *ownership);
 /* @next_owner: who is to claim it then; 0: nobody in particular. */
 void ferry_ownership_release(struct ferry_ownership *ownership, struct ferry_node next_owner);
 
+/*
+ * Whether a majority, and most of those who have spoken, see the lun that this node sees under the
+ * pool's name. Who does not agree neither claims nor registers; nobody votes for another lun.
+ */
+bool ferry_ownership_lun_is_agreed(const struct ferry_ownership *ownership);
+
 /* How many members' acknowledgements put an epoch in force (rule 12). */
 uint32_t ferry_ownership_majority(uint32_t nodes_expected, bool has_reservations);

@@ -446,6 +446,8 @@ void ferry_engine_set_view(struct ferry_engine *engine, const struct ferry_view 
 {
 	bool is_mine = view->owner.v == engine->config.self.v;
 	bool was_mine = engine->view.owner.v == engine->config.self.v;
+	bool is_new_in_force = view->is_in_force &&
+			       (!engine->view.is_in_force || view->epoch.v != engine->view.epoch.v);
 
 	ferry_assert(engine && view);
 	FERRY_ASSERT_ON_LOOP(engine->config.loop);
@@ -457,11 +459,14 @@ void ferry_engine_set_view(struct ferry_engine *engine, const struct ferry_view 
 		ferry_router_open(&engine->router, view->epoch);
 	else
 		ferry_router_close(&engine->router);
-	if (was_mine && !is_mine) /* Deposed: nothing of ours may wait for better times. */
-		ferry_router_fail_waiting(&engine->router, -ESHUTDOWN);
+	if (was_mine && !is_mine) /* Nothing of ours may wait for better times. */
+		ferry_router_depose(&engine->router);
 	for (uint32_t i = 1; i < engine->router.lanes_count; i++)
 		if (!ferry_view_has_member(view, engine->peers[i]->node))
 			ferry_lane_set_peer_has_path(&engine->router.lanes[i], false);
+	/* Whoever was away may have been preempted: better known now than with a peer's I/O. */
+	if (is_new_in_force && !is_mine && engine->config.fence)
+		ferry_registrar_verify(&engine->registrar);
 	news_soon(engine);
 }
 

@@ -254,6 +254,19 @@ static void join_done(struct ferry_registrar *registrar)
 	ferry_registrar_poke(registrar);
 }
 
+static void verify_done(struct ferry_registrar *registrar, int error)
+{
+	const struct ferry_fence_request *request = &registrar->request;
+
+	registrar->is_verifying = false;
+	if (error < 0)
+		return; /* The session, or the next conflict, will tell. */
+	for (uint32_t i = 0; i < request->keys_count; i++)
+		if (request->keys[i].v == registrar->config.own.v)
+			return;
+	ferry_registrar_lost(registrar);
+}
+
 static void request_done(struct ferry_fence_request *request, int error)
 {
 	struct ferry_registrar *registrar = request->context;
@@ -261,10 +274,16 @@ static void request_done(struct ferry_fence_request *request, int error)
 	ferry_assert(registrar->is_busy);
 	registrar->is_busy = false;
 	if (registrar->state == FERRY_REGISTRAR_IN) {
+		if (registrar->is_verifying) {
+			verify_done(registrar, error);
+			ferry_registrar_poke(registrar);
+			return;
+		}
 		if (registrar->take != FERRY_TAKE_NONE)
 			take_step(registrar, error);
 		return;
 	}
+	registrar->is_verifying = false; /* Lost meanwhile: there is nothing to look for. */
 	if (error < 0) {
 		registrar->state = FERRY_REGISTRAR_OUT;
 		retry_later(registrar);
@@ -324,9 +343,13 @@ void ferry_registrar_poke(struct ferry_registrar *registrar)
 	if (registrar->is_busy || !lane->path->is_up)
 		return;
 	if (registrar->state == FERRY_REGISTRAR_IN) {
-		if (registrar->take != FERRY_TAKE_WAITING)
+		if (registrar->take == FERRY_TAKE_WAITING)
+			registrar->take = FERRY_TAKE_READING;
+		else if (registrar->take == FERRY_TAKE_NONE && registrar->verify_is_due)
+			registrar->is_verifying = true;
+		else
 			return;
-		registrar->take = FERRY_TAKE_READING;
+		registrar->verify_is_due = false;
 		ask(registrar, FERRY_FENCE_READ_KEYS, (struct ferry_key){0});
 		return;
 	}
@@ -358,6 +381,13 @@ void ferry_registrar_lost(struct ferry_registrar *registrar)
 	ferry_lane_allow(lane, false, "registration lost");
 	if (lane->path->is_up && lane->path->ops->reset)
 		lane->path->ops->reset(lane->path); /* Only a new session registers again. */
+}
+
+void ferry_registrar_verify(struct ferry_registrar *registrar)
+{
+	ferry_assert(registrar);
+	registrar->verify_is_due = registrar->state == FERRY_REGISTRAR_IN;
+	ferry_registrar_poke(registrar);
 }
 
 void ferry_registrar_note_laid(struct ferry_registrar *registrar)

@@ -60,6 +60,8 @@ struct ferry_registrar {
 	uint32_t suspects_done;
 	struct ferry_fence_request request;
 	bool is_busy;
+	bool verify_is_due; /* Somebody else took the lun: is this node still registered? */
+	bool is_verifying;
 	bool session_is_new; /* Since the last registration was lost. */
 	bool was_in;	     /* Registered at least once: then vanished keys are suspicious. */
 	bool was_laid;	     /* The vanished key is our own doing. */
@@ -80,6 +82,9 @@ void ferry_registrar_poke(struct ferry_registrar *registrar);
 
 /* A conflict, or a unit attention, said that this node's registration is gone. */
 void ferry_registrar_lost(struct ferry_registrar *registrar);
+
+/* Another node has taken the lun: look whether this node's key is still there. */
+void ferry_registrar_verify(struct ferry_registrar *registrar);
 
 /* The key was removed at this node's own wish. */
 void ferry_registrar_note_laid(struct ferry_registrar *registrar);
