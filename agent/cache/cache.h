@@ -79,7 +79,6 @@ struct ferry_cache_ticket {
 	struct ferry_io *outer; /* The caller's; NULL once it is answered. */
 	struct ferry_io inner;	/* What goes down. */
 	uint64_t sequence;	/* The cache's, when it began. */
-	bool was_alone;		/* A write: no other was in flight for any of its lines. */
 	struct ferry_list link; /* In tickets_free, hits or doubtful. */
 };
 
