@@ -46,7 +46,8 @@ struct data_pool {
 
 	bool is_shown;
 	bool is_hiding;
-	uint32_t hides_left; /* Front ends that have not let go yet. */
+	uint32_t hides_left;   /* Front ends that have not let go yet. */
+	struct ferry_io flush; /* The last I/O before it is hidden (rule 17). */
 
 	uint32_t due;
 	struct ferry_epoch drained;
@@ -78,7 +79,7 @@ struct ferry_data {
 	void *tables_memory;
 	size_t tables_bytes;
 	struct ferry_region tables;
-	struct ferry_arena arena;       /* This node's applications'. */
+	struct ferry_arena arena;	/* This node's applications'. */
 	struct ferry_arena peers_arena; /* Peers': they cannot starve the others. */
 
 	struct data_pool pools[FERRY_SNAPSHOT_POOLS_MAX];

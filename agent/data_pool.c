@@ -55,7 +55,7 @@ bool data_pool_say(struct data_pool *pool)
 {
 	static const enum ferry_mail_kind kinds[] = {
 		FERRY_MAIL_OPENED,  FERRY_MAIL_DRAINED, FERRY_MAIL_TAKEN,  FERRY_MAIL_HEALTH,
-		FERRY_MAIL_VERDICT, FERRY_MAIL_SHOWN,   FERRY_MAIL_HIDDEN,
+		FERRY_MAIL_VERDICT, FERRY_MAIL_SHOWN,	FERRY_MAIL_HIDDEN,
 	};
 
 	for (uint32_t i = 0; i < FERRY_ARRAY_COUNT(kinds); i++) {
@@ -230,6 +230,28 @@ int data_pool_open(struct data_pool *pool, struct ferry_error *reterr)
 
 /* ---- What applications see. ---- */
 
+static void hidden(struct data_pool *pool)
+{
+	pool->is_hiding = false;
+	pool->is_shown = false;
+	say(pool, DATA_DUE_HIDDEN);
+}
+
+static void flushed(struct ferry_io *io, int error)
+{
+	struct data_pool *pool = io->context;
+	struct ferry_event failed = {.kind = FERRY_EVENT_HANDOVER,
+				     .severity = FERRY_SEVERITY_ERROR};
+
+	if (error < 0)
+		ferry_event_emit(&pool->data->events, failed,
+				 "pool %s: what was written last could not be flushed before it "
+				 "was given up: %s",
+				 pool->config->name, strerror(-error));
+	hidden(pool);
+}
+
+/* The front ends have let go one by one; the last thing is a flush. */
 static void hide_done(void *context)
 {
 	struct data_pool *pool = context;
@@ -237,9 +259,10 @@ static void hide_done(void *context)
 	ferry_assert(pool->hides_left > 0);
 	if (--pool->hides_left > 0)
 		return;
-	pool->is_hiding = false;
-	pool->is_shown = false;
-	say(pool, DATA_DUE_HIDDEN);
+	pool->flush = (struct ferry_io){.op = FERRY_OP_FLUSH, .on_done = flushed, .context = pool};
+	if (!pool->is_shown || !pool->is_open || !pool->engine.router.is_open ||
+	    ferry_block_submit(ferry_engine_block(&pool->engine), &pool->flush) < 0)
+		hidden(pool); /* It was not this node's to flush. */
 }
 
 static void pool_hide(struct data_pool *pool)
@@ -372,9 +395,8 @@ static void lane_snap(const struct data_pool *pool, const struct ferry_lane *lan
 	if (lane->path->kind == FERRY_PATH_LOCAL && pool->iscsi)
 		(void)snprintf(ret->detail, sizeof(ret->detail), "%s",
 			       ferry_iscsi_last_error(pool->iscsi));
-	ferry_list_foreach(link, &pool->engine.router.ghosts)
-		ret->ghosts +=
-			ferry_list_entry(link, struct ferry_try, link)->flight.lane == lane;
+	ferry_list_foreach (link, &pool->engine.router.ghosts)
+		ret->ghosts += ferry_list_entry(link, struct ferry_try, link)->flight.lane == lane;
 }
 
 void data_pool_snap(const struct data_pool *pool, struct ferry_snapshot_pool *ret)

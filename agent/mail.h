@@ -29,6 +29,7 @@ enum ferry_mail_kind {
 	FERRY_MAIL_PEER,      /* node, flag: whether that peer's agent is a member. */
 	FERRY_MAIL_SHOW,      /* Offer the pool's volume to applications. */
 	FERRY_MAIL_HIDE,      /* Withdraw it; its I/O may end first. */
+	FERRY_MAIL_FAIL,      /* Fail all I/O that waits: the pool is being released. */
 	FERRY_MAIL_CLEAR,     /* An administrator has looked at a suspect flush. */
 	FERRY_MAIL_SNAPSHOT,  /* pointer: fill a struct ferry_snapshot. */
 	FERRY_MAIL_STOP,

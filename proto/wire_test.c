@@ -59,7 +59,6 @@ static struct ferry_wire_header lay(void)
 
 	header.type = FERRY_WIRE_LAY;
 	header.op = 0;
-	header.floor = 0;
 	header.victim_key = 77;
 	return header;
 }
@@ -139,6 +138,7 @@ static void valid_headers_survive(void **state)
 	header = lay();
 	assert_same(&header);
 	header.type = FERRY_WIRE_LAY_REPLY;
+	header.floor = 0;
 	header.victim_key = 0;
 	header.outcome = FERRY_OUTCOME_DONE;
 	header.cause = FERRY_CAUSE_NONE;

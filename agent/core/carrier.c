@@ -61,7 +61,6 @@ static void reply_sent(struct ferry_message *message, enum ferry_sent sent)
 static void job_answer(struct ferry_job *job, enum ferry_outcome outcome, enum ferry_cause cause)
 {
 	struct ferry_session *session = job->session;
-	struct ferry_carrier *carrier = session->carrier;
 	struct ferry_answer *answer = answer_of(session, job->request.sequence);
 
 	ferry_assert(!job->has_answered);
@@ -80,11 +79,9 @@ static void job_answer(struct ferry_job *job, enum ferry_outcome outcome, enum f
 		ferry_segments_drop(&job->reply.segments);
 		return;
 	}
-	job->reply.header = job->request;
+	job->reply.header = job->request; /* An answer bears the asker's number and name. */
 	job->reply.header.type =
 		job->request.type == FERRY_WIRE_LAY ? FERRY_WIRE_LAY_REPLY : FERRY_WIRE_REPLY;
-	job->reply.header.node = carrier->config.self;
-	job->reply.header.incarnation = carrier->config.incarnation;
 	job->reply.header.floor = 0;
 	job->reply.header.flags = 0;
 	job->reply.header.victim_key = 0;
@@ -139,12 +136,23 @@ static enum ferry_cause check_range(const struct ferry_carrier_lun *lun,
 	return FERRY_CAUSE_NONE;
 }
 
+/* The requester knows of its ghost; but this node must not pass for drained while it may land. */
+static void note_ghost(struct ferry_job *job)
+{
+	struct ferry_epoch *ghost_epoch = &job->lun->ghost_epoch;
+
+	if (ferry_op_changes_blocks(job->flight.attempt.op))
+		ghost_epoch->v = ferry_max_u64(ghost_epoch->v, job->request.epoch.v);
+}
+
 static void flight_ended(struct ferry_flight *flight, enum ferry_outcome outcome,
 			 enum ferry_cause cause)
 {
 	struct ferry_job *job = FERRY_CONTAINER_OF(flight, struct ferry_job, flight);
 
 	ferry_assert(job->is_flying);
+	if (outcome == FERRY_OUTCOME_UNKNOWN)
+		note_ghost(job);
 	if (job->has_answered)
 		return; /* Overdue: the requester has been told UNKNOWN. */
 	if (outcome == FERRY_OUTCOME_DONE && job->request.op == FERRY_OP_READ)
@@ -362,8 +370,7 @@ static void link_message(struct ferry_link *link, const struct ferry_wire_header
 	else if (header->node.v != session->node.v ||
 		 header->incarnation.v != session->incarnation.v)
 		why = "a request in another's name";
-	else if (header->sequence == 0 || header->floor > header->sequence ||
-		 header->sequence - header->floor >= FERRY_WIRE_WINDOW_MAX)
+	else if (header->sequence - header->floor >= FERRY_WIRE_WINDOW_MAX)
 		why = "a request outside the window";
 	else if (!(job = job_take(session, header, segments)))
 		why = "more requests than the window allows";
@@ -414,9 +421,10 @@ static void link_down(struct ferry_link *link, const char *why)
 
 static void link_up(struct ferry_link *link, struct ferry_incarnation incarnation)
 {
-	(void)link;
-	(void)incarnation;
-	ferry_unreachable("an incoming link is up before it is accepted");
+	const struct ferry_session *session = link->context;
+
+	ferry_assert(session->link == link); /* Accepted just before. */
+	ferry_assert(session->incarnation.v == incarnation.v);
 }
 
 static void resume_paused(struct ferry_task *task)
@@ -500,7 +508,7 @@ int ferry_carrier_accept(struct ferry_carrier *carrier, struct ferry_link *link,
 {
 	struct ferry_session *session;
 
-	ferry_assert(carrier && link->is_up);
+	ferry_assert(carrier && link);
 	ferry_assert(link->node.v > 0 && incarnation.v > 0);
 	session = session_find(carrier, link->node);
 	if (!session)

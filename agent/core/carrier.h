@@ -37,6 +37,8 @@ struct ferry_carrier_lun {
 	void (*on_drained)(struct ferry_carrier_lun *lun); /* Nothing of an older epoch is left. */
 	void *context;
 	uint32_t jobs_count; /* Carried now, of any epoch. */
+	/* The newest epoch of a carried write that ended UNKNOWN: a ghost of this nexus; 0: none. */
+	struct ferry_epoch ghost_epoch;
 };
 
 enum ferry_answer_state {
@@ -121,7 +123,7 @@ int ferry_carrier_add_lun(struct ferry_carrier *carrier,
 			  struct ferry_carrier_lun *lun) FERRY_MUST_CHECK;
 
 /*
- * An incoming link that is up; its peer has proven itself. Takes over its callbacks. A newer
+ * An incoming link, about to come up: its peer has proven itself. Takes over its callbacks. A newer
  * incarnation of the same node replaces the older one, whose running jobs end unheard.
  * -ENOSPC: more nodes than sessions; -ESTALE: an older incarnation than one seen.
  */

@@ -34,6 +34,7 @@ static void router_lay(struct ferry_lane *lane, void *context)
 		ferry_lane_allow(lane, false, "its ghosts are being laid: forward-only");
 	}
 	ferry_laying_want(&engine->laying, lane);
+	news_soon(engine);
 }
 
 static void router_verdict(enum ferry_verdict verdict, void *context)
@@ -48,11 +49,14 @@ static void router_news(void *context)
 	news_soon(context);
 }
 
-static void laying_laid(struct ferry_lane *lane, const char *by, void *context)
+static void laying_laid(struct ferry_lane *lane, uint64_t before_ns, const char *by, void *context)
 {
 	struct ferry_engine *engine = context;
 
-	ferry_router_laid(&engine->router, lane, by);
+	if (!ferry_router_laid(&engine->router, lane, before_ns, by))
+		ferry_laying_want(&engine->laying, lane);
+	else if (lane == ferry_router_local(&engine->router))
+		engine->carried.ghost_epoch.v = 0; /* It went by the same nexus. */
 	news_soon(engine);
 }
 
@@ -81,9 +85,9 @@ static void registrar_taken(int error, void *context)
 
 /* ---- What peers ask for. ---- */
 
-static void peer_lay_done(struct ferry_fence_request *request, int error)
+static void peer_lay_done(struct ferry_abort *abort, int error)
 {
-	struct ferry_engine *engine = request->context;
+	struct ferry_engine *engine = abort->context;
 	void (*done)(void *, int) = TAKE_PTR(engine->lay_done);
 
 	ferry_assert(done);
@@ -99,16 +103,12 @@ static int carried_lay(struct ferry_carrier_lun *lun, struct ferry_key victim,
 		return -ENOTCONN;
 	if (engine->lay_done)
 		return -EBUSY;
-	if (!ferry_key_is_ours(victim) || victim.v == own_key(engine).v)
+	if (!ferry_key_is_ours(victim) || ferry_key_node(victim).v == engine->config.self.v)
 		return -EINVAL;
 	engine->lay_done = done;
 	engine->lay_context = done_context;
-	engine->lay_request = (struct ferry_fence_request){.op = FERRY_FENCE_PREEMPT,
-							   .own = own_key(engine),
-							   .victim = victim,
-							   .on_done = peer_lay_done,
-							   .context = engine};
-	ferry_fence_submit(engine->config.fence, &engine->lay_request);
+	engine->lay_abort = (struct ferry_abort){.on_done = peer_lay_done, .context = engine};
+	ferry_abort_start(&engine->lay_abort, engine->config.fence, own_key(engine), victim);
 	return 0;
 }
 
@@ -119,6 +119,31 @@ static void carried_drained(struct ferry_carrier_lun *lun)
 
 /* ---- News: what follows from what has changed. ---- */
 
+/*
+ * Another's newer epoch is in force: before that, whoever had not drained was preempted and aborted
+ * (rule 13). So what this node wrote under an older one is dead, by whatever path it went.
+ */
+static void past_lay(struct ferry_engine *engine)
+{
+	struct ferry_router *router = &engine->router;
+
+	if (!engine->config.fence || !engine->view.is_in_force ||
+	    engine->view.owner.v == engine->config.self.v)
+		return;
+	if (engine->carried.ghost_epoch.v < engine->view.epoch.v)
+		engine->carried.ghost_epoch.v = 0;
+	if (engine->view.epoch.v <= router->epoch.v)
+		return;
+	for (uint32_t i = 0; i < router->lanes_count && router->ghosts_count > 0; i++) {
+		struct ferry_lane *lane = &router->lanes[i];
+
+		if (!ferry_laying_is_wanted(&engine->laying, lane))
+			continue;
+		ferry_laying_settle(&engine->laying, lane);
+		(void)ferry_router_laid(router, lane, UINT64_MAX, "the next owner's taking");
+	}
+}
+
 static void drained_report(struct ferry_engine *engine)
 {
 	if (engine->drained.v == engine->view.epoch.v)
@@ -128,7 +153,7 @@ static void drained_report(struct ferry_engine *engine)
 		if (engine->view.owner.v != engine->config.self.v &&
 		    !ferry_router_lane_is_clean(&engine->router, &engine->router.lanes[i]))
 			return;
-	if (engine->carried.jobs_count > 0)
+	if (engine->carried.jobs_count > 0 || engine->carried.ghost_epoch.v != 0)
 		return;
 	engine->drained = engine->view.epoch;
 	engine->config.on_drained(engine, engine->view.epoch);
@@ -163,11 +188,34 @@ static void registration_news(struct ferry_engine *engine)
 	ferry_registrar_poke(&engine->registrar);
 }
 
+/*
+ * A taker does not preempt itself: what it carried for the last owner has to end first, or its own
+ * nexus has to be killed by a peer.
+ */
+static void take_if_clean(struct ferry_engine *engine)
+{
+	struct ferry_lane *local = ferry_router_local(&engine->router);
+
+	if (engine->view.owner.v != engine->config.self.v)
+		engine->wants_take = false; /* Another claim came in between. */
+	if (!engine->wants_take || engine->carried.jobs_count > 0)
+		return;
+	if (engine->carried.ghost_epoch.v != 0) {
+		if (!ferry_laying_is_wanted(&engine->laying, local))
+			router_lay(local, engine);
+		return;
+	}
+	engine->wants_take = false;
+	ferry_registrar_take(&engine->registrar, &engine->take_drained);
+}
+
 static void news(struct ferry_task *task)
 {
 	struct ferry_engine *engine = FERRY_CONTAINER_OF(task, struct ferry_engine, news_task);
 	bool has_path;
 
+	past_lay(engine);
+	take_if_clean(engine);
 	registration_news(engine);
 	has_path = ferry_lane_is_usable(ferry_router_local(&engine->router));
 	if (has_path != engine->has_path) {
@@ -259,6 +307,7 @@ static void laying_open(struct ferry_engine *engine)
 		.own = own_key(engine),
 		.lun = config->identity.uuid,
 		.lineage = config->lineage,
+		.view = &engine->view,
 		.peer_of = laying_peer_of,
 		.on_laid = laying_laid,
 		.context = engine,
@@ -399,10 +448,13 @@ void ferry_engine_set_peer_has_path(struct ferry_engine *engine, struct ferry_no
 void ferry_engine_take(struct ferry_engine *engine, const struct ferry_drained_keys *drained)
 {
 	ferry_assert(engine && drained);
-	if (engine->config.fence)
-		ferry_registrar_take(&engine->registrar, drained);
-	else
+	if (!engine->config.fence) {
 		engine->config.on_taken(engine, 0);
+		return;
+	}
+	engine->take_drained = *drained;
+	engine->wants_take = true;
+	news_soon(engine);
 }
 
 void ferry_engine_unit_attention(struct ferry_engine *engine, uint8_t asc, uint8_t ascq)

@@ -78,9 +78,11 @@ struct ferry_engine {
 	bool has_path;		    /* As last reported. */
 	struct ferry_epoch drained; /* As last reported. */
 	struct ferry_task news_task;
+	bool wants_take; /* As soon as nothing that was carried for others is left. */
+	struct ferry_drained_keys take_drained;
 
 	/* One wish of a peer's at a time to kill a nexus. */
-	struct ferry_fence_request lay_request;
+	struct ferry_abort lay_abort;
 	void (*lay_done)(void *context, int error);
 	void *lay_context;
 };

@@ -30,14 +30,17 @@ static void wish_over(struct ferry_laying_wish *wish, int error, const char *by)
 
 	ferry_assert(wish->is_asking);
 	wish->is_asking = false;
-	if (error == 0) {
+	if (error == 0 || wish->is_settled) {
 		wish->lane = NULL;
-		laying->config.on_laid(lane, by, laying->config.context);
+		wish->is_settled = false;
+		laying->config.on_laid(lane, wish->asked_ns, by, laying->config.context);
 		return;
 	}
 	laying->failures++;
 	(void)snprintf(event.pool, sizeof(event.pool), "%s", laying->config.pool);
-	ferry_event_emit(laying->config.events, event, "%s: error %d; trying again", by, -error);
+	if ((wish->attempts & (wish->attempts - 1)) == 0) /* The 1st, 2nd, 4th, 8th, ... */
+		ferry_event_emit(laying->config.events, event, "%s: error %d; trying again", by,
+				 -error);
 	ferry_timer_start_in(laying->config.loop, &laying->retry_timer, RETRY_NS);
 }
 
@@ -46,9 +49,9 @@ static void peer_answered(struct ferry_peer_lay *lay, int error)
 	wish_over(lay->context, error, "a peer's abort at the lun");
 }
 
-static void lun_answered(struct ferry_fence_request *request, int error)
+static void lun_answered(struct ferry_abort *abort, int error)
 {
-	wish_over(request->context, error, "this node's abort at the lun");
+	wish_over(abort->context, error, "this node's abort at the lun");
 }
 
 static bool ask_self(struct ferry_laying_wish *wish, struct ferry_key victim)
@@ -58,12 +61,8 @@ static bool ask_self(struct ferry_laying_wish *wish, struct ferry_key victim)
 
 	if (wish->lane == local || !local->path->is_up || !local->is_allowed)
 		return false;
-	wish->by_self = (struct ferry_fence_request){.op = FERRY_FENCE_PREEMPT,
-						     .own = laying->config.own,
-						     .victim = victim,
-						     .on_done = lun_answered,
-						     .context = wish};
-	ferry_fence_submit(laying->config.fence, &wish->by_self);
+	wish->by_self = (struct ferry_abort){.on_done = lun_answered, .context = wish};
+	ferry_abort_start(&wish->by_self, laying->config.fence, laying->config.own, victim);
 	return true;
 }
 
@@ -81,7 +80,7 @@ static bool ask_peer(struct ferry_laying_wish *wish, struct ferry_key victim)
 			continue;
 		wish->by_peer = (struct ferry_peer_lay){.lun = laying->config.lun,
 							.lineage = laying->config.lineage,
-							.epoch = router->epoch,
+							.epoch = laying->config.view->epoch,
 							.victim = victim,
 							.on_done = peer_answered,
 							.context = wish};
@@ -107,6 +106,8 @@ static void wish_try(struct ferry_laying_wish *wish)
 		victim = ferry_key_make(peer->node, peer->incarnation);
 	}
 	wish->is_asking = true;
+	ferry_router_expect_reset(laying->config.router);
+	wish->asked_ns = ferry_loop_now_ns(laying->config.loop);
 	if (ask_self(wish, victim) || ask_peer(wish, victim)) {
 		wish->attempts++;
 		return;
@@ -127,7 +128,7 @@ static void retry_all(struct ferry_timer *timer)
 void ferry_laying_init(struct ferry_laying *laying, const struct ferry_laying_config *config)
 {
 	ferry_assert(config->loop && config->router);
-	ferry_assert(config->peer_of && config->on_laid);
+	ferry_assert(config->peer_of && config->on_laid && config->view);
 	*laying = (struct ferry_laying){.config = *config, .retry_timer = {.run = retry_all}};
 }
 
@@ -140,6 +141,7 @@ void ferry_laying_want(struct ferry_laying *laying, struct ferry_lane *lane)
 {
 	struct ferry_laying_wish *wish = wish_of(laying, lane);
 
+	wish->is_settled = false; /* There are new ones. */
 	if (!laying->config.fence || wish->lane)
 		return; /* Without reservations only its own completion lays a ghost. */
 	wish->laying = laying;
@@ -148,6 +150,16 @@ void ferry_laying_want(struct ferry_laying *laying, struct ferry_lane *lane)
 	wish->attempts = 0;
 	/* From a fresh stack, and after what else ended at the same moment: no delay worth it. */
 	ferry_timer_start_in(laying->config.loop, &laying->retry_timer, 0);
+}
+
+void ferry_laying_settle(struct ferry_laying *laying, struct ferry_lane *lane)
+{
+	struct ferry_laying_wish *wish = wish_of(laying, lane);
+
+	if (wish->is_asking)
+		wish->is_settled = true;
+	else
+		wish->lane = NULL;
 }
 
 bool ferry_laying_is_wanted(const struct ferry_laying *laying, const struct ferry_lane *lane)

@@ -12,8 +12,10 @@
  */
 #pragma once
 
+#include "agent/core/abort.h"
 #include "agent/core/peer.h"
 #include "agent/core/router.h"
+#include "agent/core/view.h"
 #include "agent/ports/fence.h"
 
 struct ferry_laying;
@@ -22,9 +24,11 @@ struct ferry_laying_wish {
 	struct ferry_laying *laying;
 	struct ferry_lane *lane; /* Whose nexus; NULL while there is no wish. */
 	bool is_asking;		 /* An answer is due. */
+	bool is_settled;	 /* The answer will be no news: laid by other means. */
 	uint32_t attempts;
+	uint64_t asked_ns; /* What was sent later is not covered by the answer. */
 	struct ferry_peer_lay by_peer;
-	struct ferry_fence_request by_self;
+	struct ferry_abort by_self;
 };
 
 struct ferry_laying_config {
@@ -36,10 +40,11 @@ struct ferry_laying_config {
 	struct ferry_key own;
 	struct ferry_uuid lun;
 	struct ferry_uuid lineage;
+	const struct ferry_view *view;
 	/* The peer behind a lane. */
 	struct ferry_peer *(*peer_of)(struct ferry_lane *lane, void *context);
-	/* A lane's ghosts are laid, @error 0, or another try failed. */
-	void (*on_laid)(struct ferry_lane *lane, const char *by, void *context);
+	/* What went by @lane until @before_ns is dead. */
+	void (*on_laid)(struct ferry_lane *lane, uint64_t before_ns, const char *by, void *context);
 	void *context;
 };
 
@@ -55,5 +60,8 @@ void ferry_laying_done(struct ferry_laying *laying);
 
 /* Have the nexus of @lane killed. More than one call is one wish. */
 void ferry_laying_want(struct ferry_laying *laying, struct ferry_lane *lane);
+
+/* Its ghosts are known to be dead by other means: nobody is to be asked any more. */
+void ferry_laying_settle(struct ferry_laying *laying, struct ferry_lane *lane);
 
 bool ferry_laying_is_wanted(const struct ferry_laying *laying, const struct ferry_lane *lane);

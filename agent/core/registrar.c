@@ -55,6 +55,13 @@ static void take_finish(struct ferry_registrar *registrar, int error)
 	registrar->config.on_taken(error, registrar->config.context);
 }
 
+/* Whatever step it was at: from the start, once this node is registered again. */
+static void take_again(struct ferry_registrar *registrar)
+{
+	if (registrar->take != FERRY_TAKE_NONE)
+		registrar->take = FERRY_TAKE_WAITING;
+}
+
 static bool is_drained(const struct ferry_registrar *registrar, struct ferry_key key)
 {
 	for (uint32_t i = 0; i < registrar->drained.count; i++)
@@ -75,6 +82,18 @@ static struct ferry_key next_victim(const struct ferry_registrar *registrar)
 	return (struct ferry_key){0};
 }
 
+/* Only this node and who has drained is registered: now what the others left in flight. */
+static void take_abort(struct ferry_registrar *registrar)
+{
+	if (registrar->suspects_done == registrar->drained.suspects_count) {
+		take_finish(registrar, 0);
+		return;
+	}
+	registrar->take = FERRY_TAKE_ABORTING;
+	ferry_router_expect_reset(registrar->config.router);
+	ask(registrar, FERRY_FENCE_PREEMPT, registrar->drained.suspects[registrar->suspects_done]);
+}
+
 static void take_read(struct ferry_registrar *registrar)
 {
 	struct ferry_key victim = next_victim(registrar);
@@ -88,21 +107,24 @@ static void take_read(struct ferry_registrar *registrar)
 		emit(registrar, FERRY_EVENT_FENCED, FERRY_SEVERITY_WARNING, victim.v,
 		     "preempting a registrant that has not drained");
 		registrar->take = FERRY_TAKE_PREEMPTING;
+		ferry_router_expect_reset(registrar->config.router);
 		ask(registrar, FERRY_FENCE_PREEMPT, victim);
 	} else if (registrar->request.holder.v == 0) {
 		registrar->take = FERRY_TAKE_RESERVING;
 		ask(registrar, FERRY_FENCE_RESERVE, victim);
 	} else {
-		take_finish(registrar, 0);
+		take_abort(registrar);
 	}
 }
 
 static void take_step(struct ferry_registrar *registrar, int error)
 {
 	switch (registrar->take) {
-	case FERRY_TAKE_WAITING:
+	case FERRY_TAKE_WAITING: /* A step of an earlier taking ended: it says nothing here. */
+		registrar->take = FERRY_TAKE_READING;
+		ask(registrar, FERRY_FENCE_READ_KEYS, (struct ferry_key){0});
+		return;
 	case FERRY_TAKE_READING:
-	case FERRY_TAKE_VERIFYING:
 		if (error == 0) {
 			take_read(registrar);
 			return;
@@ -114,6 +136,17 @@ static void take_step(struct ferry_registrar *registrar, int error)
 		if (error == 0 || error == -EBUSY || error == -ENOENT) {
 			registrar->take = FERRY_TAKE_READING;
 			ask(registrar, FERRY_FENCE_READ_KEYS, (struct ferry_key){0});
+			return;
+		}
+		break;
+	case FERRY_TAKE_ABORTING:
+		/*
+		 * -ENOENT: a target that keeps registrations over sessions has aborted it when it
+		 * removed this one, or has never known it.
+		 */
+		if (error == 0 || error == -ENOENT) {
+			registrar->suspects_done++;
+			take_abort(registrar);
 			return;
 		}
 		break;
@@ -190,6 +223,8 @@ static void request_done(struct ferry_fence_request *request, int error)
 		join_read(registrar);
 	else if (registrar->state == FERRY_REGISTRAR_JOINING)
 		join_done(registrar);
+	else /* The session was lost meanwhile; another may be up already. */
+		retry_later(registrar);
 }
 
 static void retry_now(struct ferry_timer *timer)
@@ -222,6 +257,7 @@ void ferry_registrar_session(struct ferry_registrar *registrar, bool is_up)
 	ferry_assert(registrar);
 	if (!is_up) {
 		registrar->state = FERRY_REGISTRAR_OUT;
+		take_again(registrar);
 		ferry_lane_allow(local_lane(registrar), false, "the session at the lun is lost");
 		return;
 	}
@@ -261,8 +297,7 @@ void ferry_registrar_lost(struct ferry_registrar *registrar)
 	if (registrar->state != FERRY_REGISTRAR_IN)
 		return;
 	registrar->state = FERRY_REGISTRAR_OUT;
-	if (registrar->take != FERRY_TAKE_NONE)
-		registrar->take = FERRY_TAKE_WAITING;
+	take_again(registrar);
 	emit(registrar, FERRY_EVENT_FENCED, FERRY_SEVERITY_WARNING, registrar->config.own.v,
 	     "this node's registration is gone from the lun");
 	ferry_lane_allow(lane, false, "registration lost");
@@ -275,6 +310,7 @@ void ferry_registrar_note_laid(struct ferry_registrar *registrar)
 	ferry_assert(registrar);
 	registrar->was_laid = true;
 	registrar->state = FERRY_REGISTRAR_OUT;
+	take_again(registrar);
 }
 
 void ferry_registrar_take(struct ferry_registrar *registrar,
@@ -282,6 +318,7 @@ void ferry_registrar_take(struct ferry_registrar *registrar,
 {
 	ferry_assert(registrar && drained);
 	registrar->drained = *drained;
+	registrar->suspects_done = 0;
 	registrar->take = FERRY_TAKE_WAITING;
 	ferry_registrar_poke(registrar);
 }

@@ -32,7 +32,7 @@ enum ferry_take_step {
 	FERRY_TAKE_READING,
 	FERRY_TAKE_PREEMPTING,
 	FERRY_TAKE_RESERVING,
-	FERRY_TAKE_VERIFYING,
+	FERRY_TAKE_ABORTING, /* What suspects, unknown to the lun by now, may have in flight. */
 };
 
 struct ferry_registrar_config {
@@ -53,7 +53,8 @@ struct ferry_registrar {
 	struct ferry_registrar_config config;
 	enum ferry_registrar_state state;
 	enum ferry_take_step take;
-	struct ferry_drained_keys drained; /* Who needs no preempting. */
+	struct ferry_drained_keys drained; /* Who needs no preempting, and who is suspect. */
+	uint32_t suspects_done;
 	struct ferry_fence_request request;
 	bool is_busy;
 	bool session_is_new; /* Since the last registration was lost. */

@@ -89,8 +89,9 @@ static void route_complete(struct ferry_router *router, struct ferry_route *rout
 	router->stats.latency_ns_max = ferry_max_u64(router->stats.latency_ns_max, took_ns);
 	if (error < 0) {
 		router->stats.errors++;
-		emit(router, FERRY_EVENT_IO_FAILED, FERRY_SEVERITY_ERROR, (uint64_t)-error,
-		     "an application was told of an error");
+		if ((router->stats.errors & (router->stats.errors - 1)) == 0) /* 1, 2, 4, ... */
+			emit(router, FERRY_EVENT_IO_FAILED, FERRY_SEVERITY_ERROR, (uint64_t)-error,
+			     "an application was told of an error");
 	}
 	io->route = NULL;
 	io->on_done(io, error);
@@ -693,25 +694,30 @@ void ferry_router_fail_waiting(struct ferry_router *router, int error)
 	hold_timer_restart(router);
 }
 
-void ferry_router_laid(struct ferry_router *router, struct ferry_lane *lane, const char *by)
+bool ferry_router_laid(struct ferry_router *router, struct ferry_lane *lane, uint64_t before_ns,
+		       const char *by)
 {
 	uint64_t laid_count = 0;
+	uint64_t left_count = 0;
 
 	ferry_assert(router && lane);
 	ferry_assert(!lane->is_allowed || lane->path->kind == FERRY_PATH_PEER);
-	for (uint32_t i = 0; i < router->lanes_count; i++)
-		router->lanes[i].reset_is_expected = true; /* Laying may need a LUN RESET. */
 	ferry_list_foreach_safe (link, &router->ghosts) {
 		struct ferry_try *ghost = ferry_list_entry(link, struct ferry_try, link);
 
 		if (ghost->flight.lane != lane)
 			continue;
+		if (ghost->flight.started_ns > before_ns) {
+			left_count++; /* Sent after the abort was asked for: maybe after it. */
+			continue;
+		}
 		laid_count++;
 		ghost_lay(router, ghost);
 	}
 	router->stats.ghosts_laid_abort += laid_count;
 	if (laid_count > 0)
 		emit(router, FERRY_EVENT_GHOST_LAID, FERRY_SEVERITY_NOTICE, laid_count, by);
+	return left_count == 0;
 }
 
 bool ferry_router_lane_is_clean(const struct ferry_router *router, const struct ferry_lane *lane)
@@ -738,6 +744,13 @@ void ferry_router_note_reset(struct ferry_router *router, struct ferry_lane *lan
 		return;
 	router->flush_is_suspect = true;
 	emit(router, FERRY_EVENT_FLUSH_SUSPECT, FERRY_SEVERITY_ERROR, 0, what);
+}
+
+void ferry_router_expect_reset(struct ferry_router *router)
+{
+	ferry_assert(router);
+	for (uint32_t i = 0; i < router->lanes_count; i++)
+		router->lanes[i].reset_is_expected = true;
 }
 
 void ferry_router_clear_suspect(struct ferry_router *router)

@@ -147,19 +147,28 @@ void ferry_router_close(struct ferry_router *router);
 /* Fail all that waits, with @error. */
 void ferry_router_fail_waiting(struct ferry_router *router, int error);
 
-/* Every ghost of @lane's nexus is proven dead (an abort, by whom @by says). */
-void ferry_router_laid(struct ferry_router *router, struct ferry_lane *lane, const char *by);
+/*
+ * Every ghost of @lane's nexus that was sent until @before_ns is proven dead (an abort, by whom @by
+ * says). Whether none is left on the lane.
+ */
+bool ferry_router_laid(struct ferry_router *router, struct ferry_lane *lane, uint64_t before_ns,
+		       const char *by);
 
 /* Whether ghosts or flights of this lane live. */
 bool ferry_router_lane_is_clean(const struct ferry_router *router, const struct ferry_lane *lane);
 
 /*
  * The lun was reset or restarted: what was acknowledged and not flushed may be lost. @lane is
- * where it was seen, NULL for news from elsewhere; the first reset that a lane reports after
- * ferry_router_laid() is of our own making and loses nothing.
+ * where it was seen, NULL for news from elsewhere.
  */
 void ferry_router_note_reset(struct ferry_router *router, struct ferry_lane *lane,
 			     const char *what);
+
+/*
+ * An abort is being asked for, which may take a LUN RESET: every nexus will report it once, before
+ * or after the abort itself is answered, and it loses nothing.
+ */
+void ferry_router_expect_reset(struct ferry_router *router);
 
 /* An administrator has looked: flushes may succeed again. */
 void ferry_router_clear_suspect(struct ferry_router *router);

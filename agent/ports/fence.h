@@ -22,10 +22,18 @@ struct ferry_key {
 
 enum { FERRY_KEYS_MAX = 64 };
 
-/* Registrations that need no preempting when a lun is taken: their owners have drained. */
+/* What is known of the others when a lun is taken. */
 struct ferry_drained_keys {
+	/* Registrations that need no preempting: their agents have drained. */
 	struct ferry_key keys[FERRY_KEYS_MAX];
 	uint32_t count;
+	/*
+	 * Agents that have not said so, this node's own past one too: what they had in flight must
+	 * be proven dead even if the lun knows their registration no more (targets without APTPL
+	 * forget it with the session, and run its commands on).
+	 */
+	struct ferry_key suspects[FERRY_KEYS_MAX];
+	uint32_t suspects_count;
 };
 
 enum ferry_fence_op {

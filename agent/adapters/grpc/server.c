@@ -214,6 +214,7 @@ int ferry_grpc_server_open(const struct ferry_grpc_config *config, struct ferry_
 	r = server_alloc(config, &server, reterr);
 	if (r < 0)
 		return r;
+	ferry_assert(server);
 	r = ferry_grpc_listen(server, reterr);
 	if (r < 0)
 		return r;

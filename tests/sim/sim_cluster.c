@@ -1,0 +1,303 @@
+#include "tests/sim/sim_cluster.h"
+
+#include <inttypes.h>
+
+/* ---- What must hold after every step. ---- */
+
+static void check(struct sim *sim, void *context)
+{
+	struct sim_cluster *cluster = context;
+	struct ferry_epoch newest = {0};
+
+	(void)sim;
+	for (uint32_t i = 1; i <= cluster->nodes_count; i++) {
+		const struct sim_node *node = cluster->nodes[i].node;
+
+		if (node && node->engine.router.is_open)
+			newest.v = ferry_max_u64(newest.v, node->engine.router.epoch.v);
+	}
+	/* From a new owner's first moment on, nothing of an older epoch may land. */
+	cluster->lun.epoch_floor.v = ferry_max_u64(cluster->lun.epoch_floor.v, newest.v);
+	for (uint32_t i = 1; i <= cluster->nodes_count; i++)
+		for (uint32_t j = i + 1; j <= cluster->nodes_count; j++) {
+			const struct sim_node *a = cluster->nodes[i].node;
+			const struct sim_node *b = cluster->nodes[j].node;
+
+			if (a && b && a->engine.router.is_open && b->engine.router.is_open &&
+			    a->engine.router.epoch.v == b->engine.router.epoch.v)
+				sim_violation(&cluster->sim, i,
+					      "nodes %u and %u are open in the same epoch", i, j);
+		}
+}
+
+/* ---- Nodes. ---- */
+
+void sim_cluster_init(struct sim_cluster *cluster, uint64_t seed, uint32_t nodes_count)
+{
+	memset(cluster, 0, sizeof(*cluster));
+	sim_init(&cluster->sim, seed);
+	cluster->sim.check = check;
+	cluster->sim.check_context = cluster;
+	cluster->nodes_count = nodes_count;
+	sim_lun_init(&cluster->lun, &cluster->sim, SIM_LUN_BLOCKS);
+	sim_net_init(&cluster->net, &cluster->sim);
+	sim_corosync_init(&cluster->corosync, &cluster->sim, nodes_count);
+	sim_checker_init(&cluster->checker, &cluster->sim, SIM_LUN_BLOCKS);
+	sim_workload_init(&cluster->workload, &cluster->sim, &cluster->checker);
+	for (uint32_t i = 1; i <= nodes_count; i++)
+		sim_store_init(&cluster->nodes[i].store, &cluster->sim);
+	cluster->options = (struct sim_node_options){
+		.path_timeout_ns = 1 * FERRY_NS_PER_S,
+		.hold_timeout_ns = 8 * FERRY_NS_PER_S,
+		.drain_timeout_ns = 1 * FERRY_NS_PER_S,
+		.convict_failures = 3,
+		.convict_window_ns = 60 * FERRY_NS_PER_S,
+		.inflight_max = 32,
+	};
+}
+
+void sim_cluster_done(struct sim_cluster *cluster)
+{
+	cluster->sim.check = NULL;
+	sim_cancel(&cluster->sim, &cluster->manager_event);
+	for (uint32_t i = 1; i <= cluster->nodes_count; i++)
+		if (cluster->nodes[i].node)
+			cluster->nodes[i].node =
+				sim_node_crash(cluster->nodes[i].node, /* is_power_cut= */ true);
+	sim_net_done(&cluster->net);
+	sim_lun_done(&cluster->lun);
+	sim_checker_done(&cluster->checker);
+	sim_done(&cluster->sim);
+}
+
+void sim_cluster_start(struct sim_cluster *cluster, uint32_t id)
+{
+	struct sim_cluster_node *slot = &cluster->nodes[id];
+	struct sim_node_world world = {
+		.sim = &cluster->sim,
+		.lun = &cluster->lun,
+		.net = &cluster->net,
+		.corosync = &cluster->corosync,
+		.store = &slot->store,
+		.workload = &cluster->workload,
+		.nodes_count = cluster->nodes_count,
+		.options = cluster->options,
+	};
+
+	if (slot->node)
+		return;
+	slot->incarnation.v++;
+	slot->node = sim_node_start(&world, id, slot->incarnation);
+}
+
+void sim_cluster_start_all(struct sim_cluster *cluster)
+{
+	for (uint32_t i = 1; i <= cluster->nodes_count; i++)
+		sim_cluster_start(cluster, i);
+}
+
+void sim_cluster_crash(struct sim_cluster *cluster, uint32_t id, bool is_power_cut)
+{
+	struct sim_cluster_node *slot = &cluster->nodes[id];
+
+	if (!slot->node)
+		return;
+	if (slot->is_frozen)
+		sim_cluster_wake(cluster, id);
+	slot->node = sim_node_crash(slot->node, is_power_cut);
+	if (is_power_cut)
+		sim_corosync_node_up(&cluster->corosync, id, false);
+}
+
+void sim_cluster_freeze(struct sim_cluster *cluster, uint32_t id)
+{
+	struct sim_cluster_node *slot = &cluster->nodes[id];
+
+	if (!slot->node || slot->is_frozen)
+		return;
+	sim_note(&cluster->sim, SIM_FAULT, id, 10, "the node freezes");
+	slot->is_frozen = true;
+	sim_loop_freeze(&slot->node->loop);
+	sim_corosync_freeze(&cluster->corosync, id, true);
+}
+
+void sim_cluster_wake(struct sim_cluster *cluster, uint32_t id)
+{
+	struct sim_cluster_node *slot = &cluster->nodes[id];
+
+	if (!slot->node || !slot->is_frozen)
+		return;
+	sim_note(&cluster->sim, SIM_FAULT, id, 11, "the node wakes");
+	slot->is_frozen = false;
+	sim_corosync_freeze(&cluster->corosync, id, false);
+	sim_loop_wake(&slot->node->loop);
+}
+
+void sim_cluster_acquire(struct sim_cluster *cluster, uint32_t id)
+{
+	struct sim_node *node = cluster->nodes[id].node;
+
+	if (!node || cluster->nodes[id].is_frozen)
+		return;
+	sim_note(&cluster->sim, SIM_NODE, id, 1, "is to own the pool");
+	node->wish_error = 1;
+	ferry_ownership_acquire(&node->ownership);
+}
+
+void sim_cluster_isolate(struct sim_cluster *cluster, uint32_t id)
+{
+	uint32_t sides[SIM_NODES_MAX + 1] = {0};
+
+	sim_note(&cluster->sim, SIM_FAULT, id, 12, "cut off from the cluster");
+	for (uint32_t i = 1; i <= cluster->nodes_count; i++)
+		sides[i] = cluster->corosync.nodes[i].side;
+	sides[id] = id + 100; /* A side of its own. */
+	for (uint32_t i = 1; i <= cluster->nodes_count; i++) {
+		if (i == id)
+			continue;
+		sim_net_cut(&cluster->net, id, i, true);
+		sim_net_cut(&cluster->net, i, id, true);
+	}
+	sim_corosync_partition(&cluster->corosync, sides);
+}
+
+void sim_cluster_join_all(struct sim_cluster *cluster)
+{
+	const uint32_t sides[SIM_NODES_MAX + 1] = {0};
+
+	sim_note(&cluster->sim, SIM_FAULT, 0, 13, "the cluster's network is whole");
+	for (uint32_t i = 1; i <= cluster->nodes_count; i++)
+		for (uint32_t j = 1; j <= cluster->nodes_count; j++)
+			sim_net_cut(&cluster->net, i, j, false);
+	sim_corosync_partition(&cluster->corosync, sides);
+}
+
+void sim_cluster_heal(struct sim_cluster *cluster)
+{
+	sim_note(&cluster->sim, SIM_FAULT, 0, 14, "faults stop");
+	if (cluster->lun.is_off)
+		sim_lun_power(&cluster->lun, true);
+	if (cluster->lun.is_holding)
+		sim_lun_let_go(&cluster->lun);
+	sim_cluster_join_all(cluster);
+	for (uint32_t i = 1; i <= cluster->nodes_count; i++) {
+		sim_lun_heal(&cluster->lun, i);
+		sim_cluster_wake(cluster, i);
+		sim_cluster_start(cluster, i);
+	}
+}
+
+/* ---- Pacemaker, as far as it matters here. ---- */
+
+static void manage(struct sim_event *event)
+{
+	struct sim_cluster *cluster = FERRY_CONTAINER_OF(event, struct sim_cluster, manager_event);
+	uint32_t candidates[SIM_NODES_MAX];
+	uint32_t count = 0;
+	bool is_wanted = false;
+
+	sim_in(&cluster->sim, event,
+	       sim_between(&cluster->sim, SIM_CLOCK, 200 * FERRY_NS_PER_MS,
+			   600 * FERRY_NS_PER_MS));
+	for (uint32_t i = 1; i <= cluster->nodes_count; i++) {
+		const struct sim_node *node = cluster->nodes[i].node;
+
+		if (!node || cluster->nodes[i].is_frozen || !node->group.group.is_quorate)
+			continue;
+		is_wanted |= node->ownership.phase != FERRY_OWNERSHIP_IDLE;
+		if (node->engine.has_path)
+			candidates[count++] = i;
+	}
+	if (!is_wanted && count > 0)
+		sim_cluster_acquire(
+			cluster, candidates[sim_below(&cluster->sim, SIM_CLOCK, count)]);
+}
+
+void sim_cluster_manage(struct sim_cluster *cluster, bool is_managed)
+{
+	cluster->manager_event = (struct sim_event){.kind = SIM_NODE,
+						    .value = 99,
+						    .run = manage,
+						    .heap_slot = cluster->manager_event.heap_slot};
+	cluster->is_managed = is_managed;
+	if (is_managed)
+		sim_in(&cluster->sim, &cluster->manager_event, 100 * FERRY_NS_PER_MS);
+	else
+		sim_cancel(&cluster->sim, &cluster->manager_event);
+}
+
+/* ---- Looking and waiting. ---- */
+
+struct sim_node *sim_cluster_node(struct sim_cluster *cluster, uint32_t id)
+{
+	ferry_assert(cluster->nodes[id].node);
+	return cluster->nodes[id].node;
+}
+
+struct sim_node *sim_cluster_owner(struct sim_cluster *cluster)
+{
+	for (uint32_t i = 1; i <= cluster->nodes_count; i++) {
+		struct sim_node *node = cluster->nodes[i].node;
+
+		if (node && node->engine.router.is_open &&
+		    node->engine.router.epoch.v == cluster->lun.epoch_floor.v)
+			return node;
+	}
+	return NULL;
+}
+
+bool sim_cluster_is_converged(struct sim_cluster *cluster)
+{
+	if (sim_workload_running(&cluster->workload) > 0 || !sim_cluster_owner(cluster))
+		return false;
+	for (uint32_t i = 1; i <= cluster->nodes_count; i++) {
+		const struct sim_node *node = cluster->nodes[i].node;
+
+		if (!node || !node->engine.has_path || node->engine.router.ghosts_count > 0 ||
+		    node->engine.router.routes_count > 0 || node->engine.carried.jobs_count > 0)
+			return false;
+	}
+	return true;
+}
+
+bool sim_cluster_run_until(struct sim_cluster *cluster,
+			   bool (*done)(struct sim_cluster *cluster, void *context), void *context,
+			   uint64_t limit_ns)
+{
+	uint64_t end_ns = cluster->sim.now_ns + limit_ns;
+
+	while (!done(cluster, context)) {
+		if (cluster->sim.heap_count == 0 || cluster->sim.heap[0]->time_ns > end_ns)
+			return false;
+		(void)sim_step(&cluster->sim); /* There is one. */
+	}
+	return true;
+}
+
+void sim_cluster_run(struct sim_cluster *cluster, uint64_t duration_ns)
+{
+	sim_run_until(&cluster->sim, cluster->sim.now_ns + duration_ns);
+}
+
+static bool is_quiet(struct sim_cluster *cluster, void *context)
+{
+	(void)context;
+	return sim_workload_running(&cluster->workload) == 0;
+}
+
+bool sim_cluster_read_all(struct sim_cluster *cluster, uint64_t limit_ns)
+{
+	for (uint64_t lba = 0; lba < SIM_LUN_BLOCKS; lba += SIM_CLIENT_BLOCKS_MAX) {
+		struct sim_node *owner = sim_cluster_owner(cluster);
+		uint64_t reads = cluster->workload.ended[FERRY_OP_READ];
+
+		if (!owner || sim_client_submit(&owner->client, FERRY_OP_READ, lba,
+						SIM_CLIENT_BLOCKS_MAX) < 0)
+			return false;
+		if (!sim_cluster_run_until(cluster, is_quiet, NULL, limit_ns))
+			return false;
+		if (cluster->workload.ended[FERRY_OP_READ] != reads + 1)
+			return false;
+	}
+	return true;
+}

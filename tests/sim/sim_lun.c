@@ -1,0 +1,459 @@
+#include "tests/sim/sim_lun.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "tests/sim/sim_path.h"
+
+static struct sim *sim_of(const struct sim_lun *lun)
+{
+	return lun->sim;
+}
+
+void sim_lun_init(struct sim_lun *lun, struct sim *sim, uint64_t size_blocks)
+{
+	*lun = (struct sim_lun){
+		.sim = sim,
+		.options = {.latency_ns_max = 300 * FERRY_NS_PER_US,
+			    .service_ns_max = 300 * FERRY_NS_PER_US,
+			    .slow_per_mille = 5,
+			    .slow_ns_max = 100 * FERRY_NS_PER_MS},
+		.identity = {.wwid = "sim.lun",
+			     .size_blocks = size_blocks,
+			     .block_bytes = SIM_BLOCK_BYTES,
+			     .can_discard = true,
+			     .has_volatile_cache = true},
+		.bytes = sim_alloc(size_blocks * SIM_BLOCK_BYTES),
+		.durable = sim_alloc(size_blocks * SIM_BLOCK_BYTES),
+		.is_dirty = sim_alloc(size_blocks * sizeof(bool)),
+	};
+	ferry_lun_identity_seal(&lun->identity);
+	ferry_list_init(&lun->commands);
+	ferry_list_init(&lun->paths);
+}
+
+void sim_command_free(struct sim_command *command)
+{
+	sim_cancel(sim_of(command->lun), &command->event);
+	ferry_list_remove(&command->link);
+	if (command->ending)
+		command->ending->command = NULL;
+	free(command->data);
+	free(command);
+}
+
+void sim_lun_done(struct sim_lun *lun)
+{
+	while (!ferry_list_is_empty(&lun->commands))
+		sim_command_free(
+			ferry_list_entry(lun->commands.next, struct sim_command, link));
+	free(lun->bytes);
+	free(lun->durable);
+	free(lun->is_dirty);
+}
+
+/* ---- Commands on their way. ---- */
+
+static uint64_t latency_ns(const struct sim_lun *lun)
+{
+	return sim_between(sim_of(lun), SIM_STORAGE, 10 * FERRY_NS_PER_US,
+			   lun->options.latency_ns_max);
+}
+
+void sim_command_capture(struct sim_command *command)
+{
+	size_t bytes = (size_t)command->length_blocks * SIM_BLOCK_BYTES;
+
+	if (command->op != FERRY_OP_WRITE || command->data || command->fence_op)
+		return;
+	ferry_assert(command->attempt);
+	command->data = sim_alloc(bytes);
+	ferry_segments_read(&command->attempt->segments, 0, command->data, (uint32_t)bytes);
+}
+
+/* The answer sets out for the initiator. */
+static void reply_in(struct sim_command *command, uint64_t delay_ns)
+{
+	command->stage = SIM_COMMAND_TO_INITIATOR;
+	sim_in(sim_of(command->lun), &command->event, delay_ns);
+}
+
+static void reply_soon(struct sim_command *command, enum ferry_outcome outcome,
+		       enum ferry_cause cause)
+{
+	command->outcome = outcome;
+	command->cause = cause;
+	reply_in(command, latency_ns(command->lun));
+}
+
+static void command_forget(struct sim_command *command)
+{
+	if (command->path)
+		command->stage = SIM_COMMAND_LOST; /* Its session's end will end it. */
+	else
+		sim_command_free(command);
+}
+
+/* ---- Writes, reads and flushes land. ---- */
+
+static void block_written(struct sim_lun *lun, uint64_t lba, bool is_fua)
+{
+	lun->is_dirty[lba] = !is_fua;
+	if (is_fua)
+		memcpy(lun->durable + lba * SIM_BLOCK_BYTES, lun->bytes + lba * SIM_BLOCK_BYTES,
+		       SIM_BLOCK_BYTES);
+}
+
+static void land_change(struct sim_command *command)
+{
+	struct sim_lun *lun = command->lun;
+	uint8_t *to = lun->bytes + command->lba.v * SIM_BLOCK_BYTES;
+	uint64_t tag = 0;
+
+	if (command->op == FERRY_OP_WRITE) {
+		sim_command_capture(command);
+		memcpy(to, command->data, (size_t)command->length_blocks * SIM_BLOCK_BYTES);
+		memcpy(&tag, command->data, sizeof(tag));
+	} else {
+		memset(to, 0, (size_t)command->length_blocks * SIM_BLOCK_BYTES);
+	}
+	for (uint64_t i = 0; i < command->length_blocks; i++)
+		block_written(lun, command->lba.v + i, command->flags & FERRY_IO_FUA);
+	lun->stats.landed++;
+	lun->stats.landed_late += !command->path;
+	sim_note(lun->sim, SIM_LANDED, command->node, tag ^ command->lba.v << 48,
+		 "io %" PRIu64 " at %" PRIu64 "+%u, epoch %" PRIu64 "%s", tag, command->lba.v,
+		 command->length_blocks, command->epoch.v, command->path ? "" : ", late");
+	if (command->epoch.v < lun->epoch_floor.v)
+		sim_violation(lun->sim, command->node,
+			      "io %" PRIu64 " of epoch %" PRIu64 " landed after epoch %" PRIu64
+			      " was in force",
+			      tag, command->epoch.v, lun->epoch_floor.v);
+}
+
+static void land_flush(struct sim_lun *lun)
+{
+	for (uint64_t i = 0; i < lun->identity.size_blocks; i++)
+		if (lun->is_dirty[i])
+			block_written(lun, i, /* is_fua= */ true);
+}
+
+static void land_io(struct sim_command *command)
+{
+	struct sim_lun *lun = command->lun;
+	size_t bytes = (size_t)command->length_blocks * SIM_BLOCK_BYTES;
+
+	if (ferry_op_changes_blocks(command->op)) {
+		land_change(command);
+	} else if (command->op == FERRY_OP_FLUSH) {
+		land_flush(lun);
+	} else {
+		command->data = sim_alloc(bytes);
+		memcpy(command->data, lun->bytes + command->lba.v * SIM_BLOCK_BYTES, bytes);
+	}
+	reply_soon(command, FERRY_OUTCOME_DONE, FERRY_CAUSE_NONE);
+}
+
+/* ---- Reservations: SPC-4 5.13, Write Exclusive - Registrants Only. ---- */
+
+static uint32_t node_of_key(const struct sim_lun *lun, struct ferry_key key)
+{
+	for (uint32_t i = 1; i <= SIM_NODES_MAX; i++)
+		if (key.v != 0 && lun->nexuses[i].key.v == key.v)
+			return i;
+	return 0;
+}
+
+static bool has_accepted_from(const struct sim_lun *lun, uint32_t node)
+{
+	ferry_list_foreach (link, &lun->commands) {
+		const struct sim_command *command =
+			ferry_list_entry(link, struct sim_command, link);
+
+		if (command->node == node && command->stage == SIM_COMMAND_AT_TARGET)
+			return true;
+	}
+	return false;
+}
+
+static void abort_nexus(struct sim_lun *lun, uint32_t node)
+{
+	ferry_list_foreach_safe (link, &lun->commands) {
+		struct sim_command *command = ferry_list_entry(link, struct sim_command, link);
+
+		if (command->node != node || command->stage != SIM_COMMAND_AT_TARGET)
+			continue;
+		sim_cancel(sim_of(lun), &command->event);
+		lun->stats.aborted++;
+		command_forget(command);
+	}
+}
+
+static int preempt(struct sim_command *command)
+{
+	struct sim_lun *lun = command->lun;
+	uint32_t victim = node_of_key(lun, command->victim);
+
+	if (lun->nexuses[command->node].key.v != command->own.v)
+		return -EACCES;
+	if (victim == 0)
+		return -ENOENT;
+	lun->nexuses[victim].key.v = 0;
+	lun->generation++;
+	lun->stats.preempts++;
+	if (lun->holder == victim)
+		lun->holder = command->node;
+	sim_note(lun->sim, SIM_FENCE, command->node, victim, "preempts node %u", victim);
+	if (lun->options.preempt_waits)
+		command->victim_node = victim;
+	else if (!lun->options.preempt_lies)
+		abort_nexus(lun, victim);
+	return 0;
+}
+
+static int fence_execute(struct sim_command *command)
+{
+	struct sim_lun *lun = command->lun;
+	struct sim_nexus *nexus = &lun->nexuses[command->node];
+
+	switch (command->fence_op) {
+	case FERRY_FENCE_READ_KEYS:
+		return 0;
+	case FERRY_FENCE_REGISTER:
+		nexus->key = command->own;
+		lun->generation++;
+		return 0;
+	case FERRY_FENCE_RESERVE:
+		if (nexus->key.v != command->own.v)
+			return -EACCES;
+		if (lun->holder != 0 && lun->holder != command->node)
+			return -EBUSY;
+		lun->holder = command->node;
+		return 0;
+	case FERRY_FENCE_PREEMPT:
+		return preempt(command);
+	default:
+		break;
+	}
+	ferry_unreachable("a fence operation that does not exist");
+}
+
+static void land_fence(struct sim_command *command)
+{
+	struct sim_lun *lun = command->lun;
+
+	if (command->victim_node == 0)
+		command->error = fence_execute(command);
+	if (command->victim_node != 0 && has_accepted_from(lun, command->victim_node)) {
+		sim_in(lun->sim, &command->event, 1 * FERRY_NS_PER_MS); /* LUN RESET waits. */
+		return;
+	}
+	sim_note(lun->sim, SIM_FENCE, command->node, (uint64_t)command->fence_op,
+		 "fence op %u: %d", command->fence_op, command->error);
+	reply_in(command, latency_ns(lun));
+}
+
+/* ---- A command's stages. ---- */
+
+static uint64_t service_ns(const struct sim_lun *lun)
+{
+	if (sim_chance(sim_of(lun), SIM_STORAGE, lun->options.slow_per_mille))
+		return sim_between(sim_of(lun), SIM_STORAGE, lun->options.service_ns_max,
+				   lun->options.slow_ns_max);
+	return sim_between(sim_of(lun), SIM_STORAGE, 10 * FERRY_NS_PER_US,
+			   lun->options.service_ns_max);
+}
+
+static void arrive(struct sim_command *command)
+{
+	struct sim_lun *lun = command->lun;
+	const struct sim_nexus *nexus = &lun->nexuses[command->node];
+
+	if (nexus->is_cut) {
+		command->stage = SIM_COMMAND_IN_PIPE;
+		return;
+	}
+	if (lun->is_off || command->session != nexus->session) {
+		command_forget(command);
+		return;
+	}
+	if (!command->fence_op && ferry_op_changes_blocks(command->op) && lun->holder != 0 &&
+	    nexus->key.v == 0) {
+		lun->stats.conflicts++;
+		sim_note(lun->sim, SIM_FENCE, command->node, command->lba.v,
+			 "reservation conflict for a write at %" PRIu64, command->lba.v);
+		reply_soon(command, FERRY_OUTCOME_FAILED, FERRY_CAUSE_CONFLICT);
+		return;
+	}
+	command->stage = SIM_COMMAND_AT_TARGET;
+	if (lun->is_holding && lun->hold_node == command->node && !command->fence_op &&
+	    ferry_op_changes_blocks(command->op))
+		return; /* sim_lun_let_go() */
+	sim_in(lun->sim, &command->event, service_ns(lun));
+}
+
+static void command_run(struct sim_event *event)
+{
+	struct sim_command *command = FERRY_CONTAINER_OF(event, struct sim_command, event);
+	struct sim_lun *lun = command->lun;
+
+	switch (command->stage) {
+	case SIM_COMMAND_TO_TARGET:
+		arrive(command);
+		return;
+	case SIM_COMMAND_AT_TARGET:
+		if (command->fence_op)
+			land_fence(command);
+		else
+			land_io(command);
+		return;
+	case SIM_COMMAND_TO_INITIATOR:
+		if (lun->nexuses[command->node].is_cut)
+			command->stage = SIM_COMMAND_REPLY_STUCK;
+		else if (command->path)
+			sim_path_answered(command->path, command);
+		else
+			sim_command_free(command);
+		return;
+	case SIM_COMMAND_IN_PIPE:
+	case SIM_COMMAND_REPLY_STUCK:
+	case SIM_COMMAND_LOST:
+	default:
+		break;
+	}
+	ferry_unreachable("a command's event at a stage without one");
+}
+
+struct sim_command *sim_command_new(struct sim_lun *lun, struct sim_path *path, uint32_t node,
+				    uint32_t session)
+{
+	struct sim_command *command = sim_alloc(sizeof(*command));
+
+	*command = (struct sim_command){
+		.event = {.kind = SIM_COMMAND, .node = node, .run = command_run},
+		.lun = lun,
+		.path = path,
+		.node = node,
+		.session = session,
+		.submitted_ns = lun->sim->now_ns,
+	};
+	ferry_list_init(&command->link);
+	ferry_list_append(&lun->commands, &command->link);
+	return command;
+}
+
+void sim_command_send(struct sim_command *command)
+{
+	command->stage = SIM_COMMAND_TO_TARGET;
+	command->event.value = command->lba.v << 8 | (uint64_t)command->op;
+	sim_in(sim_of(command->lun), &command->event, latency_ns(command->lun));
+}
+
+bool sim_lun_login(struct sim_lun *lun, uint32_t node, uint32_t *ret_session)
+{
+	struct sim_nexus *nexus = &lun->nexuses[node];
+
+	ferry_assert(node > 0 && node <= SIM_NODES_MAX);
+	if (nexus->is_cut || lun->is_off)
+		return false;
+	*ret_session = ++nexus->session;
+	return true;
+}
+
+/* ---- Faults. ---- */
+
+void sim_lun_cut(struct sim_lun *lun, uint32_t node)
+{
+	sim_note(lun->sim, SIM_FAULT, node, 1, "storage path cut: a black hole");
+	lun->nexuses[node].is_cut = true;
+}
+
+void sim_lun_heal(struct sim_lun *lun, uint32_t node)
+{
+	if (!lun->nexuses[node].is_cut)
+		return;
+	sim_note(lun->sim, SIM_FAULT, node, 2, "storage path healed");
+	lun->nexuses[node].is_cut = false;
+	ferry_list_foreach_safe (link, &lun->commands) {
+		struct sim_command *command = ferry_list_entry(link, struct sim_command, link);
+		/* What nobody waits for is still retransmitted, by timers of its own. */
+		uint64_t delay_ns = latency_ns(lun);
+
+		if (command->node != node)
+			continue;
+		if (!command->path)
+			delay_ns = sim_below(lun->sim, SIM_STORAGE, 1000 * FERRY_NS_PER_MS);
+		if (command->stage == SIM_COMMAND_IN_PIPE) {
+			command->stage = SIM_COMMAND_TO_TARGET;
+			sim_in(lun->sim, &command->event, delay_ns);
+		} else if (command->stage == SIM_COMMAND_REPLY_STUCK) {
+			if (command->path)
+				reply_in(command, delay_ns);
+			else
+				sim_command_free(command);
+		}
+	}
+}
+
+void sim_lun_reset_session(struct sim_lun *lun, uint32_t node)
+{
+	sim_note(lun->sim, SIM_FAULT, node, 3, "storage session reset");
+	ferry_list_foreach (link, &lun->paths) {
+		struct sim_path *path = ferry_list_entry(link, struct sim_path, link);
+
+		if (path->node == node)
+			sim_path_drop(path, FERRY_CAUSE_PATH);
+	}
+}
+
+void sim_lun_power(struct sim_lun *lun, bool is_on)
+{
+	sim_note(lun->sim, SIM_FAULT, 0, is_on ? 5 : 4, "the lun goes %s", is_on ? "on" : "off");
+	lun->is_off = !is_on;
+	if (is_on)
+		return;
+	ferry_list_foreach_safe (link, &lun->commands) {
+		struct sim_command *command = ferry_list_entry(link, struct sim_command, link);
+
+		if (command->stage != SIM_COMMAND_AT_TARGET)
+			continue;
+		if (sim_chance(lun->sim, SIM_STORAGE, 500))
+			continue; /* It was on its way to the medium already. */
+		sim_cancel(lun->sim, &command->event);
+		command_forget(command);
+	}
+	ferry_list_foreach (link, &lun->paths)
+		sim_path_drop(ferry_list_entry(link, struct sim_path, link), FERRY_CAUSE_PATH);
+}
+
+void sim_lun_lose_cache(struct sim_lun *lun)
+{
+	for (uint64_t i = 0; i < lun->identity.size_blocks; i++) {
+		if (!lun->is_dirty[i])
+			continue;
+		if (sim_chance(lun->sim, SIM_STORAGE, 500))
+			memcpy(lun->bytes + i * SIM_BLOCK_BYTES, lun->durable + i * SIM_BLOCK_BYTES,
+			       SIM_BLOCK_BYTES);
+		block_written(lun, i, /* is_fua= */ true);
+	}
+}
+
+void sim_lun_hold(struct sim_lun *lun, uint32_t node)
+{
+	sim_note(lun->sim, SIM_FAULT, node, 6, "writes stay in the target's queue");
+	lun->hold_node = node;
+	lun->is_holding = true;
+}
+
+void sim_lun_let_go(struct sim_lun *lun)
+{
+	sim_note(lun->sim, SIM_FAULT, (uint32_t)lun->hold_node, 7, "held writes are let go");
+	lun->is_holding = false;
+	ferry_list_foreach (link, &lun->commands) {
+		struct sim_command *command = ferry_list_entry(link, struct sim_command, link);
+
+		if (command->stage == SIM_COMMAND_AT_TARGET && !sim_is_due(&command->event))
+			sim_in(lun->sim, &command->event, service_ns(lun));
+	}
+}

@@ -1,0 +1,132 @@
+/*
+ * sim_lun.h - the shared storage: pristine bytes, commands that land late and in any order, and
+ * reservations per nexus.
+ *
+ * A nexus is a node's: its initiator port has one fixed name, so a new session replaces the old
+ * one, and an abort hits what any of its sessions left behind. Registrations outlive sessions.
+ * What has come as far as the target lands even if its session is gone; only an abort prevents
+ * it. What still sits in a cut network lands after the cut heals, unless a newer session was
+ * logged in by then or the nexus was preempted.
+ *
+ * Owns:    the bytes, the nexuses' registrations, every command until it is over.
+ * Callers: sim_path (commands), scenarios and ferry-sim (faults), sim_checker (what landed).
+ * Thread:  one.
+ * Rooms:   rank 5.
+ */
+#pragma once
+
+#include "agent/ports/fence.h"
+#include "agent/ports/identity.h"
+#include "agent/ports/io.h"
+#include "tests/sim/sim.h"
+
+enum { SIM_NODES_MAX = 7, SIM_BLOCK_BYTES = 512 };
+
+struct sim_lun;
+struct sim_path;
+struct sim_ending;
+
+struct sim_nexus {
+	struct ferry_key key; /* 0: not registered. */
+	uint32_t session;     /* The newest that was logged in. */
+	bool is_cut;	      /* A black hole between this node and the lun. */
+};
+
+enum sim_command_stage {
+	SIM_COMMAND_TO_TARGET = 1,
+	SIM_COMMAND_IN_PIPE,   /* The network is cut; it may get there later. */
+	SIM_COMMAND_AT_TARGET, /* Accepted; lands when its event is due. */
+	SIM_COMMAND_TO_INITIATOR,
+	SIM_COMMAND_REPLY_STUCK,
+	SIM_COMMAND_LOST, /* Aborted: nobody will ever answer. */
+};
+
+struct sim_command {
+	struct sim_event event;
+	struct sim_lun *lun;
+	struct ferry_list link; /* In lun->commands, in the order of their making. */
+	enum sim_command_stage stage;
+	uint32_t node;
+	uint32_t session;
+	struct sim_path *path; /* Who waits for it; NULL once given up. */
+	uint64_t submitted_ns;
+
+	/* An attempt... */
+	enum ferry_op op;
+	uint32_t flags;
+	struct ferry_lba lba;
+	uint32_t length_blocks;
+	struct ferry_epoch epoch;
+	struct ferry_attempt *attempt; /* Until it is released: its memory is the truth. */
+	struct sim_ending *ending;     /* Its end has been told, its release has not. */
+	uint8_t *data;
+	enum ferry_outcome outcome;
+	enum ferry_cause cause;
+
+	/* ...or a fence request. */
+	enum ferry_fence_op fence_op; /* 0: an attempt. */
+	struct ferry_key own;
+	struct ferry_key victim;
+	struct ferry_fence_request *request;
+	uint32_t victim_node; /* PREEMPT that waits for this node's commands. */
+	int error;
+};
+
+struct sim_lun_options {
+	uint64_t latency_ns_max;   /* One way. */
+	uint64_t service_ns_max;
+	uint32_t slow_per_mille;   /* Commands that take up to slow_ns_max. */
+	uint64_t slow_ns_max;
+	bool preempt_waits; /* No ABORT: PREEMPT, then a LUN RESET that waits (as tgtd's does). */
+	bool preempt_lies;  /* PREEMPT alone, which proves nothing: for canaries. */
+};
+
+struct sim_lun_stats {
+	uint64_t landed;
+	uint64_t landed_late; /* Writes that landed after their initiator had given up. */
+	uint64_t aborted;
+	uint64_t conflicts;
+	uint64_t preempts;
+};
+
+struct sim_lun {
+	struct sim *sim;
+	struct sim_lun_options options;
+	struct ferry_lun_identity identity;
+	uint8_t *bytes;	  /* What reads see. */
+	uint8_t *durable; /* What survives a power cut. */
+	bool *is_dirty;	  /* By block: bytes is newer than durable. */
+	struct sim_nexus nexuses[SIM_NODES_MAX + 1];
+	uint32_t holder; /* A node; 0: no reservation. */
+	uint32_t generation;
+	bool is_off;
+	struct ferry_epoch epoch_floor; /* Landing a write of an older epoch breaks a promise. */
+	struct ferry_list commands;
+	struct ferry_list paths; /* Those that are open. */
+	uint64_t hold_node;	 /* Scenarios: this node's writes stay at the target... */
+	bool is_holding;	 /* ...while this is set. */
+	struct sim_lun_stats stats;
+};
+
+void sim_lun_init(struct sim_lun *lun, struct sim *sim, uint64_t size_blocks);
+void sim_lun_done(struct sim_lun *lun);
+
+/* ---- Faults. ---- */
+void sim_lun_cut(struct sim_lun *lun, uint32_t node);
+void sim_lun_heal(struct sim_lun *lun, uint32_t node);
+void sim_lun_reset_session(struct sim_lun *lun, uint32_t node);
+void sim_lun_power(struct sim_lun *lun, bool is_on);
+/* Each unflushed block is kept or lost. */
+void sim_lun_lose_cache(struct sim_lun *lun);
+/* Writes of @node that are accepted don't land until let go. */
+void sim_lun_hold(struct sim_lun *lun, uint32_t node);
+void sim_lun_let_go(struct sim_lun *lun);
+
+/* ---- For sim_path. ---- */
+struct sim_command *sim_command_new(struct sim_lun *lun, struct sim_path *path, uint32_t node,
+				    uint32_t session);
+void sim_command_send(struct sim_command *command);
+/* Take over the data of a write whose memory is about to be another's. */
+void sim_command_capture(struct sim_command *command);
+void sim_command_free(struct sim_command *command);
+bool sim_lun_login(struct sim_lun *lun, uint32_t node, uint32_t *ret_session);

@@ -1,0 +1,405 @@
+#include "tests/sim/sim_node.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+static const struct ferry_uuid lineage = {{0x11, 0x22, 0x33, 0x44}};
+
+/* ---- Between the two threads. ---- */
+
+static void post_free(struct sim_post *post)
+{
+	sim_input_cancel(&post->input);
+	ferry_list_remove(&post->link);
+	free(post);
+}
+
+/* The transport's doing when a node's agent is no member any more; and again, when it is. */
+static void members_heard(struct sim_node *node, const struct ferry_members *members)
+{
+	struct ferry_members before = node->members;
+
+	node->members = *members;
+	for (uint32_t i = 0; i < before.count; i++) {
+		uint32_t peer = before.nodes[i].v;
+		bool is_still = false;
+
+		for (uint32_t j = 0; j < members->count; j++)
+			is_still |= members->nodes[j].v == peer;
+		if (is_still || peer == node->id)
+			continue;
+		sim_transport_forget(&node->transport, peer);
+		ferry_peer_lost(&node->peers[peer]);
+	}
+}
+
+static void post_to_data(struct sim_node *node, const struct sim_post *post)
+{
+	switch (post->kind) {
+	case SIM_POST_VIEW:
+		members_heard(node, &post->view.members);
+		ferry_engine_set_view(&node->engine, &post->view);
+		break;
+	case SIM_POST_TAKE:
+		ferry_engine_take(&node->engine, &post->drained);
+		break;
+	case SIM_POST_PEER_PATH:
+		ferry_engine_set_peer_has_path(&node->engine, post->peer, post->flag);
+		break;
+	case SIM_POST_DRAINED:
+	case SIM_POST_TAKEN:
+	case SIM_POST_HEALTH:
+	case SIM_POST_VERDICT:
+	default:
+		ferry_unreachable("not for the data side");
+	}
+}
+
+static void post_run(struct sim_input *input)
+{
+	struct sim_post *post = FERRY_CONTAINER_OF(input, struct sim_post, input);
+	struct sim_node *node = post->node;
+
+	switch (post->kind) {
+	case SIM_POST_VIEW:
+	case SIM_POST_TAKE:
+	case SIM_POST_PEER_PATH:
+		post_to_data(node, post);
+		break;
+	case SIM_POST_DRAINED:
+		ferry_ownership_drained(&node->ownership, post->epoch);
+		break;
+	case SIM_POST_TAKEN:
+		ferry_ownership_taken(&node->ownership, post->error);
+		break;
+	case SIM_POST_HEALTH:
+		ferry_ownership_health(&node->ownership, post->flag);
+		break;
+	case SIM_POST_VERDICT:
+		node->convictions += post->flag;
+		break;
+	default:
+		ferry_unreachable("no such post");
+	}
+	post_free(post);
+}
+
+static struct sim_post *post_new(struct sim_node *node, enum sim_post_kind kind)
+{
+	struct sim_post *post = sim_alloc(sizeof(*post));
+	uint64_t *posted_ns = &node->posted_ns[kind >= SIM_POST_DRAINED];
+	uint64_t delay_ns = sim_between(node->sim, SIM_CLOCK, 1 * FERRY_NS_PER_US,
+					50 * FERRY_NS_PER_US);
+
+	if (sim_chance(node->sim, SIM_CLOCK, 10)) /* The other thread is busy. */
+		delay_ns *= 100;
+	post->node = node;
+	post->kind = kind;
+	sim_input_init(&post->input, &node->loop, SIM_POST, post_run);
+	post->input.event.value = kind;
+	ferry_list_init(&post->link);
+	ferry_list_append(&node->posts, &post->link);
+	*posted_ns = ferry_max_u64(*posted_ns, node->sim->now_ns + delay_ns);
+	sim_input_at(&post->input, *posted_ns);
+	return post;
+}
+
+/* ---- The cluster side speaks. ---- */
+
+static void ownership_set_view(const struct ferry_view *view, void *context)
+{
+	struct sim_node *node = context;
+
+	post_new(node, SIM_POST_VIEW)->view = *view;
+}
+
+static void ownership_take(const struct ferry_drained_keys *drained, void *context)
+{
+	struct sim_node *node = context;
+
+	post_new(node, SIM_POST_TAKE)->drained = *drained;
+}
+
+static void ownership_peer_has_path(struct ferry_node peer, bool has_path, void *context)
+{
+	struct sim_node *node = context;
+	struct sim_post *post = post_new(node, SIM_POST_PEER_PATH);
+
+	post->peer = peer;
+	post->flag = has_path;
+}
+
+static void ownership_wish(int error, const char *why, void *context)
+{
+	struct sim_node *node = context;
+
+	sim_note(node->sim, SIM_NODE, node->id, (uint64_t)-error, "wish: %d, %s", error, why);
+	node->wish_error = error;
+}
+
+/* ---- The data side speaks. ---- */
+
+static struct sim_node *of_engine(struct ferry_engine *engine)
+{
+	return FERRY_CONTAINER_OF(engine, struct sim_node, engine);
+}
+
+static void engine_verdict(struct ferry_engine *engine, enum ferry_verdict verdict)
+{
+	post_new(of_engine(engine), SIM_POST_VERDICT)->flag = verdict == FERRY_VERDICT_LOCAL_PATH;
+}
+
+static void engine_health(struct ferry_engine *engine, bool has_path)
+{
+	post_new(of_engine(engine), SIM_POST_HEALTH)->flag = has_path;
+}
+
+static void engine_drained(struct ferry_engine *engine, struct ferry_epoch epoch)
+{
+	post_new(of_engine(engine), SIM_POST_DRAINED)->epoch = epoch;
+}
+
+static void engine_taken(struct ferry_engine *engine, int error)
+{
+	post_new(of_engine(engine), SIM_POST_TAKEN)->error = error;
+}
+
+/* ---- The group and the transport speak. ---- */
+
+static void group_members(struct ferry_group *group, const struct ferry_members *members)
+{
+	struct sim_node *node = group->context;
+
+	ferry_ownership_members(&node->ownership, members);
+}
+
+static void group_quorum(struct ferry_group *group)
+{
+	struct sim_node *node = group->context;
+
+	ferry_ownership_quorum(&node->ownership);
+}
+
+static void group_message(struct ferry_group *group, struct ferry_node from, const void *bytes,
+			  size_t length_bytes)
+{
+	struct sim_node *node = group->context;
+	struct ferry_group_message message;
+	int r = ferry_group_message_decode(bytes, length_bytes, &message, NULL);
+
+	ferry_assert(r == 0);
+	ferry_ownership_message(&node->ownership, from, &message);
+}
+
+static void group_lost(struct ferry_group *group, const char *why)
+{
+	(void)group;
+	(void)why;
+}
+
+static bool transport_is_member(struct sim_transport *transport, uint32_t id)
+{
+	const struct sim_node *node = transport->context;
+
+	for (uint32_t i = 0; i < node->members.count; i++)
+		if (node->members.nodes[i].v == id)
+			return true;
+	return false;
+}
+
+static int transport_accept(struct sim_transport *transport, struct ferry_link *link,
+			    struct ferry_incarnation incarnation)
+{
+	struct sim_node *node = transport->context;
+
+	return ferry_carrier_accept(&node->carrier, link, incarnation);
+}
+
+static void events_emit(struct ferry_events *events, const struct ferry_event *event)
+{
+	struct sim_node *node = FERRY_CONTAINER_OF(events, struct sim_node, events);
+
+	ferry_assert((uint32_t)event->kind < (uint32_t)SIM_EVENT_KINDS);
+	node->events_seen[event->kind]++;
+	sim_note(node->sim, SIM_EVENT, node->id, (uint64_t)event->kind << 32 | event->value,
+		 "%s %s%s%s: %s", ferry_event_kind_name(event->kind), event->from,
+		 event->from[0] ? "->" : "", event->to, event->text);
+}
+
+static bool client_is_open(struct sim_client *client)
+{
+	const struct sim_node *node = client->context;
+
+	return node->engine.router.is_open;
+}
+
+static bool client_is_deposed(struct sim_client *client)
+{
+	const struct sim_node *node = client->context;
+
+	return node->engine.router.epoch.v < node->path.lun->epoch_floor.v;
+}
+
+/* ---- Starting. ---- */
+
+static void memory_open(struct sim_node *node)
+{
+	size_t region_bytes = 8 * FERRY_MIB;
+	size_t arena_bytes = (size_t)SIM_ARENA_CHUNKS * FERRY_CHUNK_BYTES;
+	struct ferry_arena *arenas[2] = {&node->arena, &node->arena_peers};
+
+	node->memory = sim_alloc(region_bytes);
+	ferry_region_init(&node->region, node->memory, region_bytes);
+	for (int i = 0; i < 2; i++) {
+		int r;
+
+		node->chunks[i] = aligned_alloc(FERRY_CHUNK_BYTES, arena_bytes);
+		ferry_assert(node->chunks[i]);
+		r = ferry_arena_init(arenas[i], &node->region, node->chunks[i], arena_bytes);
+		ferry_assert(r == 0);
+	}
+}
+
+static void engine_start(struct sim_node *node, const struct sim_node_world *world)
+{
+	const struct sim_node_options *options = &world->options;
+	struct ferry_engine_config config = {
+		.loop = &node->loop.loop,
+		.arena = &node->arena,
+		.events = &node->events,
+		.self = {node->id},
+		.incarnation = node->incarnation,
+		.pool = "pool",
+		.volume = "volume",
+		.lineage = lineage,
+		.identity = world->lun->identity,
+		.path = &node->path.path,
+		.fence = &node->path.fence,
+		.carrier = &node->carrier,
+		.inflight_max = options->inflight_max,
+		.path_timeout_ns = options->path_timeout_ns,
+		.hold_timeout_ns = options->hold_timeout_ns,
+		.convict_failures = options->convict_failures,
+		.convict_window_ns = options->convict_window_ns,
+		.seed = node->sim->seed ^ node->id,
+		.on_verdict = engine_verdict,
+		.on_health = engine_health,
+		.on_drained = engine_drained,
+		.on_taken = engine_taken,
+	};
+	struct ferry_carrier_config carrier_config = {
+		.loop = &node->loop.loop,
+		.arena = &node->arena_peers,
+		.events = &node->events,
+		.self = {node->id},
+		.incarnation = node->incarnation,
+		.sessions_max = SIM_NODES_MAX,
+	};
+	int r = ferry_carrier_init(&node->carrier, &node->region, &carrier_config);
+
+	ferry_assert(r == 0);
+	r = ferry_engine_open(&node->engine, &node->region, &config);
+	ferry_assert(r == 0);
+}
+
+static void peers_start(struct sim_node *node, const struct sim_node_world *world)
+{
+	struct ferry_peer_config config = {.loop = &node->loop.loop,
+					   .events = &node->events,
+					   .self = {node->id},
+					   .incarnation = node->incarnation};
+
+	for (uint32_t i = 1; i <= world->nodes_count; i++) {
+		int r;
+
+		if (i == node->id)
+			continue;
+		sim_link_open(&node->links[i], &node->transport, i);
+		r = ferry_peer_init(&node->peers[i], &node->region, &node->links[i].link, &config);
+		ferry_assert(r == 0);
+		r = ferry_engine_add_peer(&node->engine, &node->peers[i]);
+		ferry_assert(r == 0);
+	}
+}
+
+static void cluster_start(struct sim_node *node, const struct sim_node_world *world)
+{
+	struct ferry_ownership_config config = {
+		.loop = &node->loop.loop,
+		.group = &node->group.group,
+		.store = &world->store->store,
+		.events = &node->events,
+		.pool = "pool",
+		.lineage = lineage,
+		.lun = world->lun->identity.uuid,
+		.incarnation = node->incarnation,
+		.has_reservations = true,
+		.drain_timeout_ns = world->options.drain_timeout_ns,
+		.set_view = ownership_set_view,
+		.take = ownership_take,
+		.peer_has_path = ownership_peer_has_path,
+		.on_wish = ownership_wish,
+		.context = node,
+	};
+	int r;
+
+	node->group.group.on_members = group_members;
+	node->group.group.on_quorum = group_quorum;
+	node->group.group.on_message = group_message;
+	node->group.group.on_lost = group_lost;
+	node->group.group.context = node;
+	node->group.group.self.v = node->id;
+	node->group.group.nodes_expected = world->nodes_count;
+	r = ferry_ownership_open(&node->ownership, &config, NULL);
+	ferry_assert(r == 0);
+	sim_group_join(&node->group, world->corosync, &node->loop, node->id);
+}
+
+struct sim_node *sim_node_start(const struct sim_node_world *world, uint32_t id,
+				struct ferry_incarnation incarnation)
+{
+	struct sim_node *node = sim_alloc(sizeof(*node));
+
+	ferry_assert(id > 0 && id <= world->nodes_count);
+	node->sim = world->sim;
+	node->id = id;
+	node->incarnation = incarnation;
+	node->events.emit = events_emit;
+	ferry_list_init(&node->posts);
+	sim_note(world->sim, SIM_NODE, id, incarnation.v, "agent starts, incarnation %" PRIu64,
+		 incarnation.v);
+	sim_loop_init(&node->loop, world->sim, id);
+	memory_open(node);
+	sim_path_open(&node->path, world->lun, &node->loop, id);
+	node->transport.is_member = transport_is_member;
+	node->transport.accept = transport_accept;
+	node->transport.context = node;
+	sim_transport_open(&node->transport, world->net, &node->loop, id, incarnation);
+	engine_start(node, world);
+	peers_start(node, world);
+	cluster_start(node, world);
+	node->client.is_open = client_is_open;
+	node->client.is_deposed = client_is_deposed;
+	node->client.context = node;
+	sim_client_start(&node->client, world->workload, &node->loop,
+			 ferry_engine_block(&node->engine));
+	return node;
+}
+
+struct sim_node *sim_node_crash(struct sim_node *node, bool is_power_cut)
+{
+	sim_note(node->sim, SIM_NODE, node->id, is_power_cut, "agent dies%s",
+		 is_power_cut ? ": power cut" : "");
+	sim_client_crash(&node->client);
+	sim_path_crash(&node->path);
+	sim_transport_crash(&node->transport, is_power_cut);
+	sim_group_leave(&node->group);
+	while (!ferry_list_is_empty(&node->posts))
+		post_free(ferry_list_entry(node->posts.next, struct sim_post, link));
+	sim_loop_done(&node->loop);
+	free(node->memory);
+	free(node->chunks[0]);
+	free(node->chunks[1]);
+	free(node);
+	return NULL;
+}

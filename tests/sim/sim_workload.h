@@ -1,0 +1,71 @@
+/*
+ * sim_workload.h - applications: one client per node that keeps a few tagged I/Os going through
+ * the node's volume, and checks what comes back.
+ *
+ * Owns:    its I/Os.
+ * Callers: sim_cluster.
+ * Thread:  the node's simulated loop.
+ * Rooms:   rank 5.
+ */
+#pragma once
+
+#include "agent/ports/block.h"
+#include "tests/sim/sim_checker.h"
+#include "tests/sim/sim_loop.h"
+
+enum { SIM_CLIENT_DEPTH_MAX = 8, SIM_CLIENT_BLOCKS_MAX = 8 };
+
+struct sim_client;
+
+struct sim_io {
+	struct ferry_io io;
+	struct sim_client *client;
+	struct sim_input input; /* Thinking before the next one. */
+	bool is_running;
+	uint64_t tag;
+	uint64_t start; /* By the checker's clock. */
+	uint64_t started_ns;
+};
+
+struct sim_workload {
+	struct sim *sim;
+	struct sim_checker *checker;
+	uint64_t tag_next;
+	uint32_t depth;
+	uint64_t think_ns_max;
+	bool is_stopped;
+	bool tolerates_stale_reads; /* By a node whose epoch has been replaced: counted only. */
+	struct sim_client *clients[16];
+	uint64_t ended[8]; /* By enum ferry_op, without error. */
+	uint64_t errors[160]; /* By errno. */
+	uint64_t stale_reads;
+	uint64_t latency_ns_max; /* Of those without error. */
+};
+
+struct sim_client {
+	struct sim_workload *workload;
+	struct sim_loop *loop;
+	struct ferry_block *block;
+	uint32_t node;
+	struct sim_io ios[SIM_CLIENT_DEPTH_MAX];
+	uint32_t running_count;
+	/* Whether new I/O is to be started, and whether this node has been deposed unawares. */
+	bool (*is_open)(struct sim_client *client);
+	bool (*is_deposed)(struct sim_client *client);
+	void *context;
+};
+
+void sim_workload_init(struct sim_workload *workload, struct sim *sim, struct sim_checker *checker);
+
+void sim_client_start(struct sim_client *client, struct sim_workload *workload,
+		      struct sim_loop *loop, struct ferry_block *block);
+/* Its node has crashed. */
+void sim_client_crash(struct sim_client *client);
+
+/* One I/O by hand, in a free slot; -EBUSY: none is free. */
+int sim_client_submit(struct sim_client *client, enum ferry_op op, uint64_t lba,
+		      uint32_t length_blocks);
+/* Go on after sim_workload.is_stopped was taken back. */
+void sim_client_resume(struct sim_client *client);
+
+uint32_t sim_workload_running(const struct sim_workload *workload);
