@@ -79,7 +79,7 @@ static int check_names(const struct ferry_wire_header *header, struct ferry_erro
 	if (ferry_uuid_is_none(&header->lun) != is_ping)
 		return invalid(reterr, is_ping ? "lun is set" : "lun is missing");
 	if (header->type != FERRY_WIRE_REQUEST && header->type != FERRY_WIRE_LAY &&
-	    header->floor != 0)
+	    header->type != FERRY_WIRE_WARM && header->floor != 0)
 		return invalid_number(reterr, "floor", header->floor);
 	if (header->floor > header->sequence) /* Its own floor would forbid it. */
 		return invalid_number(reterr, "floor", header->floor);

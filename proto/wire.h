@@ -48,7 +48,8 @@ struct ferry_wire_header {
 	struct ferry_uuid lineage; /* The pool's; with epoch, what the write was admitted under. */
 	struct ferry_epoch epoch;
 	uint64_t sequence;
-	/* REQUEST, LAY: every sequence below is settled for the requester; below it nothing runs. */
+	/* REQUEST, LAY: every sequence below is settled for the requester; below it nothing runs.
+	 */
 	uint64_t floor;
 
 	struct ferry_uuid lun; /* ferry_lun_identity.uuid: identity, size and block size. */

@@ -84,6 +84,7 @@ static struct ferry_wire_header warm_reply(void)
 	struct ferry_wire_header header = warm();
 
 	header.type = FERRY_WIRE_WARM_REPLY;
+	header.floor = 0;
 	header.cursor = 0;
 	header.outcome = FERRY_OUTCOME_DONE;
 	header.cause = FERRY_CAUSE_NONE;

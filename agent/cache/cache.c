@@ -469,6 +469,14 @@ void ferry_cache_bar(struct ferry_cache *cache, bool is_barred)
 	}
 }
 
+void ferry_cache_empty(struct ferry_cache *cache, const char *why)
+{
+	ferry_assert(cache && why);
+	FERRY_ASSERT_ON_LOOP(cache->config.loop);
+	empty(cache);
+	emit(cache, "empty", why);
+}
+
 /* ---- Opening. ---- */
 
 uint32_t ferry_cache_lines(uint64_t bytes)

@@ -143,6 +143,9 @@ void ferry_cache_set_view(struct ferry_cache *cache, const struct ferry_view *vi
  */
 void ferry_cache_bar(struct ferry_cache *cache, bool is_barred);
 
+/* What it holds may be wrong, whatever the reason: begin with nothing. */
+void ferry_cache_empty(struct ferry_cache *cache, const char *why);
+
 /* ---- For who moves it to another node. ---- */
 
 struct ferry_cache_export {

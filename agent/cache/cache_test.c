@@ -13,7 +13,7 @@
 
 static struct rig rig;
 
-enum { LINE = RIG_LINE_BLOCKS };
+enum { LINE = RIG_LINE_BLOCKS, CHAOS_LINES = 16 };
 
 static int setup(void **state)
 {
@@ -270,14 +270,14 @@ static void memory_is_bounded_and_the_used_stays(void **state)
 	(void)state;
 	for (uint32_t i = 0; i < 4; i++)
 		rig_read(&rig, i * LINE, LINE);
-	for (uint32_t i = 4; i < RIG_LINES; i++) {
+	for (uint32_t i = 4; i < 64; i++) {
 		for (uint32_t hot = 0; hot < 4; hot++)
 			assert_true(rig_read(&rig, hot * LINE, LINE));
 		rig_read(&rig, i * LINE, LINE);
 		assert_true(rig.cache.index.lines_count <= 16);
 	}
 	assert_int_equal(rig.cache.index.lines_count, 16);
-	assert_int_equal(rig.cache.index.evictions, RIG_LINES - 16);
+	assert_int_equal(rig.cache.index.evictions, 64 - 16);
 	assert_int_equal(ferry_cache_used_bytes(&rig.cache), 16 * FERRY_CACHE_LINE_BYTES);
 }
 
@@ -466,7 +466,7 @@ static void chaos_submit(struct chaos *chaos)
 		FERRY_OP_FLUSH, FERRY_OP_DISCARD, FERRY_OP_WRITE_ZEROES};
 	struct rig_io *io = &chaos->ios[ferry_prng_below(&chaos->prng, 24)];
 	enum ferry_op op = ops[ferry_prng_below(&chaos->prng, FERRY_ARRAY_COUNT(ops))];
-	uint64_t lba = ferry_prng_below(&chaos->prng, RIG_BLOCKS / 4);
+	uint64_t lba = ferry_prng_below(&chaos->prng, CHAOS_LINES * LINE);
 	uint32_t length =
 		(uint32_t)(1 + ferry_prng_below(&chaos->prng, op == FERRY_OP_READ ? 9 : 3 * LINE));
 
@@ -556,7 +556,7 @@ static void chaos_own(struct chaos *chaos)
 		has_ghosts |= ferry_op_changes_blocks(rig.below[i]->op);
 	if (ferry_prng_below(&chaos->prng, 50) == 0) {
 		rig.losses_count++; /* Some block goes back to what it was. */
-		memset(rig.disk + ferry_prng_below(&chaos->prng, RIG_LINES / 4) * 4096, 0x10, 512);
+		memset(rig.disk + ferry_prng_below(&chaos->prng, CHAOS_LINES) * 4096, 0x10, 512);
 		return;
 	}
 	if (ferry_prng_below(&chaos->prng, 3) == 0) {
@@ -571,7 +571,7 @@ static void chaos_own(struct chaos *chaos)
 	rig_view(&rig, chaos->owner, chaos->epoch, false, true);
 	rig_view(&rig, chaos->owner, chaos->epoch, true, true);
 	if (chaos->owner != 1)
-		memset(rig.disk + ferry_prng_below(&chaos->prng, RIG_LINES / 4) * 4096,
+		memset(rig.disk + ferry_prng_below(&chaos->prng, CHAOS_LINES) * 4096,
 		       (int)chaos->epoch & 0xff, 4096);
 }
 
@@ -579,7 +579,7 @@ static void chaos_own(struct chaos *chaos)
 static void chaos_check(struct chaos *chaos)
 {
 	if (rig.cache.losses_seen == rig.losses_count && rig.cache.mode == FERRY_CACHE_SERVING)
-		for (uint64_t i = 0; i < RIG_LINES; i++)
+		for (uint64_t i = 0; i < CHAOS_LINES + 4; i++)
 			(void)rig_has(&rig, i);
 	for (uint32_t i = 0; i < FERRY_ARRAY_COUNT(chaos->ios); i++)
 		if (chaos->ios[i].is_busy && chaos->ios[i].is_done)
