@@ -103,7 +103,8 @@ static int engine_open(struct data_pool *pool, const struct ferry_lun_identity *
 		.lineage = pool->config->lineage,
 		.identity = *identity,
 		.path = pool->path,
-		.fence = fence,
+		.fence = pool->config->is_shared ? fence : NULL,
+		.resetter = pool->config->is_shared ? NULL : fence,
 		.carrier = data->config.cluster ? &data->carrier : NULL,
 		.is_read_only = pool->config->is_read_only,
 		.inflight_max = INFLIGHT_MAX,
@@ -178,7 +179,7 @@ static void iscsi_state(struct ferry_path *path, bool is_up, enum ferry_cause ca
 	(void)cause;
 	if (!is_up || pool->is_open)
 		return;
-	fence = pool->config->is_shared ? ferry_iscsi_fence(pool->iscsi) : NULL;
+	fence = ferry_iscsi_fence(pool->iscsi);
 	if (engine_open(pool, ferry_iscsi_identity(pool->iscsi), fence, &error) < 0)
 		ferry_event_emit(&pool->data->events, failed, "%s", error.message);
 }

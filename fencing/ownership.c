@@ -125,12 +125,12 @@ static void view_publish(struct ferry_ownership *ownership)
 	view->members = ownership->members;
 	view->is_quorate = ownership->config.group->is_quorate && ownership->is_synced;
 	/*
-	 * Registering is by the owner's grant, which is its epoch in force, for who has nothing
-	 * older in flight; or for the owner that is about to take the lun.
+	 * Registering is by the owner's grant, which is its epoch, for who has nothing older in
+	 * flight; or for the owner that is about to take the lun. The epoch need not be in force
+	 * yet: the taker may need another's registration to have its own nexus killed.
 	 */
 	view->may_register =
-		view->is_quorate && (is_mine || view->owner.v == 0 ||
-				     (view->is_in_force && is_drained_here(ownership)));
+		view->is_quorate && (is_mine || view->owner.v == 0 || is_drained_here(ownership));
 	ownership->config.set_view(view, ownership->config.context);
 }
 
@@ -512,6 +512,15 @@ static void handle_ack(struct ferry_ownership *ownership, struct ferry_ownership
 static void handle_in_force(struct ferry_ownership *ownership, struct ferry_node from,
 			    const struct ferry_group_message *message)
 {
+	if (message->epoch.v > ownership->view.epoch.v) {
+		/* Its claim could not be saved here; perhaps it can be now. */
+		if (!epoch_install(ownership, message->epoch, from, /* is_in_force= */ true))
+			return;
+		ownership->ack_is_due = true;
+		view_publish(ownership);
+		messages_flush(ownership);
+		return;
+	}
 	if (message->epoch.v != ownership->view.epoch.v || from.v != ownership->view.owner.v)
 		return;
 	ownership->view.is_in_force = true;

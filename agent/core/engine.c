@@ -26,11 +26,12 @@ static void router_lay(struct ferry_lane *lane, void *context)
 {
 	struct ferry_engine *engine = context;
 
-	if (!engine->config.fence)
+	if (!engine->config.fence && !engine->config.resetter)
 		return;
 	if (lane == ferry_router_local(&engine->router)) {
 		/* Consent: from here on nothing more goes by this nexus. */
-		ferry_registrar_note_laid(&engine->registrar);
+		if (engine->config.fence)
+			ferry_registrar_note_laid(&engine->registrar);
 		ferry_lane_allow(lane, false, "its ghosts are being laid: forward-only");
 	}
 	ferry_laying_want(&engine->laying, lane);
@@ -57,6 +58,8 @@ static void laying_laid(struct ferry_lane *lane, uint64_t before_ns, const char 
 		ferry_laying_want(&engine->laying, lane);
 	else if (lane == ferry_router_local(&engine->router))
 		engine->carried.ghost_epoch.v = 0; /* It went by the same nexus. */
+	if (engine->config.resetter && !ferry_laying_is_wanted(&engine->laying, lane))
+		ferry_lane_allow(lane, true, "its ghosts are laid");
 	news_soon(engine);
 }
 
@@ -76,6 +79,21 @@ static bool registrar_is_being_laid(void *context)
 	return ferry_laying_is_wanted(&engine->laying, ferry_router_local(&engine->router));
 }
 
+/* An older incarnation's key: its writes may still be at the lun, by this very nexus (rule 8). */
+static void registrar_old_key(struct ferry_key key, void *context)
+{
+	struct ferry_engine *engine = context;
+
+	ferry_laying_want_key(&engine->laying, ferry_router_local(&engine->router), key);
+}
+
+static void registrar_old_key_over(void *context)
+{
+	struct ferry_engine *engine = context;
+
+	ferry_laying_settle(&engine->laying, ferry_router_local(&engine->router));
+}
+
 static void registrar_taken(int error, void *context)
 {
 	struct ferry_engine *engine = context;
@@ -85,9 +103,9 @@ static void registrar_taken(int error, void *context)
 
 /* ---- What peers ask for. ---- */
 
-static void peer_lay_done(struct ferry_abort *abort, int error)
+static void peer_lay_done(struct ferry_fence_request *request, int error)
 {
-	struct ferry_engine *engine = abort->context;
+	struct ferry_engine *engine = request->context;
 	void (*done)(void *, int) = TAKE_PTR(engine->lay_done);
 
 	ferry_assert(done);
@@ -99,16 +117,20 @@ static int carried_lay(struct ferry_carrier_lun *lun, struct ferry_key victim,
 {
 	struct ferry_engine *engine = lun->context;
 
-	if (!engine->config.fence || !lun->lane->path->is_up || !lun->lane->is_allowed)
-		return -ENOTCONN;
+	if (!engine->config.fence || !lun->lane->path->is_up)
+		return -ENOTCONN; /* Whether this node's key is there is for the lun to say. */
 	if (engine->lay_done)
 		return -EBUSY;
-	if (!ferry_key_is_ours(victim) || ferry_key_node(victim).v == engine->config.self.v)
+	if (!ferry_key_is_ours(victim) || victim.v == own_key(engine).v)
 		return -EINVAL;
 	engine->lay_done = done;
 	engine->lay_context = done_context;
-	engine->lay_abort = (struct ferry_abort){.on_done = peer_lay_done, .context = engine};
-	ferry_abort_start(&engine->lay_abort, engine->config.fence, own_key(engine), victim);
+	engine->lay_request = (struct ferry_fence_request){.op = FERRY_FENCE_PREEMPT,
+							   .own = own_key(engine),
+							   .victim = victim,
+							   .on_done = peer_lay_done,
+							   .context = engine};
+	ferry_fence_submit(engine->config.fence, &engine->lay_request);
 	return 0;
 }
 
@@ -144,7 +166,7 @@ static void past_lay(struct ferry_engine *engine)
 		engine->carried.ghost_epoch.v = 0;
 	if (engine->view.epoch.v <= router->epoch.v)
 		return;
-	for (uint32_t i = 0; i < router->lanes_count && router->ghosts_count > 0; i++) {
+	for (uint32_t i = 0; i < router->lanes_count; i++) {
 		struct ferry_lane *lane = &router->lanes[i];
 
 		if (!ferry_laying_is_wanted(&engine->laying, lane))
@@ -211,8 +233,11 @@ static void take_if_clean(struct ferry_engine *engine)
 	if (!engine->wants_take || engine->carried.jobs_count > 0)
 		return;
 	if (engine->carried.ghost_epoch.v != 0) {
-		if (!ferry_laying_is_wanted(&engine->laying, local))
-			router_lay(local, engine);
+		if (ferry_laying_is_wanted(&engine->laying, local))
+			return;
+		router_lay(local, engine);
+		if (local->path->is_up && local->path->ops->reset)
+			local->path->ops->reset(local->path); /* Only a new session registers. */
 		return;
 	}
 	engine->wants_take = false;
@@ -313,7 +338,8 @@ static void laying_open(struct ferry_engine *engine)
 		.events = config->events,
 		.pool = engine->config.pool,
 		.router = &engine->router,
-		.fence = config->fence,
+		.fence = config->fence ? config->fence : config->resetter,
+		.is_alone = config->resetter != NULL,
 		.own = own_key(engine),
 		.lun = config->identity.uuid,
 		.lineage = config->lineage,
@@ -331,6 +357,8 @@ static void laying_open(struct ferry_engine *engine)
 		.view = &engine->view,
 		.own = own_key(engine),
 		.is_being_laid = registrar_is_being_laid,
+		.on_old_key = registrar_old_key,
+		.on_old_key_over = registrar_old_key_over,
 		.on_taken = registrar_taken,
 		.context = engine,
 	};
@@ -346,6 +374,7 @@ int ferry_engine_open(struct ferry_engine *engine, struct ferry_region *region,
 	int r;
 
 	ferry_assert(config->loop && config->arena && config->path);
+	ferry_assert(!config->resetter || (!config->fence && !config->carrier));
 	ferry_assert(config->on_verdict && config->on_health);
 	ferry_assert(config->on_drained && config->on_taken);
 	*engine = (struct ferry_engine){.config = *config, .news_task = {.run = news}};

@@ -37,6 +37,7 @@ struct ferry_engine_config {
 	struct ferry_lun_identity identity;
 	struct ferry_path *path;       /* This node's own to the lun. */
 	struct ferry_fence *fence;     /* NULL: the lun has no reservations. */
+	struct ferry_fence *resetter;  /* Or NULL; alone: only RESET is asked of it. */
 	struct ferry_carrier *carrier; /* NULL: stands alone, carries for nobody. */
 	bool is_read_only;
 	uint32_t inflight_max;
@@ -85,7 +86,7 @@ struct ferry_engine {
 	struct ferry_drained_keys take_drained;
 
 	/* One wish of a peer's at a time to kill a nexus. */
-	struct ferry_abort lay_abort;
+	struct ferry_fence_request lay_request;
 	void (*lay_done)(void *context, int error);
 	void *lay_context;
 };

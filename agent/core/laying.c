@@ -32,8 +32,12 @@ static void wish_over(struct ferry_laying_wish *wish, int error, const char *by)
 	wish->is_asking = false;
 	if (error == 0 || wish->is_settled) {
 		wish->lane = NULL;
-		wish->is_settled = false;
-		laying->config.on_laid(lane, wish->asked_ns, by, laying->config.context);
+		if (lane == ferry_router_local(laying->config.router))
+			laying->victim_local = laying->config.own;
+		if (wish->is_settled && wish->is_wanted_anew)
+			ferry_laying_want(laying, lane);
+		else if (!wish->is_settled)
+			laying->config.on_laid(lane, wish->asked_ns, by, laying->config.context);
 		return;
 	}
 	laying->failures++;
@@ -49,9 +53,31 @@ static void peer_answered(struct ferry_peer_lay *lay, int error)
 	wish_over(lay->context, error, "a peer's abort at the lun");
 }
 
-static void lun_answered(struct ferry_abort *abort, int error)
+static void lun_answered(struct ferry_fence_request *request, int error)
 {
-	wish_over(abort->context, error, "this node's abort at the lun");
+	wish_over(request->context, error, "this node's abort at the lun");
+}
+
+static void lun_was_reset(struct ferry_fence_request *request, int error)
+{
+	wish_over(request->context, error, "a reset of the lun, in a new session");
+}
+
+static bool ask_reset(struct ferry_laying_wish *wish)
+{
+	struct ferry_laying *laying = wish->laying;
+	const struct ferry_lane *local = ferry_router_local(laying->config.router);
+
+	ferry_assert(wish->lane == local && !local->is_allowed);
+	if (!local->path->is_up)
+		return false;
+	wish->attempts++;
+	wish->by_self = (struct ferry_fence_request){.op = FERRY_FENCE_RESET,
+						     .own = laying->config.own,
+						     .on_done = lun_was_reset,
+						     .context = wish};
+	ferry_fence_submit(laying->config.fence, &wish->by_self);
+	return true;
 }
 
 static bool ask_self(struct ferry_laying_wish *wish, struct ferry_key victim)
@@ -59,10 +85,15 @@ static bool ask_self(struct ferry_laying_wish *wish, struct ferry_key victim)
 	struct ferry_laying *laying = wish->laying;
 	const struct ferry_lane *local = ferry_router_local(laying->config.router);
 
-	if (wish->lane == local || !local->path->is_up || !local->is_allowed)
+	/* Whether this node's key is still there is for the lun to say. */
+	if (wish->lane == local || !local->path->is_up)
 		return false;
-	wish->by_self = (struct ferry_abort){.on_done = lun_answered, .context = wish};
-	ferry_abort_start(&wish->by_self, laying->config.fence, laying->config.own, victim);
+	wish->by_self = (struct ferry_fence_request){.op = FERRY_FENCE_PREEMPT,
+						     .own = laying->config.own,
+						     .victim = victim,
+						     .on_done = lun_answered,
+						     .context = wish};
+	ferry_fence_submit(laying->config.fence, &wish->by_self);
 	return true;
 }
 
@@ -76,14 +107,17 @@ static bool ask_peer(struct ferry_laying_wish *wish, struct ferry_key victim)
 	for (uint32_t i = 0; i < peers_count; i++) {
 		struct ferry_lane *lane = &router->lanes[1 + (wish->attempts + i) % peers_count];
 
-		if (lane == wish->lane || !lane->path->is_up || !lane->peer_has_path)
+		/* Those without a path for I/O may still have a session and a key. */
+		if (lane == wish->lane || !lane->path->is_up ||
+		    (wish->attempts % 2 == 0 && !lane->peer_has_path))
 			continue;
-		wish->by_peer = (struct ferry_peer_lay){.lun = laying->config.lun,
-							.lineage = laying->config.lineage,
-							.epoch = laying->config.view->epoch,
-							.victim = victim,
-							.on_done = peer_answered,
-							.context = wish};
+		wish->by_peer = (struct ferry_peer_lay){
+			.lun = laying->config.lun,
+			.lineage = laying->config.lineage,
+			.epoch = {ferry_max_u64(laying->config.view->epoch.v, 1)},
+			.victim = victim,
+			.on_done = peer_answered,
+			.context = wish};
 		if (ferry_peer_lay(laying->config.peer_of(lane, laying->config.context),
 				   &wish->by_peer) == 0)
 			return true;
@@ -95,7 +129,7 @@ static void wish_try(struct ferry_laying_wish *wish)
 {
 	struct ferry_laying *laying = wish->laying;
 	const struct ferry_lane *local = ferry_router_local(laying->config.router);
-	struct ferry_key victim = laying->config.own;
+	struct ferry_key victim = laying->victim_local;
 
 	ferry_assert(wish->lane && !wish->is_asking);
 	if (wish->lane != local) {
@@ -108,8 +142,11 @@ static void wish_try(struct ferry_laying_wish *wish)
 	wish->is_asking = true;
 	ferry_router_expect_reset(laying->config.router);
 	wish->asked_ns = ferry_loop_now_ns(laying->config.loop);
-	if (ask_self(wish, victim) || ask_peer(wish, victim)) {
-		wish->attempts++;
+	if (laying->config.is_alone) {
+		if (ask_reset(wish))
+			return;
+	} else if ((wish->attempts++ % 3 != 2 && ask_self(wish, victim)) ||
+		   ask_peer(wish, victim)) {
 		return;
 	}
 	wish->is_asking = false;
@@ -129,7 +166,8 @@ void ferry_laying_init(struct ferry_laying *laying, const struct ferry_laying_co
 {
 	ferry_assert(config->loop && config->router);
 	ferry_assert(config->peer_of && config->on_laid && config->view);
-	*laying = (struct ferry_laying){.config = *config, .retry_timer = {.run = retry_all}};
+	*laying = (struct ferry_laying){
+		.config = *config, .victim_local = config->own, .retry_timer = {.run = retry_all}};
 }
 
 void ferry_laying_done(struct ferry_laying *laying)
@@ -141,15 +179,26 @@ void ferry_laying_want(struct ferry_laying *laying, struct ferry_lane *lane)
 {
 	struct ferry_laying_wish *wish = wish_of(laying, lane);
 
-	wish->is_settled = false; /* There are new ones. */
+	wish->is_wanted_anew = wish->lane && wish->is_settled;
 	if (!laying->config.fence || wish->lane)
 		return; /* Without reservations only its own completion lays a ghost. */
 	wish->laying = laying;
 	wish->lane = lane;
 	wish->is_asking = false;
+	wish->is_settled = false;
+	wish->is_wanted_anew = false;
 	wish->attempts = 0;
 	/* From a fresh stack, and after what else ended at the same moment: no delay worth it. */
 	ferry_timer_start_in(laying->config.loop, &laying->retry_timer, 0);
+}
+
+void ferry_laying_want_key(struct ferry_laying *laying, struct ferry_lane *lane,
+			   struct ferry_key key)
+{
+	ferry_assert(lane == ferry_router_local(laying->config.router));
+	ferry_assert(ferry_key_node(key).v == ferry_key_node(laying->config.own).v);
+	laying->victim_local = key;
+	ferry_laying_want(laying, lane);
 }
 
 void ferry_laying_settle(struct ferry_laying *laying, struct ferry_lane *lane)
@@ -164,5 +213,7 @@ void ferry_laying_settle(struct ferry_laying *laying, struct ferry_lane *lane)
 
 bool ferry_laying_is_wanted(const struct ferry_laying *laying, const struct ferry_lane *lane)
 {
-	return wish_of(laying, lane)->lane != NULL;
+	const struct ferry_laying_wish *wish = wish_of(laying, lane);
+
+	return wish->lane && (!wish->is_settled || wish->is_wanted_anew);
 }

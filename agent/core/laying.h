@@ -2,6 +2,7 @@
  * laying.h - having ghosts proven dead: whom to ask to kill a nexus, until somebody could.
  *
  * This node's own nexus is killed by a peer, with this node's consent: it is this node that asks.
+ * Where there are no peers, and nobody else uses the lun, a new session of this node's resets it.
  * A peer's nexus is killed by this node itself if its path works, or by another peer. Only the
  * lun's answer counts as proof (design, rule 3); asking again is harmless.
  *
@@ -12,7 +13,6 @@
  */
 #pragma once
 
-#include "agent/core/abort.h"
 #include "agent/core/peer.h"
 #include "agent/core/router.h"
 #include "agent/core/view.h"
@@ -25,10 +25,11 @@ struct ferry_laying_wish {
 	struct ferry_lane *lane; /* Whose nexus; NULL while there is no wish. */
 	bool is_asking;		 /* An answer is due. */
 	bool is_settled;	 /* The answer will be no news: laid by other means. */
+	bool is_wanted_anew;	 /* And since then there were new ones. */
 	uint32_t attempts;
 	uint64_t asked_ns; /* What was sent later is not covered by the answer. */
 	struct ferry_peer_lay by_peer;
-	struct ferry_abort by_self;
+	struct ferry_fence_request by_self;
 };
 
 struct ferry_laying_config {
@@ -37,6 +38,7 @@ struct ferry_laying_config {
 	const char *pool;
 	struct ferry_router *router;
 	struct ferry_fence *fence; /* NULL: nobody can abort anything at this lun. */
+	bool is_alone; /* This node's own nexus is killed by a reset in a new session. */
 	struct ferry_key own;
 	struct ferry_uuid lun;
 	struct ferry_uuid lineage;
@@ -53,6 +55,7 @@ struct ferry_laying {
 	struct ferry_laying_wish wishes[FERRY_LANES_MAX];
 	struct ferry_timer retry_timer;
 	uint64_t failures;
+	struct ferry_key victim_local; /* This node's own, or an older incarnation's. */
 };
 
 void ferry_laying_init(struct ferry_laying *laying, const struct ferry_laying_config *config);
@@ -60,6 +63,10 @@ void ferry_laying_done(struct ferry_laying *laying);
 
 /* Have the nexus of @lane killed. More than one call is one wish. */
 void ferry_laying_want(struct ferry_laying *laying, struct ferry_lane *lane);
+
+/* The same, but @key was registered for it: an older incarnation's of this node. */
+void ferry_laying_want_key(struct ferry_laying *laying, struct ferry_lane *lane,
+			   struct ferry_key key);
 
 /* Its ghosts are known to be dead by other means: nobody is to be asked any more. */
 void ferry_laying_settle(struct ferry_laying *laying, struct ferry_lane *lane);

@@ -5,6 +5,11 @@
 #include "agent/core/key.h"
 
 #define RETRY_NS (300 * FERRY_NS_PER_MS)
+/*
+ * How long a restarted agent waits for a peer that could kill its older incarnation's nexus. When
+ * nobody can, as after a restart of the whole cluster, the wait itself is the best there is.
+ */
+#define OLD_KEY_NS_MAX (10 * FERRY_NS_PER_S)
 
 static struct ferry_lane *local_lane(struct ferry_registrar *registrar)
 {
@@ -164,6 +169,50 @@ static void take_step(struct ferry_registrar *registrar, int error)
 
 /* ---- Joining. ---- */
 
+static bool is_old_key_over(const struct ferry_registrar *registrar)
+{
+	return registrar->old_key_deadline_ns != 0 &&
+	       ferry_loop_now_ns(registrar->config.loop) >= registrar->old_key_deadline_ns;
+}
+
+static struct ferry_key old_key(const struct ferry_registrar *registrar)
+{
+	const struct ferry_fence_request *request = &registrar->request;
+
+	for (uint32_t i = 0; i < request->keys_count; i++)
+		if (request->keys[i].v != registrar->config.own.v &&
+		    ferry_key_node(request->keys[i]).v == ferry_key_node(registrar->config.own).v)
+			return request->keys[i];
+	return (struct ferry_key){0};
+}
+
+/*
+ * The nexus is the same for all incarnations: registering would only put a new key in the old one's
+ * place, and nobody would preempt what the old one left behind.
+ */
+static bool old_key_holds_back(struct ferry_registrar *registrar)
+{
+	uint64_t now_ns = ferry_loop_now_ns(registrar->config.loop);
+	struct ferry_key key = old_key(registrar);
+
+	if (key.v == 0) {
+		registrar->old_key_deadline_ns = 0;
+		return false;
+	}
+	if (registrar->old_key_deadline_ns == 0)
+		registrar->old_key_deadline_ns = now_ns + OLD_KEY_NS_MAX;
+	if (is_old_key_over(registrar)) {
+		emit(registrar, FERRY_EVENT_ADMIN, FERRY_SEVERITY_WARNING, key.v,
+		     "nobody could abort this node's older incarnation: registering after a wait");
+		registrar->config.on_old_key_over(registrar->config.context);
+		return false;
+	}
+	registrar->state = FERRY_REGISTRAR_OUT;
+	registrar->config.on_old_key(key, registrar->config.context);
+	retry_later(registrar);
+	return true;
+}
+
 /* Before registering anew: is this the lun that we left? */
 static void join_read(struct ferry_registrar *registrar)
 {
@@ -187,6 +236,8 @@ static void join_read(struct ferry_registrar *registrar)
 		ferry_router_note_reset(registrar->config.router, /* lane= */ NULL,
 					"the target has lost its registrations: it was restarted");
 	registrar->generation = request->generation;
+	if (old_key_holds_back(registrar))
+		return;
 	registrar->state = FERRY_REGISTRAR_JOINING;
 	ask(registrar, FERRY_FENCE_REGISTER, (struct ferry_key){0});
 }
@@ -281,8 +332,12 @@ void ferry_registrar_poke(struct ferry_registrar *registrar)
 	}
 	if (!registrar->config.view->may_register || !registrar->session_is_new)
 		return;
-	if (registrar->config.is_being_laid(registrar->config.context))
+	if (registrar->config.is_being_laid(registrar->config.context) &&
+	    !is_old_key_over(registrar)) {
+		if (registrar->old_key_deadline_ns != 0)
+			retry_later(registrar); /* To see that time has passed. */
 		return;
+	}
 	if (!ferry_router_lane_is_clean(registrar->config.router, lane))
 		return; /* Old requests may yet land under the new registration. */
 	registrar->state = FERRY_REGISTRAR_READING;

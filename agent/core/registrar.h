@@ -45,6 +45,9 @@ struct ferry_registrar_config {
 	struct ferry_key own;
 	/* Whether a wish to kill this node's own nexus is on its way. */
 	bool (*is_being_laid)(void *context);
+	/* An older incarnation's key is on the lun: have its nexus killed; or give that up. */
+	void (*on_old_key)(struct ferry_key key, void *context);
+	void (*on_old_key_over)(void *context);
 	void (*on_taken)(int error, void *context);
 	void *context;
 };
@@ -61,6 +64,7 @@ struct ferry_registrar {
 	bool was_in;	     /* Registered at least once: then vanished keys are suspicious. */
 	bool was_laid;	     /* The vanished key is our own doing. */
 	uint32_t generation; /* Of the keys, when last read. */
+	uint64_t old_key_deadline_ns; /* 0: no older incarnation's key has been seen. */
 	struct ferry_timer retry_timer;
 };
 

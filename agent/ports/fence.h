@@ -46,6 +46,13 @@ enum ferry_fence_op {
 	 * preempter becomes the holder if the victim was. Done means proven, nothing less.
 	 */
 	FERRY_FENCE_PREEMPT,
+	/*
+	 * Prove that nothing that this node sent in an earlier session can land any more. For a
+	 * lun that nobody else uses: it ends everyone's commands, and needs no registration. Only
+	 * where a new session is known to end the old one of the same name, and LUN RESET to wait
+	 * for what runs; -EOPNOTSUPP elsewhere.
+	 */
+	FERRY_FENCE_RESET,
 };
 
 struct ferry_fence_request {

@@ -20,7 +20,8 @@ static void usage(FILE *to)
 {
 	fputs("usage: ferry-sim --seed S [--trace] [OPTION...]\n"
 	      "       ferry-sim --seeds A..B [OPTION...]\n"
-	      "Run whole clusters under faults, each drawn from its seed, and check what comes of it.\n"
+	      "Run whole clusters under faults, each drawn from its seed, and check what comes of "
+	      "it.\n"
 	      "  --trace         one line per event\n"
 	      "  --json          one JSON object per seed\n"
 	      "  --twice         run each seed twice and compare the traces' hashes\n"
@@ -54,10 +55,14 @@ static bool parse_seeds(const char *text, struct command_line *ret)
 static bool parse(int argc, char **argv, struct command_line *ret)
 {
 	static const struct option options[] = {
-		{"seed", required_argument, NULL, 's'}, {"seeds", required_argument, NULL, 'S'},
-		{"trace", no_argument, NULL, 't'},	{"json", no_argument, NULL, 'j'},
-		{"twice", no_argument, NULL, '2'},	{"strict-reads", no_argument, NULL, 'r'},
-		{"canary", no_argument, NULL, 'c'},	{"help", no_argument, NULL, 'h'},
+		{"seed", required_argument, NULL, 's'},
+		{"seeds", required_argument, NULL, 'S'},
+		{"trace", no_argument, NULL, 't'},
+		{"json", no_argument, NULL, 'j'},
+		{"twice", no_argument, NULL, '2'},
+		{"strict-reads", no_argument, NULL, 'r'},
+		{"canary", no_argument, NULL, 'c'},
+		{"help", no_argument, NULL, 'h'},
 		{NULL, 0, NULL, 0},
 	};
 	bool has_seed = false;

@@ -6,10 +6,10 @@
 #include <stdlib.h>
 
 static const char *const kind_names[] = {
-	[SIM_LOOP] = "loop",     [SIM_POST] = "post",   [SIM_COMMAND] = "command",
-	[SIM_PATH] = "path",     [SIM_FENCE] = "fence", [SIM_LINK] = "link",
-	[SIM_GROUP] = "group",   [SIM_CLIENT] = "io",   [SIM_FAULT] = "FAULT",
-	[SIM_EVENT] = "event",   [SIM_LANDED] = "land", [SIM_NODE] = "node",
+	[SIM_LOOP] = "loop",   [SIM_POST] = "post",   [SIM_COMMAND] = "command",
+	[SIM_PATH] = "path",   [SIM_FENCE] = "fence", [SIM_LINK] = "link",
+	[SIM_GROUP] = "group", [SIM_CLIENT] = "io",   [SIM_FAULT] = "FAULT",
+	[SIM_EVENT] = "event", [SIM_LANDED] = "land", [SIM_NODE] = "node",
 };
 
 void *sim_alloc(size_t size_bytes)
@@ -69,8 +69,7 @@ static void heap_sift(struct sim *sim, uint32_t slot)
 
 		if (child > sim->heap_count)
 			break;
-		if (child < sim->heap_count &&
-		    is_before(sim->heap[child], sim->heap[child - 1]))
+		if (child < sim->heap_count && is_before(sim->heap[child], sim->heap[child - 1]))
 			child++;
 		if (!is_before(sim->heap[child - 1], event))
 			break;

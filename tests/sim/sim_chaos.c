@@ -19,11 +19,11 @@ struct chaos {
 const char *sim_fault_name(enum sim_fault fault)
 {
 	static const char *const names[] = {
-		[SIM_FAULT_CUT] = "cut",       [SIM_FAULT_RESET] = "reset",
-		[SIM_FAULT_LUN_OFF] = "lun",   [SIM_FAULT_CRASH] = "crash",
-		[SIM_FAULT_POWER] = "power",   [SIM_FAULT_FREEZE] = "freeze",
+		[SIM_FAULT_CUT] = "cut",	 [SIM_FAULT_RESET] = "reset",
+		[SIM_FAULT_LUN_OFF] = "lun",	 [SIM_FAULT_CRASH] = "crash",
+		[SIM_FAULT_POWER] = "power",	 [SIM_FAULT_FREEZE] = "freeze",
 		[SIM_FAULT_ISOLATE] = "isolate", [SIM_FAULT_LINK] = "link",
-		[SIM_FAULT_MOVE] = "move",     [SIM_FAULT_STORE] = "store",
+		[SIM_FAULT_MOVE] = "move",	 [SIM_FAULT_STORE] = "store",
 	};
 
 	ferry_assert((size_t)fault < FERRY_ARRAY_COUNT(names));
@@ -214,8 +214,7 @@ static void not_converged(struct chaos *chaos)
 				 node->engine.router.is_open,
 				 ferry_lane_state_name(node->engine.router.lanes[0].state),
 				 node->engine.registrar.state, node->engine.registrar.take,
-				 node->engine.router.ghosts_count,
-				 node->engine.carried.jobs_count);
+				 node->engine.router.ghosts_count, node->engine.carried.jobs_count);
 	}
 }
 
@@ -238,7 +237,7 @@ static void figures_finish(struct chaos *chaos)
 	result->aborted = cluster->lun.stats.aborted;
 	result->conflicts = cluster->lun.stats.conflicts;
 	result->preempts = cluster->lun.stats.preempts;
-	result->epochs = cluster->lun.epoch_floor.v;
+	result->epochs = cluster->epoch_open.v;
 	result->stale_reads = cluster->workload.stale_reads;
 	if (cluster->sim.violations > 0) {
 		result->exit_code = SIM_EXIT_WRONG;

@@ -4,20 +4,38 @@
 
 /* ---- What must hold after every step. ---- */
 
+/*
+ * From a new owner's first moment on, nothing of an older epoch may land. Who owns the pool again
+ * without anybody else between goes on with what it has.
+ */
+static void owner_note(struct sim_cluster *cluster, const struct sim_node *owner)
+{
+	struct sim_lun *lun = &cluster->lun;
+
+	if (!owner || owner->engine.router.epoch.v <= cluster->epoch_open.v)
+		return;
+	cluster->epoch_open = owner->engine.router.epoch;
+	if (lun->owner == owner->id && lun->owner_incarnation.v == owner->incarnation.v)
+		return;
+	lun->owner = owner->id;
+	lun->owner_incarnation = owner->incarnation;
+	lun->epoch_floor = cluster->epoch_open;
+}
+
 static void check(struct sim *sim, void *context)
 {
 	struct sim_cluster *cluster = context;
-	struct ferry_epoch newest = {0};
+	const struct sim_node *newest = NULL;
 
 	(void)sim;
 	for (uint32_t i = 1; i <= cluster->nodes_count; i++) {
 		const struct sim_node *node = cluster->nodes[i].node;
 
-		if (node && node->engine.router.is_open)
-			newest.v = ferry_max_u64(newest.v, node->engine.router.epoch.v);
+		if (node && node->engine.router.is_open &&
+		    (!newest || node->engine.router.epoch.v > newest->engine.router.epoch.v))
+			newest = node;
 	}
-	/* From a new owner's first moment on, nothing of an older epoch may land. */
-	cluster->lun.epoch_floor.v = ferry_max_u64(cluster->lun.epoch_floor.v, newest.v);
+	owner_note(cluster, newest);
 	for (uint32_t i = 1; i <= cluster->nodes_count; i++)
 		for (uint32_t j = i + 1; j <= cluster->nodes_count; j++) {
 			const struct sim_node *a = cluster->nodes[i].node;
@@ -197,8 +215,7 @@ static void manage(struct sim_event *event)
 	bool is_wanted = false;
 
 	sim_in(&cluster->sim, event,
-	       sim_between(&cluster->sim, SIM_CLOCK, 200 * FERRY_NS_PER_MS,
-			   600 * FERRY_NS_PER_MS));
+	       sim_between(&cluster->sim, SIM_CLOCK, 200 * FERRY_NS_PER_MS, 600 * FERRY_NS_PER_MS));
 	for (uint32_t i = 1; i <= cluster->nodes_count; i++) {
 		const struct sim_node *node = cluster->nodes[i].node;
 
@@ -209,8 +226,8 @@ static void manage(struct sim_event *event)
 			candidates[count++] = i;
 	}
 	if (!is_wanted && count > 0)
-		sim_cluster_acquire(
-			cluster, candidates[sim_below(&cluster->sim, SIM_CLOCK, count)]);
+		sim_cluster_acquire(cluster,
+				    candidates[sim_below(&cluster->sim, SIM_CLOCK, count)]);
 }
 
 void sim_cluster_manage(struct sim_cluster *cluster, bool is_managed)
@@ -240,7 +257,7 @@ struct sim_node *sim_cluster_owner(struct sim_cluster *cluster)
 		struct sim_node *node = cluster->nodes[i].node;
 
 		if (node && node->engine.router.is_open &&
-		    node->engine.router.epoch.v == cluster->lun.epoch_floor.v)
+		    node->engine.router.epoch.v == cluster->epoch_open.v)
 			return node;
 	}
 	return NULL;
@@ -285,19 +302,32 @@ static bool is_quiet(struct sim_cluster *cluster, void *context)
 	return sim_workload_running(&cluster->workload) == 0;
 }
 
+static bool is_converged(struct sim_cluster *cluster, void *context)
+{
+	(void)context;
+	return sim_cluster_is_converged(cluster);
+}
+
 bool sim_cluster_read_all(struct sim_cluster *cluster, uint64_t limit_ns)
 {
-	for (uint64_t lba = 0; lba < SIM_LUN_BLOCKS; lba += SIM_CLIENT_BLOCKS_MAX) {
-		struct sim_node *owner = sim_cluster_owner(cluster);
-		uint64_t reads = cluster->workload.ended[FERRY_OP_READ];
+	uint64_t end_ns = cluster->sim.now_ns + limit_ns;
+	uint64_t lba = 0;
 
-		if (!owner || sim_client_submit(&owner->client, FERRY_OP_READ, lba,
-						SIM_CLIENT_BLOCKS_MAX) < 0)
+	while (lba < SIM_LUN_BLOCKS && cluster->sim.now_ns < end_ns) {
+		uint64_t reads = cluster->workload.ended[FERRY_OP_READ];
+		struct sim_node *owner;
+
+		if (!sim_cluster_run_until(cluster, is_converged, NULL, limit_ns))
+			return false;
+		owner = sim_cluster_owner(cluster);
+		if (sim_client_submit(&owner->client, FERRY_OP_READ, lba, SIM_CLIENT_BLOCKS_MAX) <
+		    0)
 			return false;
 		if (!sim_cluster_run_until(cluster, is_quiet, NULL, limit_ns))
 			return false;
-		if (cluster->workload.ended[FERRY_OP_READ] != reads + 1)
-			return false;
+		/* A late change of ring or owner may have failed it: once more. */
+		if (cluster->workload.ended[FERRY_OP_READ] == reads + 1)
+			lba += SIM_CLIENT_BLOCKS_MAX;
 	}
-	return true;
+	return lba >= SIM_LUN_BLOCKS;
 }

@@ -32,6 +32,7 @@ struct sim_cluster {
 	struct sim_node_options options;
 	struct sim_event manager_event; /* What Pacemaker does: somebody is to own the pool. */
 	bool is_managed;
+	struct ferry_epoch epoch_open; /* The newest under which a node has been open. */
 };
 
 void sim_cluster_init(struct sim_cluster *cluster, uint64_t seed, uint32_t nodes_count);

@@ -35,8 +35,8 @@ static struct sim_delivery *delivery_new(struct sim_group *group)
 {
 	struct sim *sim = group->corosync->sim;
 	struct sim_delivery *delivery = sim_alloc(sizeof(*delivery));
-	uint64_t at_ns = sim->now_ns + sim_between(sim, SIM_NETWORK, 50 * FERRY_NS_PER_US,
-						   1 * FERRY_NS_PER_MS);
+	uint64_t at_ns = sim->now_ns +
+			 sim_between(sim, SIM_NETWORK, 50 * FERRY_NS_PER_US, 1 * FERRY_NS_PER_MS);
 
 	delivery->group = group;
 	sim_input_init(&delivery->input, group->loop, SIM_GROUP, delivery_run);
@@ -120,8 +120,8 @@ static void tell(struct sim_corosync *corosync, uint32_t node, uint32_t alone)
 		if (corosync->nodes[i].group)
 			delivery->members.nodes[delivery->members.count++].v = i;
 	}
-	delivery->is_quorate = present * 2 > corosync->nodes_count ||
-			       (corosync->nodes_count == 2 && !alone);
+	delivery->is_quorate =
+		present * 2 > corosync->nodes_count || (corosync->nodes_count == 2 && !alone);
 	delivery->is_quorum_first = sim_chance(corosync->sim, SIM_NETWORK, 500);
 	group->told_ring = delivery->ring;
 	sim_note(corosync->sim, SIM_GROUP, node, delivery->ring,
@@ -282,8 +282,7 @@ void sim_group_leave(struct sim_group *group)
 {
 	sim_cancel(group->corosync->sim, &group->order_event);
 	while (!ferry_list_is_empty(&group->deliveries))
-		delivery_free(
-			ferry_list_entry(group->deliveries.next, struct sim_delivery, link));
+		delivery_free(ferry_list_entry(group->deliveries.next, struct sim_delivery, link));
 	while (!ferry_list_is_empty(&group->outgoing)) {
 		struct sim_outgoing *message =
 			ferry_list_entry(group->outgoing.next, struct sim_outgoing, link);

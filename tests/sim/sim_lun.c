@@ -46,8 +46,7 @@ void sim_command_free(struct sim_command *command)
 void sim_lun_done(struct sim_lun *lun)
 {
 	while (!ferry_list_is_empty(&lun->commands))
-		sim_command_free(
-			ferry_list_entry(lun->commands.next, struct sim_command, link));
+		sim_command_free(ferry_list_entry(lun->commands.next, struct sim_command, link));
 	free(lun->bytes);
 	free(lun->durable);
 	free(lun->is_dirty);
@@ -165,13 +164,16 @@ static uint32_t node_of_key(const struct sim_lun *lun, struct ferry_key key)
 	return 0;
 }
 
-static bool has_accepted_from(const struct sim_lun *lun, uint32_t node)
+/* Whether commands that are to end before this one are still in the target's queue. */
+static bool has_to_wait(const struct sim_command *waiting)
 {
-	ferry_list_foreach (link, &lun->commands) {
+	ferry_list_foreach (link, &waiting->lun->commands) {
 		const struct sim_command *command =
 			ferry_list_entry(link, struct sim_command, link);
 
-		if (command->node == node && command->stage == SIM_COMMAND_AT_TARGET)
+		if (command->stage == SIM_COMMAND_AT_TARGET && !command->fence_op &&
+		    command->accepted < waiting->waits_until &&
+		    (waiting->waits_for == SIM_ALL_NODES || command->node == waiting->waits_for))
 			return true;
 	}
 	return false;
@@ -197,8 +199,17 @@ static int preempt(struct sim_command *command)
 
 	if (lun->nexuses[command->node].key.v != command->own.v)
 		return -EACCES;
-	if (victim == 0)
-		return -ENOENT;
+	command->waits_until = lun->accepted_next;
+	if (victim == 0) {
+		/*
+		 * An earlier PREEMPT's answer was lost, or the victim has another key now: a LUN
+		 * RESET proves it. Without a reservation nothing keeps the victim from writing on.
+		 */
+		if (lun->holder == 0)
+			return -ENOENT;
+		command->waits_for = SIM_ALL_NODES;
+		return 0;
+	}
 	lun->nexuses[victim].key.v = 0;
 	lun->generation++;
 	lun->stats.preempts++;
@@ -206,7 +217,7 @@ static int preempt(struct sim_command *command)
 		lun->holder = command->node;
 	sim_note(lun->sim, SIM_FENCE, command->node, victim, "preempts node %u", victim);
 	if (lun->options.preempt_waits)
-		command->victim_node = victim;
+		command->waits_for = victim;
 	else if (!lun->options.preempt_lies)
 		abort_nexus(lun, victim);
 	return 0;
@@ -233,6 +244,7 @@ static int fence_execute(struct sim_command *command)
 		return 0;
 	case FERRY_FENCE_PREEMPT:
 		return preempt(command);
+	case FERRY_FENCE_RESET: /* For agents that stand alone. */
 	default:
 		break;
 	}
@@ -243,14 +255,14 @@ static void land_fence(struct sim_command *command)
 {
 	struct sim_lun *lun = command->lun;
 
-	if (command->victim_node == 0)
+	if (command->waits_for == 0)
 		command->error = fence_execute(command);
-	if (command->victim_node != 0 && has_accepted_from(lun, command->victim_node)) {
+	if (command->waits_for != 0 && has_to_wait(command)) {
 		sim_in(lun->sim, &command->event, 1 * FERRY_NS_PER_MS); /* LUN RESET waits. */
 		return;
 	}
-	sim_note(lun->sim, SIM_FENCE, command->node, (uint64_t)command->fence_op,
-		 "fence op %u: %d", command->fence_op, command->error);
+	sim_note(lun->sim, SIM_FENCE, command->node, (uint64_t)command->fence_op, "fence op %u: %d",
+		 command->fence_op, command->error);
 	reply_in(command, latency_ns(lun));
 }
 
@@ -287,6 +299,7 @@ static void arrive(struct sim_command *command)
 		return;
 	}
 	command->stage = SIM_COMMAND_AT_TARGET;
+	command->accepted = lun->accepted_next++;
 	if (lun->is_holding && lun->hold_node == command->node && !command->fence_op &&
 	    ferry_op_changes_blocks(command->op))
 		return; /* sim_lun_let_go() */

@@ -22,6 +22,9 @@
 
 enum { SIM_NODES_MAX = 7, SIM_BLOCK_BYTES = 512 };
 
+/* For a LUN RESET, which waits for everybody. */
+enum { SIM_ALL_NODES = UINT16_MAX };
+
 struct sim_lun;
 struct sim_path;
 struct sim_ending;
@@ -68,14 +71,16 @@ struct sim_command {
 	struct ferry_key own;
 	struct ferry_key victim;
 	struct ferry_fence_request *request;
-	uint32_t victim_node; /* PREEMPT that waits for this node's commands. */
 	int error;
+	uint64_t accepted;    /* By the lun's count, when it arrived at the target. */
+	uint32_t waits_for;   /* PREEMPT: this node's commands, or ALL_NODES', have to end... */
+	uint64_t waits_until; /* ...that were accepted before this count. */
 };
 
 struct sim_lun_options {
-	uint64_t latency_ns_max;   /* One way. */
+	uint64_t latency_ns_max; /* One way. */
 	uint64_t service_ns_max;
-	uint32_t slow_per_mille;   /* Commands that take up to slow_ns_max. */
+	uint32_t slow_per_mille; /* Commands that take up to slow_ns_max. */
 	uint64_t slow_ns_max;
 	bool preempt_waits; /* No ABORT: PREEMPT, then a LUN RESET that waits (as tgtd's does). */
 	bool preempt_lies;  /* PREEMPT alone, which proves nothing: for canaries. */
@@ -105,6 +110,9 @@ struct sim_lun {
 	struct ferry_list paths; /* Those that are open. */
 	uint64_t hold_node;	 /* Scenarios: this node's writes stay at the target... */
 	bool is_holding;	 /* ...while this is set. */
+	uint64_t accepted_next;
+	uint32_t owner; /* Whose epoch_floor it is: node and incarnation. */
+	struct ferry_incarnation owner_incarnation;
 	struct sim_lun_stats stats;
 };
 

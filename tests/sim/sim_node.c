@@ -88,8 +88,8 @@ static struct sim_post *post_new(struct sim_node *node, enum sim_post_kind kind)
 {
 	struct sim_post *post = sim_alloc(sizeof(*post));
 	uint64_t *posted_ns = &node->posted_ns[kind >= SIM_POST_DRAINED];
-	uint64_t delay_ns = sim_between(node->sim, SIM_CLOCK, 1 * FERRY_NS_PER_US,
-					50 * FERRY_NS_PER_US);
+	uint64_t delay_ns =
+		sim_between(node->sim, SIM_CLOCK, 1 * FERRY_NS_PER_US, 50 * FERRY_NS_PER_US);
 
 	if (sim_chance(node->sim, SIM_CLOCK, 10)) /* The other thread is busy. */
 		delay_ns *= 100;

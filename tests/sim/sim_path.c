@@ -86,10 +86,10 @@ static void ending_run(struct sim_input *input)
 		ferry_segments_write(&attempt->segments, 0, ending->data,
 				     attempt->length_blocks * SIM_BLOCK_BYTES);
 	ending->is_ended = true;
-	sim_input_in(&ending->input, sim_below(sim_of(ending->path), SIM_STORAGE,
-					       ending->outcome == FERRY_OUTCOME_DONE
-						       ? 20 * FERRY_NS_PER_US
-						       : 2 * FERRY_NS_PER_MS));
+	sim_input_in(&ending->input,
+		     sim_below(sim_of(ending->path), SIM_STORAGE,
+			       ending->outcome == FERRY_OUTCOME_DONE ? 20 * FERRY_NS_PER_US
+								     : 2 * FERRY_NS_PER_MS));
 	attempt->on_end(attempt, ending->outcome, ending->cause);
 }
 
@@ -190,8 +190,7 @@ static void command_give_up(struct sim_path *path, struct sim_command *command,
 		ending->cause = FERRY_CAUSE_PATH;
 	}
 	command->request = NULL;
-	sim_input_in(&ending->input,
-		     sim_below(sim_of(path), SIM_STORAGE, 1 * FERRY_NS_PER_MS));
+	sim_input_in(&ending->input, sim_below(sim_of(path), SIM_STORAGE, 1 * FERRY_NS_PER_MS));
 	if (command->fence_op) {
 		if (is_over || command->stage == SIM_COMMAND_LOST)
 			sim_command_free(command);
@@ -326,8 +325,8 @@ void sim_path_crash(struct sim_path *path)
 {
 	ferry_list_foreach_safe (link, &path->lun->commands) {
 		struct sim_command *command = ferry_list_entry(link, struct sim_command, link);
-		bool is_mine = command->path == path ||
-			       (command->ending && command->ending->path == path);
+		bool is_mine =
+			command->path == path || (command->ending && command->ending->path == path);
 
 		if (!is_mine)
 			continue;

@@ -45,7 +45,7 @@ struct sim_path {
 	bool is_told_up; /* What on_state() has said last. */
 	struct sim_input state_input;
 	struct sim_input login_input;
-	struct sim_input fence_input; /* The deadline of fence requests. */
+	struct sim_input fence_input;	 /* The deadline of fence requests. */
 	bool takes_timeouts_as_failures; /* A mistake, for canaries. */
 };
 

@@ -205,8 +205,8 @@ static void io_next(struct sim_input *input)
 		think(io);
 		return;
 	}
-	length_blocks = (uint32_t)sim_between(workload->sim, SIM_WORKLOAD, 1,
-					      SIM_CLIENT_BLOCKS_MAX);
+	length_blocks =
+		(uint32_t)sim_between(workload->sim, SIM_WORKLOAD, 1, SIM_CLIENT_BLOCKS_MAX);
 	lba = sim_below(workload->sim, SIM_WORKLOAD,
 			workload->checker->size_blocks - length_blocks + 1);
 	if (io_submit(io, draw_op(workload->sim), lba, length_blocks) < 0)

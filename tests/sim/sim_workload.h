@@ -36,7 +36,7 @@ struct sim_workload {
 	bool is_stopped;
 	bool tolerates_stale_reads; /* By a node whose epoch has been replaced: counted only. */
 	struct sim_client *clients[16];
-	uint64_t ended[8]; /* By enum ferry_op, without error. */
+	uint64_t ended[8];    /* By enum ferry_op, without error. */
 	uint64_t errors[160]; /* By errno. */
 	uint64_t stale_reads;
 	uint64_t latency_ns_max; /* Of those without error. */
