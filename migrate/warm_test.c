@@ -222,6 +222,12 @@ static void damage_is_refused_whole(void **state)
 		assert_true(ferry_warm_import_part(&import, &cut, &cursor, &why) < 0);
 		assert_int_equal(target.cache.index.lines_count, 0);
 	}
+	cut = part; /* Whole frames, and no END. */
+	cut.length_bytes -= FERRY_STREAM_END_BYTES;
+	cut.v[cut.count - 1].length_bytes -= FERRY_STREAM_END_BYTES;
+	begin(&import);
+	assert_int_equal(ferry_warm_import_part(&import, &cut, &cursor, &why), -EPROTO);
+	assert_int_equal(target.cache.index.lines_count, 0);
 	begin(&import);
 	assert_int_equal(ferry_warm_import_part(&import, &part, &cursor, &why), 0);
 	ferry_segments_drop(&part);
