@@ -136,12 +136,19 @@ static void pool_fill(const struct cluster_pool *pool, const struct ferry_snapsh
 	ret->lineage = cluster->data_lineages[pool->index];
 	ret->health = health_of(local->state);
 	health_reason(local, ret->health_reason, sizeof(ret->health_reason));
-	ret->ios = data->stats.reads + data->stats.writes + data->stats.flushes;
+	ret->ios = data->stats.reads + data->stats.writes + data->stats.flushes +
+		   data->cache.stats.hits;
 	ret->detours = data->stats.detours;
 	ret->failures = data->stats.errors;
 	ret->ghosts_alive = data->ghosts_alive;
 	ret->ghosts_laid = data->stats.ghosts_laid_abort + data->stats.ghosts_laid_late;
-	COPY(ret->cache.reason, "this version has no cache");
+	ret->cache.is_enabled = data->cache.is_enabled;
+	COPY(ret->cache.reason, data->cache.reason);
+	ret->cache.capacity_bytes = data->cache.capacity_bytes;
+	ret->cache.used_bytes = data->cache.used_bytes;
+	ret->cache.hits = data->cache.stats.hits;
+	ret->cache.misses = data->cache.stats.misses;
+	ret->cache.warm_blocks = data->cache.warm_blocks;
 }
 
 static void status_answer(struct ferry_cluster *cluster, struct ferry_control_request *request)

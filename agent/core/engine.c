@@ -134,6 +134,16 @@ static int carried_lay(struct ferry_carrier_lun *lun, struct ferry_key victim,
 	return 0;
 }
 
+static int carried_warm(struct ferry_carrier_lun *lun, uint64_t cursor, struct ferry_arena *arena,
+			struct ferry_segments *ret)
+{
+	struct ferry_engine *engine = lun->context;
+
+	if (!engine->config.on_warm || !ferry_engine_cache(engine))
+		return -ENODATA;
+	return engine->config.on_warm(engine, cursor, arena, ret);
+}
+
 static void carried_drained(struct ferry_carrier_lun *lun)
 {
 	news_soon(lun->context);
@@ -389,6 +399,7 @@ int ferry_engine_open(struct ferry_engine *engine, struct ferry_region *region,
 			.view = &engine->view,
 			.lane = ferry_router_local(&engine->router),
 			.lay = carried_lay,
+			.warm = carried_warm,
 			.on_drained = carried_drained,
 			.context = engine,
 		};
@@ -440,6 +451,15 @@ int ferry_engine_add_peer(struct ferry_engine *engine, struct ferry_peer *peer)
 	/* With two peers and more, no two parts of the cluster have quorum at once. */
 	engine->cache.config.is_majority_real = engine->router.lanes_count >= 2;
 	return ferry_router_add_path(&engine->router, &via->path, /* needs_permit= */ false, &lane);
+}
+
+struct ferry_peer *ferry_engine_peer(struct ferry_engine *engine, struct ferry_node node)
+{
+	ferry_assert(engine);
+	for (uint32_t i = 1; i < engine->router.lanes_count; i++)
+		if (engine->peers[i]->node.v == node.v)
+			return engine->peers[i];
+	return NULL;
 }
 
 void ferry_engine_set_view(struct ferry_engine *engine, const struct ferry_view *view)

@@ -53,6 +53,9 @@ struct ferry_engine_config {
 	 */
 	void *cache_data;
 	uint32_t cache_lines_max;
+	/* The next owner asks for what the cache has (struct ferry_carrier_lun's warm). Or NULL. */
+	int (*on_warm)(struct ferry_engine *engine, uint64_t cursor, struct ferry_arena *arena,
+		       struct ferry_segments *ret);
 
 	/* All run on the data loop; none from inside a call of the engine's but set_view's. */
 	void (*on_verdict)(struct ferry_engine *engine, enum ferry_verdict verdict);
@@ -100,6 +103,9 @@ bool ferry_engine_is_idle(const struct ferry_engine *engine);
 
 /* A peer's agent that may carry this pool's I/O. -ENOSPC. */
 int ferry_engine_add_peer(struct ferry_engine *engine, struct ferry_peer *peer) FERRY_MUST_CHECK;
+
+/* The requester's side of @node's agent, or NULL. */
+struct ferry_peer *ferry_engine_peer(struct ferry_engine *engine, struct ferry_node node);
 
 /* What the cluster thread knows now. */
 void ferry_engine_set_view(struct ferry_engine *engine, const struct ferry_view *view);
