@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "agent/base/checksum.h"
+#include "agent/core/key.h"
 
 static struct ferry_carrier_lun *lun_find(struct ferry_carrier *carrier,
 					  const struct ferry_uuid *uuid)
@@ -273,10 +274,23 @@ static void lay_done(void *context, int error)
 	job_free_if_over(job);
 }
 
+/* Whoever is a member may have its own nexus killed, an older incarnation's too. */
+static bool is_consent(const struct ferry_carrier_lun *lun, const struct ferry_wire_header *request)
+{
+	struct ferry_key victim = {request->victim_key};
+
+	return lun->view->is_quorate && ferry_view_has_member(lun->view, request->node) &&
+	       ferry_uuid_equal(&lun->view->lineage, &request->lineage) &&
+	       ferry_key_is_ours(victim) && ferry_key_node(victim).v == request->node.v;
+}
+
 static void job_lay(struct ferry_job *job)
 {
 	struct ferry_key victim = {job->request.victim_key};
 	enum ferry_cause cause = check_standing(job->lun, &job->request);
+
+	if (is_consent(job->lun, &job->request))
+		cause = FERRY_CAUSE_NONE;
 
 	if (cause != FERRY_CAUSE_NONE) {
 		job_refuse(job, cause);

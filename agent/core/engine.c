@@ -49,9 +49,19 @@ static void laying_laid(struct ferry_lane *lane, uint64_t before_ns, const char 
 
 	if (!ferry_router_laid(&engine->router, lane, before_ns, by))
 		ferry_laying_want(&engine->laying, lane);
-	else if (lane == ferry_router_local(&engine->router))
+	else if (lane == ferry_router_local(&engine->router)) {
 		engine->carried.ghost_epoch.v = 0; /* It went by the same nexus. */
+		ferry_registrar_was_killed(&engine->registrar);
+	}
 	news_soon(engine);
+}
+
+/* The lun refused an abort: this node's key is gone, and nothing else has told it yet. */
+static void laying_unregistered(void *context)
+{
+	struct ferry_engine *engine = context;
+
+	ferry_registrar_lost(&engine->registrar);
 }
 
 static struct ferry_peer *laying_peer_of(struct ferry_lane *lane, void *context)
@@ -70,6 +80,31 @@ static bool registrar_is_being_laid(void *context)
 	return ferry_laying_is_wanted(&engine->laying, ferry_router_local(&engine->router));
 }
 
+/* An older incarnation's key: its writes may still be at the lun, by this very nexus (rule 8). */
+static void registrar_old_key(struct ferry_key key, void *context)
+{
+	struct ferry_engine *engine = context;
+
+	ferry_laying_want_key(&engine->laying, ferry_router_local(&engine->router), key);
+}
+
+static void registrar_old_key_over(void *context)
+{
+	struct ferry_engine *engine = context;
+
+	ferry_laying_settle(&engine->laying, ferry_router_local(&engine->router));
+}
+
+static uint64_t registrar_ask(void *context)
+{
+	struct ferry_engine *engine = context;
+
+	if (!engine->config.on_ask)
+		return 0;
+	engine->config.on_ask(engine, ++engine->word_asked);
+	return engine->word_asked;
+}
+
 static void registrar_taken(int error, void *context)
 {
 	struct ferry_engine *engine = context;
@@ -85,6 +120,8 @@ static void peer_lay_done(struct ferry_fence_request *request, int error)
 	void (*done)(void *, int) = TAKE_PTR(engine->lay_done);
 
 	ferry_assert(done);
+	if (error == -EACCES)
+		laying_unregistered(engine);
 	done(engine->lay_context, error);
 }
 
@@ -132,7 +169,7 @@ static void past_lay(struct ferry_engine *engine)
 		engine->carried.ghost_epoch.v = 0;
 	if (engine->view.epoch.v <= router->epoch.v)
 		return;
-	for (uint32_t i = 0; i < router->lanes_count && router->ghosts_count > 0; i++) {
+	for (uint32_t i = 0; i < router->lanes_count; i++) {
 		struct ferry_lane *lane = &router->lanes[i];
 
 		if (!ferry_laying_is_wanted(&engine->laying, lane))
@@ -187,8 +224,11 @@ static void take_if_clean(struct ferry_engine *engine)
 	if (!engine->wants_take || engine->carried.jobs_count > 0)
 		return;
 	if (engine->carried.ghost_epoch.v != 0) {
-		if (!ferry_laying_is_wanted(&engine->laying, local))
-			router_lay(local, engine);
+		if (ferry_laying_is_wanted(&engine->laying, local))
+			return;
+		router_lay(local, engine);
+		if (local->path->is_up && local->path->ops->reset)
+			local->path->ops->reset(local->path); /* Only a new session registers. */
 		return;
 	}
 	engine->wants_take = false;
@@ -266,6 +306,7 @@ static void laying_open(struct ferry_engine *engine)
 		.view = &engine->view,
 		.peer_of = laying_peer_of,
 		.on_laid = laying_laid,
+		.on_unregistered = laying_unregistered,
 		.context = engine,
 	};
 	struct ferry_registrar_config registrar_config = {
@@ -277,6 +318,9 @@ static void laying_open(struct ferry_engine *engine)
 		.view = &engine->view,
 		.own = own_key(engine),
 		.is_being_laid = registrar_is_being_laid,
+		.on_old_key = registrar_old_key,
+		.on_old_key_over = registrar_old_key_over,
+		.ask = registrar_ask,
 		.on_taken = registrar_taken,
 		.context = engine,
 	};

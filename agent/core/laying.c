@@ -32,8 +32,12 @@ static void wish_over(struct ferry_laying_wish *wish, int error, const char *by)
 	wish->is_asking = false;
 	if (error == 0 || wish->is_settled) {
 		wish->lane = NULL;
-		wish->is_settled = false;
-		laying->config.on_laid(lane, wish->asked_ns, by, laying->config.context);
+		if (lane == ferry_router_local(laying->config.router))
+			laying->victim_local = laying->config.own;
+		if (wish->is_settled && wish->is_wanted_anew)
+			ferry_laying_want(laying, lane);
+		else if (!wish->is_settled)
+			laying->config.on_laid(lane, wish->asked_ns, by, laying->config.context);
 		return;
 	}
 	laying->failures++;
@@ -49,7 +53,12 @@ static void peer_answered(struct ferry_peer_lay *lay, int error)
 
 static void lun_answered(struct ferry_fence_request *request, int error)
 {
-	wish_over(request->context, error, "this node's abort at the lun");
+	struct ferry_laying_wish *wish = request->context;
+	struct ferry_laying *laying = wish->laying;
+
+	if (error == -EACCES)
+		laying->config.on_unregistered(laying->config.context);
+	wish_over(wish, error, "this node's abort at the lun");
 }
 
 static bool ask_self(struct ferry_laying_wish *wish, struct ferry_key victim)
@@ -83,12 +92,13 @@ static bool ask_peer(struct ferry_laying_wish *wish, struct ferry_key victim)
 		if (lane == wish->lane || !lane->path->is_up ||
 		    (wish->attempts % 2 == 0 && !lane->peer_has_path))
 			continue;
-		wish->by_peer = (struct ferry_peer_lay){.lun = laying->config.lun,
-							.lineage = laying->config.lineage,
-							.epoch = laying->config.view->epoch,
-							.victim = victim,
-							.on_done = peer_answered,
-							.context = wish};
+		wish->by_peer = (struct ferry_peer_lay){
+			.lun = laying->config.lun,
+			.lineage = laying->config.lineage,
+			.epoch = {ferry_max_u64(laying->config.view->epoch.v, 1)},
+			.victim = victim,
+			.on_done = peer_answered,
+			.context = wish};
 		if (ferry_peer_lay(laying->config.peer_of(lane, laying->config.context),
 				   &wish->by_peer) == 0)
 			return true;
@@ -100,7 +110,7 @@ static void wish_try(struct ferry_laying_wish *wish)
 {
 	struct ferry_laying *laying = wish->laying;
 	const struct ferry_lane *local = ferry_router_local(laying->config.router);
-	struct ferry_key victim = laying->config.own;
+	struct ferry_key victim = laying->victim_local;
 
 	ferry_assert(wish->lane && !wish->is_asking);
 	if (wish->lane != local) {
@@ -131,7 +141,9 @@ void ferry_laying_init(struct ferry_laying *laying, const struct ferry_laying_co
 {
 	ferry_assert(config->loop && config->router);
 	ferry_assert(config->peer_of && config->on_laid && config->view);
-	*laying = (struct ferry_laying){.config = *config, .retry_timer = {.run = retry_all}};
+	ferry_assert(config->on_unregistered);
+	*laying = (struct ferry_laying){
+		.config = *config, .victim_local = config->own, .retry_timer = {.run = retry_all}};
 }
 
 void ferry_laying_done(struct ferry_laying *laying)
@@ -143,15 +155,26 @@ void ferry_laying_want(struct ferry_laying *laying, struct ferry_lane *lane)
 {
 	struct ferry_laying_wish *wish = wish_of(laying, lane);
 
-	wish->is_settled = false; /* There are new ones. */
+	wish->is_wanted_anew = wish->lane && wish->is_settled;
 	if (!laying->config.fence || wish->lane)
 		return; /* Without reservations only its own completion lays a ghost. */
 	wish->laying = laying;
 	wish->lane = lane;
 	wish->is_asking = false;
+	wish->is_settled = false;
+	wish->is_wanted_anew = false;
 	wish->attempts = 0;
 	/* From a fresh stack, and after what else ended at the same moment: no delay worth it. */
 	ferry_timer_start_in(laying->config.loop, &laying->retry_timer, 0);
+}
+
+void ferry_laying_want_key(struct ferry_laying *laying, struct ferry_lane *lane,
+			   struct ferry_key key)
+{
+	ferry_assert(lane == ferry_router_local(laying->config.router));
+	ferry_assert(ferry_key_node(key).v == ferry_key_node(laying->config.own).v);
+	laying->victim_local = key;
+	ferry_laying_want(laying, lane);
 }
 
 void ferry_laying_settle(struct ferry_laying *laying, struct ferry_lane *lane)
@@ -166,5 +189,7 @@ void ferry_laying_settle(struct ferry_laying *laying, struct ferry_lane *lane)
 
 bool ferry_laying_is_wanted(const struct ferry_laying *laying, const struct ferry_lane *lane)
 {
-	return wish_of(laying, lane)->lane != NULL;
+	const struct ferry_laying_wish *wish = wish_of(laying, lane);
+
+	return wish->lane && (!wish->is_settled || wish->is_wanted_anew);
 }

@@ -5,6 +5,11 @@
 #include "agent/core/key.h"
 
 #define RETRY_NS (300 * FERRY_NS_PER_MS)
+/*
+ * How long a restarted agent waits for a peer that could kill its older incarnation's nexus. When
+ * nobody can, as after a restart of the whole cluster, the wait itself is the best there is.
+ */
+#define OLD_KEY_NS_MAX (10 * FERRY_NS_PER_S)
 
 static struct ferry_lane *local_lane(struct ferry_registrar *registrar)
 {
@@ -141,6 +146,52 @@ static void take_step(struct ferry_registrar *registrar, int error)
 
 /* ---- Joining. ---- */
 
+static bool is_old_key_over(const struct ferry_registrar *registrar)
+{
+	return registrar->old_key_deadline_ns != 0 &&
+	       ferry_loop_now_ns(registrar->config.loop) >= registrar->old_key_deadline_ns;
+}
+
+static struct ferry_key old_key(const struct ferry_registrar *registrar)
+{
+	const struct ferry_fence_request *request = &registrar->request;
+
+	for (uint32_t i = 0; i < request->keys_count; i++)
+		if (request->keys[i].v != registrar->config.own.v &&
+		    ferry_key_node(request->keys[i]).v == ferry_key_node(registrar->config.own).v)
+			return request->keys[i];
+	return (struct ferry_key){0};
+}
+
+/*
+ * The nexus is the same for all incarnations: registering would only put a new key in the old one's
+ * place, and nobody would preempt what the old one left behind.
+ */
+static bool old_key_holds_back(struct ferry_registrar *registrar)
+{
+	uint64_t now_ns = ferry_loop_now_ns(registrar->config.loop);
+	struct ferry_key key = old_key(registrar);
+
+	if (key.v == 0) {
+		if (registrar->old_key_deadline_ns != 0)
+			registrar->config.on_old_key_over(registrar->config.context);
+		registrar->old_key_deadline_ns = 0;
+		return false;
+	}
+	if (registrar->old_key_deadline_ns == 0)
+		registrar->old_key_deadline_ns = now_ns + OLD_KEY_NS_MAX;
+	if (is_old_key_over(registrar)) {
+		emit(registrar, FERRY_EVENT_ADMIN, FERRY_SEVERITY_WARNING, key.v,
+		     "nobody could abort this node's older incarnation: registering after a wait");
+		registrar->config.on_old_key_over(registrar->config.context);
+		return false;
+	}
+	registrar->state = FERRY_REGISTRAR_OUT;
+	registrar->config.on_old_key(key, registrar->config.context);
+	retry_later(registrar);
+	return true;
+}
+
 /* Before registering anew: is this the lun that we left? */
 static void join_read(struct ferry_registrar *registrar)
 {
@@ -164,20 +215,46 @@ static void join_read(struct ferry_registrar *registrar)
 		ferry_router_note_reset(registrar->config.router, /* lane= */ NULL,
 					"the target has lost its registrations: it was restarted");
 	registrar->generation = request->generation;
+	if (old_key_holds_back(registrar))
+		return;
 	registrar->state = FERRY_REGISTRAR_JOINING;
 	ask(registrar, FERRY_FENCE_REGISTER, (struct ferry_key){0});
 }
 
-static void join_done(struct ferry_registrar *registrar)
+/*
+ * The key is on the lun: that alone lets this node abort others. Its own I/O waits for the grant,
+ * and until nothing older of its own may land.
+ */
+static void join_finish(struct ferry_registrar *registrar)
 {
+	const struct ferry_view *view = registrar->config.view;
+
+	if (!view->may_register || view->word < registrar->word)
+		return;
+	if (registrar->config.is_being_laid(registrar->config.context))
+		return;
+	if (!ferry_router_lane_is_clean(registrar->config.router, local_lane(registrar)))
+		return;
 	registrar->state = FERRY_REGISTRAR_IN;
-	registrar->session_is_new = false;
 	registrar->was_in = true;
 	registrar->was_laid = false;
 	emit(registrar, FERRY_EVENT_ADMIN, FERRY_SEVERITY_INFO, registrar->config.own.v,
 	     "registered at the lun");
 	ferry_lane_allow(local_lane(registrar), true, "registered");
 	ferry_registrar_poke(registrar);
+}
+
+/*
+ * A node that was frozen may have registered by what it knew before, after another took the lun.
+ * So it asks once more, now that its key is there: whoever takes the lun from here on sees the key,
+ * and what happened earlier is in the answer.
+ */
+static void join_done(struct ferry_registrar *registrar)
+{
+	registrar->session_is_new = false;
+	registrar->state = FERRY_REGISTRAR_ASKING;
+	registrar->word = registrar->config.ask(registrar->config.context);
+	join_finish(registrar);
 }
 
 static void request_done(struct ferry_fence_request *request, int error)
@@ -200,7 +277,8 @@ static void request_done(struct ferry_fence_request *request, int error)
 		join_read(registrar);
 	else if (registrar->state == FERRY_REGISTRAR_JOINING)
 		join_done(registrar);
-	else /* The session was lost meanwhile; another may be up already. */
+	else if (registrar->state != FERRY_REGISTRAR_ASKING) /* The session was lost meanwhile;
+								another may be up already. */
 		retry_later(registrar);
 }
 
@@ -216,6 +294,7 @@ void ferry_registrar_init(struct ferry_registrar *registrar,
 {
 	ferry_assert(config->loop && config->fence && config->router && config->view);
 	ferry_assert(config->own.v != 0 && config->is_being_laid && config->on_taken);
+	ferry_assert(config->ask && config->on_old_key && config->on_old_key_over);
 	*registrar = (struct ferry_registrar){
 		.config = *config,
 		.state = FERRY_REGISTRAR_OUT,
@@ -256,12 +335,18 @@ void ferry_registrar_poke(struct ferry_registrar *registrar)
 		ask(registrar, FERRY_FENCE_READ_KEYS, (struct ferry_key){0});
 		return;
 	}
-	if (!registrar->config.view->may_register || !registrar->session_is_new)
+	if (registrar->state == FERRY_REGISTRAR_ASKING) {
+		join_finish(registrar);
 		return;
-	if (registrar->config.is_being_laid(registrar->config.context))
+	}
+	if (!registrar->config.view->is_quorate || !registrar->session_is_new)
 		return;
-	if (!ferry_router_lane_is_clean(registrar->config.router, lane))
-		return; /* Old requests may yet land under the new registration. */
+	if (registrar->old_key_deadline_ns != 0 &&
+	    registrar->config.is_being_laid(registrar->config.context) &&
+	    !is_old_key_over(registrar)) {
+		retry_later(registrar); /* To see that time has passed. */
+		return;
+	}
 	registrar->state = FERRY_REGISTRAR_READING;
 	ask(registrar, FERRY_FENCE_READ_KEYS, (struct ferry_key){0});
 }
@@ -271,7 +356,7 @@ void ferry_registrar_lost(struct ferry_registrar *registrar)
 	struct ferry_lane *lane = local_lane(registrar);
 
 	ferry_assert(registrar);
-	if (registrar->state != FERRY_REGISTRAR_IN)
+	if (registrar->state != FERRY_REGISTRAR_IN && registrar->state != FERRY_REGISTRAR_ASKING)
 		return;
 	registrar->state = FERRY_REGISTRAR_OUT;
 	take_again(registrar);
@@ -288,6 +373,19 @@ void ferry_registrar_note_laid(struct ferry_registrar *registrar)
 	registrar->was_laid = true;
 	registrar->state = FERRY_REGISTRAR_OUT;
 	take_again(registrar);
+}
+
+void ferry_registrar_was_killed(struct ferry_registrar *registrar)
+{
+	struct ferry_lane *lane = local_lane(registrar);
+
+	ferry_assert(registrar);
+	ferry_assert(registrar->state != FERRY_REGISTRAR_IN);
+	if (registrar->session_is_new || registrar->state == FERRY_REGISTRAR_OUT)
+		return;
+	registrar->state = FERRY_REGISTRAR_OUT;
+	if (lane->path->is_up && lane->path->ops->reset)
+		lane->path->ops->reset(lane->path);
 }
 
 void ferry_registrar_take(struct ferry_registrar *registrar,
