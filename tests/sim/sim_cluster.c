@@ -302,19 +302,32 @@ static bool is_quiet(struct sim_cluster *cluster, void *context)
 	return sim_workload_running(&cluster->workload) == 0;
 }
 
+static bool is_converged(struct sim_cluster *cluster, void *context)
+{
+	(void)context;
+	return sim_cluster_is_converged(cluster);
+}
+
 bool sim_cluster_read_all(struct sim_cluster *cluster, uint64_t limit_ns)
 {
-	for (uint64_t lba = 0; lba < SIM_LUN_BLOCKS; lba += SIM_CLIENT_BLOCKS_MAX) {
-		struct sim_node *owner = sim_cluster_owner(cluster);
-		uint64_t reads = cluster->workload.ended[FERRY_OP_READ];
+	uint64_t end_ns = cluster->sim.now_ns + limit_ns;
+	uint64_t lba = 0;
 
-		if (!owner || sim_client_submit(&owner->client, FERRY_OP_READ, lba,
-						SIM_CLIENT_BLOCKS_MAX) < 0)
+	while (lba < SIM_LUN_BLOCKS && cluster->sim.now_ns < end_ns) {
+		uint64_t reads = cluster->workload.ended[FERRY_OP_READ];
+		struct sim_node *owner;
+
+		if (!sim_cluster_run_until(cluster, is_converged, NULL, limit_ns))
+			return false;
+		owner = sim_cluster_owner(cluster);
+		if (sim_client_submit(&owner->client, FERRY_OP_READ, lba, SIM_CLIENT_BLOCKS_MAX) <
+		    0)
 			return false;
 		if (!sim_cluster_run_until(cluster, is_quiet, NULL, limit_ns))
 			return false;
-		if (cluster->workload.ended[FERRY_OP_READ] != reads + 1)
-			return false;
+		/* A late change of ring or owner may have failed it: once more. */
+		if (cluster->workload.ended[FERRY_OP_READ] == reads + 1)
+			lba += SIM_CLIENT_BLOCKS_MAX;
 	}
-	return true;
+	return lba >= SIM_LUN_BLOCKS;
 }

@@ -1,5 +1,6 @@
 #include "tests/sim/sim_link.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 #include "agent/base/checksum.h"
@@ -263,6 +264,17 @@ static void packet_done(struct sim_direction *direction)
 		send_soon(sender);
 }
 
+static const char *type_name(enum ferry_wire_type type)
+{
+	static const char *const names[] = {
+		[FERRY_WIRE_REQUEST] = "REQUEST", [FERRY_WIRE_REPLY] = "REPLY",
+		[FERRY_WIRE_LAY] = "LAY",	  [FERRY_WIRE_LAY_REPLY] = "LAY_REPLY",
+		[FERRY_WIRE_PING] = "PING",	  [FERRY_WIRE_PONG] = "PONG",
+	};
+
+	return names[type];
+}
+
 /* The header is here; a payload is given its place first and is complete a little later. */
 static void packet_begin(struct sim_link *link, struct sim_direction *direction,
 			 const struct sim_packet *packet)
@@ -273,6 +285,10 @@ static void packet_begin(struct sim_link *link, struct sim_direction *direction,
 
 	ferry_assert(r == 0);
 	ferry_assert(header.payload_bytes == packet->payload_bytes);
+	sim_note(link->transport->net->sim, SIM_LINK, link->transport->node, header.sequence,
+		 "from n%u: %s %" PRIu64 ", epoch %" PRIu64 ", op %u, outcome %u, cause %u",
+		 link->link.node.v, type_name(header.type), header.sequence, header.epoch.v,
+		 header.op, header.outcome, header.cause);
 	if (packet->payload_bytes == 0) {
 		packet_done(direction);
 		link->link.on_message(&link->link, &header, &none);
