@@ -163,7 +163,7 @@ static void standalone_open(struct cluster_pool *pool)
 
 /* ---- From the data thread. ---- */
 
-static void handle_shown(struct cluster_pool *pool, int error)
+static void handle_shown(struct cluster_pool *pool, int error, uint64_t warm_blocks)
 {
 	struct ferry_control_request *request = pool->acquiring;
 
@@ -173,8 +173,10 @@ static void handle_shown(struct cluster_pool *pool, int error)
 		answer(&pool->acquiring, error, pool->reason);
 		return;
 	}
-	if (request)
+	if (request) {
 		request->answer.owner.epoch = pool->ownership.view.epoch;
+		request->answer.owner.warm_blocks = warm_blocks;
+	}
 	answer(&pool->acquiring, 0, NULL);
 }
 
@@ -202,7 +204,7 @@ void cluster_pool_mail(struct cluster_pool *pool, const struct ferry_mail *mail)
 	else if (mail->kind == FERRY_MAIL_TAKEN && has_ownership)
 		ferry_ownership_taken(&pool->ownership, mail->error);
 	else if (mail->kind == FERRY_MAIL_SHOWN)
-		handle_shown(pool, mail->error);
+		handle_shown(pool, mail->error, mail->count);
 	else if (mail->kind == FERRY_MAIL_HIDDEN)
 		handle_hidden(pool);
 	if (mail->kind == FERRY_MAIL_HEALTH) {
@@ -230,6 +232,13 @@ void cluster_pool_acquire(struct cluster_pool *pool, struct ferry_control_reques
 		ferry_control_done(request, pool->cluster->group ? -EBUSY : -EOPNOTSUPP,
 				   pool->cluster->group ? "a change of owner is under way"
 							: "this agent stands alone");
+		return;
+	}
+	if (pool->is_shown && pool->ownership.phase != FERRY_OWNERSHIP_OWNING) {
+		/* What its applications know is from before others wrote. */
+		ferry_control_done(request, -EPERM,
+				   "this node was deposed and applications may still have the "
+				   "volume open: `ferry release` it first");
 		return;
 	}
 	pool->acquiring = request;

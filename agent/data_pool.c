@@ -43,12 +43,15 @@ static void on_drained(struct ferry_engine *engine, struct ferry_epoch epoch)
 	say(pool, DATA_DUE_DRAINED);
 }
 
-static void on_taken(struct ferry_engine *engine, int error)
+void data_pool_taken(struct data_pool *pool, int error)
 {
-	struct data_pool *pool = pool_of(engine);
-
 	pool->taken_error = error;
 	say(pool, DATA_DUE_TAKEN);
+}
+
+static void on_taken(struct ferry_engine *engine, int error)
+{
+	data_cache_taken(pool_of(engine), error);
 }
 
 bool data_pool_say(struct data_pool *pool)
@@ -76,6 +79,7 @@ bool data_pool_say(struct data_pool *pool)
 			mail.verdict = pool->verdict;
 		} else if (kinds[i] == FERRY_MAIL_SHOWN) {
 			mail.error = pool->shown_error;
+			mail.count = pool->has_pull ? pool->pull.import.lines_count : 0;
 		}
 		if (ferry_mail_to_cluster(pool->data->config.mailbox, &mail) < 0)
 			return false;
@@ -113,6 +117,7 @@ static int engine_open(struct data_pool *pool, const struct ferry_lun_identity *
 		.on_health = on_health,
 		.on_drained = on_drained,
 		.on_taken = on_taken,
+		.on_warm = data_cache_on_warm,
 		.context = pool,
 	};
 	struct ferry_region region;
@@ -120,6 +125,7 @@ static int engine_open(struct data_pool *pool, const struct ferry_lun_identity *
 
 	(void)snprintf(config.pool, sizeof(config.pool), "%s", pool->config->name);
 	(void)snprintf(config.volume, sizeof(config.volume), "%s", pool->config->volume);
+	data_cache_open(pool, &config);
 	pool->memory_bytes = ferry_engine_memory_bytes(&config);
 	pool->memory = mmap(NULL, pool->memory_bytes, PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
@@ -136,6 +142,7 @@ static int engine_open(struct data_pool *pool, const struct ferry_lun_identity *
 		return ferry_error_set(reterr, r, "pool %s cannot be opened: %s",
 				       pool->config->name, strerror(-r));
 	pool->is_open = true;
+	data_cache_opened(pool);
 	if (pool->has_view)
 		ferry_engine_set_view(&pool->engine, &pool->view);
 	say(pool, DATA_DUE_OPENED);
@@ -405,6 +412,7 @@ void data_pool_snap(const struct data_pool *pool, struct ferry_snapshot_pool *re
 	const struct ferry_router *router = &pool->engine.router;
 
 	memset(ret, 0, sizeof(*ret));
+	data_cache_snap(pool, &ret->cache);
 	ret->is_open = pool->is_open;
 	ret->is_shown = pool->is_shown;
 	if (!pool->is_open) {
@@ -443,6 +451,7 @@ void data_pool_close(struct data_pool *pool)
 	if (pool->device && ferry_device_close(pool->device) < 0)
 		return; /* The kernel still has I/O: its memory stays until the process ends. */
 	pool->device = NULL;
+	data_cache_close(pool);
 	if (pool->memory)
 		(void)munmap(pool->memory, pool->memory_bytes);
 	pool->memory = NULL;

@@ -53,6 +53,7 @@ struct ferry_mail {
 	struct ferry_node node;
 	bool flag;
 	int error;
+	uint64_t count; /* SHOWN: lines of the cache that came from the last owner. */
 	union {
 		struct ferry_view view;
 		struct ferry_drained_keys drained;

@@ -30,6 +30,7 @@ const char ferry_settings_help[] =
 	"    --nbd WHERE        serve NBD on unix:PATH or tcp:ADDRESS:PORT; may be repeated\n"
 	"    --fuse PATH        show the volume as this file\n"
 	"    --memory SIZE      for I/O, e.g. 64M (default)\n"
+	"    --cache SIZE       read cache; says that nobody else writes to the lun\n"
 	"    --path-timeout T   an attempt without an answer is given up after this; default 5s\n"
 	"    --hold-timeout T   I/O that no path can carry fails after this; default 60s\n"
 	"    --run-dir DIR      with a control socket there, for `ferry --socket "
@@ -53,6 +54,7 @@ enum option_number {
 	OPTION_NBD,
 	OPTION_FUSE,
 	OPTION_MEMORY,
+	OPTION_CACHE,
 	OPTION_PATH_TIMEOUT,
 	OPTION_HOLD_TIMEOUT,
 	OPTION_RUN_DIR,
@@ -73,6 +75,7 @@ static const struct option options[] = {
 	{"nbd", required_argument, NULL, OPTION_NBD},
 	{"fuse", required_argument, NULL, OPTION_FUSE},
 	{"memory", required_argument, NULL, OPTION_MEMORY},
+	{"cache", required_argument, NULL, OPTION_CACHE},
 	{"path-timeout", required_argument, NULL, OPTION_PATH_TIMEOUT},
 	{"hold-timeout", required_argument, NULL, OPTION_HOLD_TIMEOUT},
 	{"run-dir", required_argument, NULL, OPTION_RUN_DIR},
@@ -257,13 +260,16 @@ static int standalone_text(struct text *text, const struct arguments *arguments,
 			return r;
 		text_add(text, "run_dir = %s\n", path);
 	}
+	if (argument(arguments, OPTION_CACHE))
+		text_add(text, "[cache]\nsize = %s\n", argument(arguments, OPTION_CACHE));
 	text_add(text, "[lun lun]\n");
 	r = lun_text(text, argument(arguments, OPTION_LUN), reterr);
 	if (r < 0)
 		return r;
 	if (argument(arguments, OPTION_BLOCK_SIZE))
 		text_add(text, "block_size = %s\n", argument(arguments, OPTION_BLOCK_SIZE));
-	text_add(text, "[pool standalone]\nluns = lun\n[volume %s]\nlun = lun\n",
+	text_add(text, "[pool standalone]\nluns = lun\n%s[volume %s]\nlun = lun\n",
+		 argument(arguments, OPTION_CACHE) ? "exclusive = yes\n" : "",
 		 name ? name : "volume");
 	if (argument(arguments, OPTION_READ_ONLY))
 		text_add(text, "read_only = yes\n");
@@ -431,6 +437,7 @@ static int pool_data(struct ferry_settings *settings, uint32_t index, const char
 		.volume = volume->name,
 		.lineage = ferry_hash128(lineage, (size_t)length),
 		.is_read_only = volume->is_read_only,
+		.is_exclusive = pool->is_exclusive,
 		.is_shared = cluster != NULL,
 		.convict_failures = config->decision_failures,
 		.convict_window_ns = config->decision_window_ns,
@@ -479,6 +486,7 @@ int ferry_settings_data(struct ferry_settings *settings, const char *node_name, 
 		.fuse_mount = config->is_fuse ? config->fuse_mountpoint : NULL,
 		.fuse_is_single_file = settings->is_standalone,
 		.memory_bytes = config->memory_bytes,
+		.cache_bytes = config->cache_bytes,
 		.path_timeout_ns = config->path_timeout_ns,
 		.hold_timeout_ns = config->hold_timeout_ns,
 		.cluster = cluster,

@@ -169,7 +169,7 @@ static bool write_was_alone(struct ferry_cache *cache, const struct ferry_cache_
 {
 	const struct ferry_cache_stamp *stamp = stamp_of(cache, number);
 
-	return ticket->was_alone && stamp->writes == 1 && stamp->sequence == ticket->sequence;
+	return stamp->writes == 1 && stamp->sequence == ticket->sequence;
 }
 
 static void write_populate(struct ferry_cache *cache, const struct ferry_cache_ticket *ticket)
@@ -210,13 +210,11 @@ static void write_enter(struct ferry_cache *cache, struct ferry_cache_ticket *ti
 	struct lines lines = lines_of(cache, &ticket->inner);
 
 	ticket->sequence = ++cache->sequence;
-	ticket->was_alone = true;
 	cache->writes_count++;
 	for (uint64_t i = lines.first; i < lines.end; i++) {
 		struct ferry_cache_stamp *stamp = stamp_of(cache, i);
 		uint32_t slot = ferry_index_find(&cache->index, i);
 
-		ticket->was_alone &= stamp->writes == 0;
 		stamp->writes++;
 		stamp->sequence = cache->sequence;
 		if (slot == FERRY_INDEX_NONE)
@@ -469,6 +467,14 @@ void ferry_cache_bar(struct ferry_cache *cache, bool is_barred)
 
 		ferry_cache_set_view(cache, &view);
 	}
+}
+
+void ferry_cache_empty(struct ferry_cache *cache, const char *why)
+{
+	ferry_assert(cache && why);
+	FERRY_ASSERT_ON_LOOP(cache->config.loop);
+	empty(cache);
+	emit(cache, "empty", why);
 }
 
 /* ---- Opening. ---- */

@@ -79,7 +79,6 @@ struct ferry_cache_ticket {
 	struct ferry_io *outer; /* The caller's; NULL once it is answered. */
 	struct ferry_io inner;	/* What goes down. */
 	uint64_t sequence;	/* The cache's, when it began. */
-	bool was_alone;		/* A write: no other was in flight for any of its lines. */
 	struct ferry_list link; /* In tickets_free, hits or doubtful. */
 };
 
@@ -143,6 +142,9 @@ void ferry_cache_set_view(struct ferry_cache *cache, const struct ferry_view *vi
  * it stays until a new epoch, or until it is let again, empty.
  */
 void ferry_cache_bar(struct ferry_cache *cache, bool is_barred);
+
+/* What it holds may be wrong, whatever the reason: begin with nothing. */
+void ferry_cache_empty(struct ferry_cache *cache, const char *why);
 
 /* ---- For who moves it to another node. ---- */
 

@@ -14,7 +14,7 @@
 enum {
 	RIG_BLOCK_BYTES = 512,
 	RIG_LINE_BLOCKS = FERRY_CACHE_LINE_BYTES / RIG_BLOCK_BYTES,
-	RIG_LINES = 64, /* The disk's. */
+	RIG_LINES = 512, /* The disk's. */
 	RIG_BLOCKS = RIG_LINES * RIG_LINE_BLOCKS,
 	RIG_BELOW_MAX = 64,
 };
@@ -31,6 +31,7 @@ struct rig_io {
 struct rig {
 	struct ferry_loop loop;
 	struct ferry_list tasks;
+	struct ferry_timer *timer; /* The one that is started, or NULL. */
 	uint64_t now_ns;
 	struct ferry_arena arena;
 	struct ferry_block bottom;
@@ -66,6 +67,9 @@ void rig_end(struct rig *rig, uint32_t which, int error);
 /* Land and end whatever is below. */
 void rig_end_all(struct rig *rig);
 void rig_run_tasks(struct rig *rig);
+
+/* Let time pass: the timer runs if it is due, and the tasks. */
+void rig_advance(struct rig *rig, uint64_t ns);
 
 /* Drop what a read brought. */
 void rig_forget(struct rig_io *io);

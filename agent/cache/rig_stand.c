@@ -32,9 +32,31 @@ static bool loop_is_current(struct ferry_loop *loop)
 	return true;
 }
 
+static void loop_timer_start(struct ferry_loop *loop, struct ferry_timer *timer,
+			     uint64_t deadline_ns)
+{
+	struct rig *rig = FERRY_CONTAINER_OF(loop, struct rig, loop);
+
+	ferry_assert(!rig->timer || rig->timer == timer);
+	timer->deadline_ns = deadline_ns;
+	timer->heap_slot = 1;
+	rig->timer = timer;
+}
+
+static void loop_timer_stop(struct ferry_loop *loop, struct ferry_timer *timer)
+{
+	struct rig *rig = FERRY_CONTAINER_OF(loop, struct rig, loop);
+
+	timer->heap_slot = 0;
+	if (rig->timer == timer)
+		rig->timer = NULL;
+}
+
 static const struct ferry_loop_ops loop_ops = {
 	.name = "rig",
 	.now_ns = loop_now,
+	.timer_start = loop_timer_start,
+	.timer_stop = loop_timer_stop,
 	.task_post = loop_post,
 	.task_cancel = loop_cancel,
 	.is_current = loop_is_current,
@@ -50,6 +72,20 @@ void rig_run_tasks(struct rig *rig)
 		task->is_posted = false;
 		task->run(task);
 	}
+}
+
+void rig_advance(struct rig *rig, uint64_t ns)
+{
+	struct ferry_timer *timer;
+
+	rig->now_ns += ns;
+	rig_run_tasks(rig);
+	timer = rig->timer;
+	if (timer && timer->deadline_ns <= rig->now_ns) {
+		loop_timer_stop(&rig->loop, timer);
+		timer->run(timer);
+	}
+	rig_run_tasks(rig);
 }
 
 /* ---- Below the cache. ---- */

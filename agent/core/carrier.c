@@ -58,6 +58,16 @@ static void reply_sent(struct ferry_message *message, enum ferry_sent sent)
 	job_free_if_over(job);
 }
 
+static enum ferry_wire_type reply_type(const struct ferry_wire_header *request)
+{
+	if (request->type == FERRY_WIRE_LAY)
+		return FERRY_WIRE_LAY_REPLY;
+	if (request->type == FERRY_WIRE_WARM)
+		return FERRY_WIRE_WARM_REPLY;
+	ferry_assert(request->type == FERRY_WIRE_REQUEST);
+	return FERRY_WIRE_REPLY;
+}
+
 /* Tell the requester, if the link that it asked by still stands, and keep the answer. */
 static void job_answer(struct ferry_job *job, enum ferry_outcome outcome, enum ferry_cause cause)
 {
@@ -81,8 +91,8 @@ static void job_answer(struct ferry_job *job, enum ferry_outcome outcome, enum f
 		return;
 	}
 	job->reply.header = job->request; /* An answer bears the asker's number and name. */
-	job->reply.header.type =
-		job->request.type == FERRY_WIRE_LAY ? FERRY_WIRE_LAY_REPLY : FERRY_WIRE_REPLY;
+	job->reply.header.type = reply_type(&job->request);
+	job->reply.header.cursor = 0;
 	job->reply.header.floor = 0;
 	job->reply.header.flags = 0;
 	job->reply.header.victim_key = 0;
@@ -300,6 +310,27 @@ static void job_lay(struct ferry_job *job)
 	}
 }
 
+/* ---- Handing out what the cache has. ---- */
+
+static void job_warm(struct ferry_job *job)
+{
+	struct ferry_carrier *carrier = job->session->carrier;
+	enum ferry_cause cause = check_standing(job->lun, &job->request);
+
+	/* It is advice, and wanted soon or not at all: nothing waits for buffers here. */
+	if (cause == FERRY_CAUSE_NONE &&
+	    (!job->lun->warm || job->lun->warm(job->lun, job->request.cursor, carrier->config.arena,
+					       &job->reply.segments) < 0))
+		cause = FERRY_CAUSE_UNHEALTHY;
+	if (cause != FERRY_CAUSE_NONE) {
+		job_refuse(job, cause);
+		return;
+	}
+	carrier->stats.warmed++;
+	job_answer(job, FERRY_OUTCOME_DONE, FERRY_CAUSE_NONE);
+	job_free_if_over(job);
+}
+
 /* ---- Requests. ---- */
 
 static struct ferry_job *job_take(struct ferry_session *session,
@@ -348,8 +379,8 @@ static void request_take(struct ferry_session *session, struct ferry_job *job)
 		job_refuse(job, FERRY_CAUSE_STALE); /* Settled long ago: never run again. */
 		return;
 	}
-	/* A READ changes nothing: asked again it runs again, for its data is not kept. */
-	if (is_known && request->op != FERRY_OP_READ) {
+	/* What changes nothing, asked again, runs again: its data is not kept. */
+	if (is_known && request->op != FERRY_OP_READ && request->type != FERRY_WIRE_WARM) {
 		request_again(session, answer, job);
 		return;
 	}
@@ -358,6 +389,10 @@ static void request_take(struct ferry_session *session, struct ferry_job *job)
 	job->lun = lun_find(carrier, &request->lun);
 	if (!job->lun) {
 		job_refuse(job, FERRY_CAUSE_LUN);
+		return;
+	}
+	if (request->type == FERRY_WIRE_WARM) {
+		job_warm(job); /* No I/O: no change of owner waits for it. */
 		return;
 	}
 	lun_count_job(job, true);
@@ -379,7 +414,8 @@ static void link_message(struct ferry_link *link, const struct ferry_wire_header
 	const char *why = NULL;
 
 	ferry_assert(session->link == link);
-	if (header->type != FERRY_WIRE_REQUEST && header->type != FERRY_WIRE_LAY)
+	if (header->type != FERRY_WIRE_REQUEST && header->type != FERRY_WIRE_LAY &&
+	    header->type != FERRY_WIRE_WARM)
 		why = "not a request";
 	else if (header->node.v != session->node.v ||
 		 header->incarnation.v != session->incarnation.v)
@@ -428,8 +464,9 @@ static void link_down(struct ferry_link *link, const char *why)
 	struct ferry_session *session = link->context;
 
 	(void)why; /* The requester's side tells of it. */
-	if (session->link == link)
-		session->link = NULL;
+	if (session->link != link)
+		return; /* Replaced; what is paused is the newer one. */
+	session->link = NULL;
 	session->is_paused = false;
 }
 

@@ -53,6 +53,9 @@ struct ferry_engine_config {
 	 */
 	void *cache_data;
 	uint32_t cache_lines_max;
+	/* The next owner asks for what the cache has (struct ferry_carrier_lun's warm). Or NULL. */
+	int (*on_warm)(struct ferry_engine *engine, uint64_t cursor, struct ferry_arena *arena,
+		       struct ferry_segments *ret);
 
 	/* All run on the data loop; none from inside a call of the engine's but set_view's. */
 	void (*on_verdict)(struct ferry_engine *engine, enum ferry_verdict verdict);
@@ -62,6 +65,11 @@ struct ferry_engine_config {
 	void (*on_drained)(struct ferry_engine *engine, struct ferry_epoch epoch);
 	/* ferry_engine_take() is over: 0, or why this node cannot have the lun to itself. */
 	void (*on_taken)(struct ferry_engine *engine, int error);
+	/*
+	 * Have ferry_ownership_ask() ask the group; a view with that word follows. NULL: there is
+	 * no group, or a stale view cannot do harm.
+	 */
+	void (*on_ask)(struct ferry_engine *engine, uint64_t word);
 	void *context;
 };
 
@@ -79,6 +87,7 @@ struct ferry_engine {
 	bool has_path;		    /* As last reported. */
 	struct ferry_epoch drained; /* As last reported. */
 	struct ferry_task news_task;
+	uint64_t word_asked;
 	bool wants_take; /* As soon as nothing that was carried for others is left. */
 	struct ferry_drained_keys take_drained;
 
@@ -100,6 +109,9 @@ bool ferry_engine_is_idle(const struct ferry_engine *engine);
 
 /* A peer's agent that may carry this pool's I/O. -ENOSPC. */
 int ferry_engine_add_peer(struct ferry_engine *engine, struct ferry_peer *peer) FERRY_MUST_CHECK;
+
+/* The requester's side of @node's agent, or NULL. */
+struct ferry_peer *ferry_engine_peer(struct ferry_engine *engine, struct ferry_node node);
 
 /* What the cluster thread knows now. */
 void ferry_engine_set_view(struct ferry_engine *engine, const struct ferry_view *view);
