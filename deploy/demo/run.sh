@@ -261,11 +261,11 @@ watch()
 	local node
 
 	while [ ! -e "$scratch/watched" ]; do
-		"$lab" counters 1 2>/dev/null | sed "s/^/$EPOCHREALTIME /" >>"$out/counters.txt"
+		"$lab" counters 1 2>/dev/null | sed "s/^/$EPOCHREALTIME /" >>"$out/counters.txt" || true
 		for node in $nodes; do
 			on "$node" ferry --timeout 2 status --json 2>/dev/null |
 				jq -c "{at: $EPOCHREALTIME, node: \"$node\", pool: .pools[0]}" \
-					>>"$out/status.jsonl"
+					>>"$out/status.jsonl" || true
 		done
 		sleep 0.2
 	done
