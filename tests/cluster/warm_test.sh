@@ -28,7 +28,8 @@ moved_warm() {
 	local lines misses sectors
 	lines=$(cache "$2" warm_blocks)
 	[ "$lines" -ge $((MIB * 256)) ] || fail "only $lines lines came: $(cache "$2" reason)"
-	log_has "$2" "all of the last owner's cache is here" || fail "the warm start did not end well"
+	log_has "$2" "all of the last owner's cache is here" ||
+		fail "the warm start did not end well"
 	misses=$(cache "$2" misses)
 	sectors=$(storage_sectors)
 	fio_on "$2" check --rw=randread
@@ -65,13 +66,17 @@ claim_after_a_cut() {
 	"$LAB" heal n3 storage
 }
 
+acquires() {
+	ferry "$1" acquire data >"$WORK/acquire.out" 2>&1
+}
+
 # Dead owners say nothing: the next one starts cold, and soon.
 cold_after_a_kill() {
 	local lines
 	at_rest n1
 	lines=$(cache n2 warm_blocks)
 	"$LAB" kill n1
-	wait_for 15 "n2 acquires" on n2 "$FERRY" acquire data
+	wait_for 15 "n2 acquires" acquires n2
 	[ "$(cache n2 warm_blocks)" = "$lines" ] || fail "from whom did that come?"
 	fio_on n2 check --rw=randread
 }
