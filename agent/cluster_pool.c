@@ -201,6 +201,8 @@ void cluster_pool_mail(struct cluster_pool *pool, const struct ferry_mail *mail)
 		standalone_open(pool);
 	else if (mail->kind == FERRY_MAIL_DRAINED && has_ownership)
 		ferry_ownership_drained(&pool->ownership, mail->epoch);
+	else if (mail->kind == FERRY_MAIL_ASK && has_ownership)
+		ferry_ownership_ask(&pool->ownership, mail->count);
 	else if (mail->kind == FERRY_MAIL_TAKEN && has_ownership)
 		ferry_ownership_taken(&pool->ownership, mail->error);
 	else if (mail->kind == FERRY_MAIL_SHOWN)
@@ -232,6 +234,13 @@ void cluster_pool_acquire(struct cluster_pool *pool, struct ferry_control_reques
 		ferry_control_done(request, pool->cluster->group ? -EBUSY : -EOPNOTSUPP,
 				   pool->cluster->group ? "a change of owner is under way"
 							: "this agent stands alone");
+		return;
+	}
+	if (pool->is_shown && pool->ownership.phase != FERRY_OWNERSHIP_OWNING) {
+		/* What its applications know is from before others wrote. */
+		ferry_control_done(request, -EPERM,
+				   "this node was deposed and applications may still have the "
+				   "volume open: `ferry release` it first");
 		return;
 	}
 	pool->acquiring = request;

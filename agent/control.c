@@ -87,13 +87,12 @@ static enum ferry_control_pool_state state_of(const struct cluster_pool *pool,
 		return FERRY_CONTROL_POOL_RELEASING;
 	if (pool->acquiring)
 		return FERRY_CONTROL_POOL_ACQUIRING;
+	if (cluster->group && pool->ownership.phase != FERRY_OWNERSHIP_OWNING)
+		return pool->is_shown ? FERRY_CONTROL_POOL_FENCED /* Others have moved on. */
+				      : FERRY_CONTROL_POOL_STANDBY;
 	if (data->is_holding)
 		return FERRY_CONTROL_POOL_HOLDING;
-	if (!cluster->group || pool->ownership.phase == FERRY_OWNERSHIP_OWNING)
-		return FERRY_CONTROL_POOL_SERVING;
-	if (pool->is_shown)
-		return FERRY_CONTROL_POOL_FENCED; /* It was ours, and others have moved on. */
-	return FERRY_CONTROL_POOL_STANDBY;
+	return FERRY_CONTROL_POOL_SERVING;
 }
 
 static void health_reason(const struct ferry_snapshot_lane *lane, char *ret, size_t size_bytes)
@@ -108,6 +107,21 @@ static void health_reason(const struct ferry_snapshot_lane *lane, char *ret, siz
 		copy(ret, size_bytes, lane->reason);
 }
 
+static const char *pool_reason(const struct cluster_pool *pool,
+			       const struct ferry_snapshot_pool *data)
+{
+	const struct ferry_cluster *cluster = pool->cluster;
+
+	if (data->flush_is_suspect)
+		return "acknowledged writes may be lost: flushes fail until an administrator has "
+		       "looked";
+	if (cluster->group && pool->is_open && pool->ownership.is_synced &&
+	    !ferry_ownership_lun_is_agreed(&pool->ownership))
+		return "other members see another lun under this pool's name: compare their "
+		       "configurations";
+	return pool->reason;
+}
+
 static void pool_fill(const struct cluster_pool *pool, const struct ferry_snapshot_pool *data,
 		      struct ferry_control_pool *ret)
 {
@@ -116,10 +130,7 @@ static void pool_fill(const struct cluster_pool *pool, const struct ferry_snapsh
 
 	COPY(ret->name, pool->config->name);
 	ret->state = state_of(pool, data);
-	COPY(ret->reason, data->flush_is_suspect
-				  ? "acknowledged writes may be lost: flushes fail until an "
-				    "administrator has looked"
-				  : pool->reason);
+	COPY(ret->reason, pool_reason(pool, data));
 	ret->owner = cluster->group ? pool->ownership.view.owner : cluster->self;
 	ret->epoch = cluster->group ? pool->ownership.view.epoch : (struct ferry_epoch){1};
 	ret->lineage = cluster->data_lineages[pool->index];

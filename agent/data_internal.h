@@ -29,6 +29,7 @@ enum data_due {
 	DATA_DUE_VERDICT = 1u << 4,
 	DATA_DUE_SHOWN = 1u << 5,
 	DATA_DUE_HIDDEN = 1u << 6,
+	DATA_DUE_ASK = 1u << 7,
 };
 
 struct data_pool {
@@ -58,6 +59,7 @@ struct data_pool {
 
 	uint32_t due;
 	struct ferry_epoch drained;
+	uint64_t word_asked;
 	enum ferry_verdict verdict;
 	bool has_path;
 	int taken_error;

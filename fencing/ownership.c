@@ -117,6 +117,29 @@ static bool is_drained_here(const struct ferry_ownership *ownership)
 	return ownership->drained.v == ownership->view.epoch.v;
 }
 
+/* How many members have spoken in this ring, and how many of them see the lun that we see. */
+static uint32_t spoken_count(const struct ferry_ownership *ownership, bool with_this_lun)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < ownership->members.count; i++) {
+		const struct ferry_ownership_member *member = &ownership->known[i];
+
+		count += member->state_ring == ownership->config.group->ring &&
+			 (!with_this_lun || ferry_uuid_equal(&member->lun, &ownership->config.lun));
+	}
+	return count;
+}
+
+bool ferry_ownership_lun_is_agreed(const struct ferry_ownership *ownership)
+{
+	uint32_t spoken = spoken_count(ownership, /* with_this_lun= */ false);
+	uint32_t agreeing = spoken_count(ownership, /* with_this_lun= */ true);
+
+	ferry_assert(agreeing <= spoken);
+	return agreeing >= majority(ownership) && 2 * agreeing > spoken;
+}
+
 static void view_publish(struct ferry_ownership *ownership)
 {
 	struct ferry_view *view = &ownership->view;
@@ -127,10 +150,13 @@ static void view_publish(struct ferry_ownership *ownership)
 	/*
 	 * Registering is by the owner's grant, which is its epoch, for who has nothing older in
 	 * flight; or for the owner that is about to take the lun. The epoch need not be in force
-	 * yet: the taker may need another's registration to have its own nexus killed.
+	 * yet: the taker may need another's registration to have its own nexus killed. Nobody
+	 * leaves a key on a lun that the others don't call by this pool's name.
 	 */
 	view->may_register =
-		view->is_quorate && (is_mine || view->owner.v == 0 || is_drained_here(ownership));
+		view->is_quorate &&
+		(is_mine || (ferry_ownership_lun_is_agreed(ownership) &&
+			     (view->owner.v == 0 || is_drained_here(ownership))));
 	ownership->config.set_view(view, ownership->config.context);
 }
 
@@ -173,9 +199,14 @@ static void messages_flush(struct ferry_ownership *ownership)
 	enum ferry_group_type release_type =
 		ownership->next_owner.v ? FERRY_GROUP_HANDOVER : FERRY_GROUP_RELEASE;
 
-	if (ownership->state_is_due)
-		ownership->state_is_due =
-			!message_send(ownership, FERRY_GROUP_STATE, epoch, state_flags(ownership));
+	if (ownership->state_is_due &&
+	    message_send(ownership, FERRY_GROUP_STATE, epoch, state_flags(ownership))) {
+		ownership->state_is_due = false;
+		ownership->states_sent++;
+		if (ownership->word_sent != ownership->word_asked)
+			ownership->word_state = ownership->states_sent;
+		ownership->word_sent = ownership->word_asked;
+	}
 	if (ownership->ack_is_due)
 		ownership->ack_is_due = !message_send(ownership, FERRY_GROUP_ACK, epoch,
 						      state_flags(ownership) & FERRY_GROUP_DRAINED);
@@ -236,6 +267,17 @@ static struct ferry_epoch epoch_highest(const struct ferry_ownership *ownership)
 	return highest;
 }
 
+static void wish_over(struct ferry_ownership *ownership, int error, const char *why)
+{
+	if (error < 0) {
+		ownership->wants_pool = false;
+		ownership->phase = FERRY_OWNERSHIP_IDLE;
+	}
+	emit(ownership, FERRY_EVENT_EPOCH, error < 0 ? FERRY_SEVERITY_ERROR : FERRY_SEVERITY_NOTICE,
+	     why);
+	ownership->config.on_wish(error, why, ownership->config.context);
+}
+
 /* Claim, if this node wants the pool and may. */
 static void claim_if_wanted(struct ferry_ownership *ownership)
 {
@@ -243,6 +285,14 @@ static void claim_if_wanted(struct ferry_ownership *ownership)
 		return;
 	if (!ownership->config.group->is_quorate || !ownership->is_synced)
 		return;
+	if (!ferry_ownership_lun_is_agreed(ownership)) {
+		/* Those who have not spoken yet may agree. */
+		if (spoken_count(ownership, false) == ownership->members.count)
+			wish_over(ownership, -EPERM,
+				  "other members see another lun under this pool's name: compare "
+				  "their configurations");
+		return;
+	}
 	ownership->claimed.v = epoch_highest(ownership).v + 1;
 	ownership->phase = FERRY_OWNERSHIP_CLAIMING;
 	ownership->claim_is_due = true;
@@ -259,17 +309,6 @@ static void claim_again(struct ferry_ownership *ownership)
 	ownership->in_force_is_due = false;
 	ownership->phase = FERRY_OWNERSHIP_SYNCING;
 	claim_if_wanted(ownership);
-}
-
-static void wish_over(struct ferry_ownership *ownership, int error, const char *why)
-{
-	if (error < 0) {
-		ownership->wants_pool = false;
-		ownership->phase = FERRY_OWNERSHIP_IDLE;
-	}
-	emit(ownership, FERRY_EVENT_EPOCH, error < 0 ? FERRY_SEVERITY_ERROR : FERRY_SEVERITY_NOTICE,
-	     why);
-	ownership->config.on_wish(error, why, ownership->config.context);
 }
 
 static uint32_t acked_count(const struct ferry_ownership *ownership, struct ferry_epoch epoch,
@@ -415,6 +454,9 @@ static void handle_claim(struct ferry_ownership *ownership, struct ferry_node fr
 {
 	if (message->ring != ownership->config.group->ring || !ownership->config.group->is_quorate)
 		return; /* Not in this quorum's ring: acknowledging would be no agreement. */
+	if (!ferry_uuid_equal(&message->lun, &ownership->config.lun))
+		return; /* It would serve another lun under this name: not with this node's voice.
+			 */
 	if (message->epoch.v <= ownership->view.epoch.v) {
 		if (from.v == self_of(ownership).v && ownership->phase == FERRY_OWNERSHIP_CLAIMING)
 			claim_again(ownership); /* Another was first. */
@@ -437,15 +479,29 @@ static void handle_claim(struct ferry_ownership *ownership, struct ferry_node fr
 
 static void sync_check(struct ferry_ownership *ownership)
 {
-	uint32_t count = 0;
+	bool may_register = ownership->view.may_register;
 
-	for (uint32_t i = 0; i < ownership->members.count; i++)
-		count += ownership->known[i].state_ring == ownership->config.group->ring;
-	if (ownership->is_synced || count < majority(ownership))
+	ownership->is_synced |= spoken_count(ownership, false) >= majority(ownership);
+	if (!ownership->is_synced)
 		return;
-	ownership->is_synced = true;
-	view_publish(ownership);
+	if (!ownership->view.is_quorate || !may_register)
+		view_publish(ownership);
 	claim_if_wanted(ownership);
+}
+
+/*
+ * This node's own STATE came back, in the order that all see: whatever was ordered before it has
+ * been heard too. That is no agreement, but the view is as new as the question (rule 6).
+ */
+static void word_note(struct ferry_ownership *ownership, const struct ferry_group_message *message)
+{
+	ownership->states_seen++;
+	if (ownership->view.word == ownership->word_sent ||
+	    ownership->states_seen < ownership->word_state ||
+	    message->ring != ownership->config.group->ring || !ownership->config.group->is_quorate)
+		return; /* Each new ring has a STATE of its own. */
+	ownership->view.word = ownership->word_sent;
+	view_publish(ownership);
 }
 
 static void handle_state(struct ferry_ownership *ownership, struct ferry_ownership_member *member,
@@ -463,7 +519,9 @@ static void handle_state(struct ferry_ownership *ownership, struct ferry_ownersh
 	member->epoch = message->epoch;
 	if (message->flags & FERRY_GROUP_DRAINED)
 		member->drained = message->epoch;
-	if (message->epoch.v > ownership->view.epoch.v) {
+	if (!is_same_lun) {
+		/* Its epochs are another lun's; a claim of ours will still be above them. */
+	} else if (message->epoch.v > ownership->view.epoch.v) {
 		/* This node was away. What it owned then, it does not now. */
 		if (message->owner.v != self_of(ownership).v)
 			deposed(ownership, "the pool has moved on while this node was away");
@@ -566,6 +624,8 @@ void ferry_ownership_message(struct ferry_ownership *ownership, struct ferry_nod
 	switch (message->type) {
 	case FERRY_GROUP_STATE:
 		handle_state(ownership, member, message);
+		if (from.v == self_of(ownership).v)
+			word_note(ownership, message);
 		break;
 	case FERRY_GROUP_CLAIM:
 		handle_claim(ownership, from, message);
@@ -674,6 +734,15 @@ void ferry_ownership_health(struct ferry_ownership *ownership, bool has_path)
 	if (ownership->has_path == has_path)
 		return;
 	ownership->has_path = has_path;
+	ownership->state_is_due = true;
+	messages_flush(ownership);
+}
+
+void ferry_ownership_ask(struct ferry_ownership *ownership, uint64_t word)
+{
+	ferry_assert(ownership);
+	ferry_assert(word > ownership->word_asked);
+	ownership->word_asked = word;
 	ownership->state_is_due = true;
 	messages_flush(ownership);
 }

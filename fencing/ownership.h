@@ -100,6 +100,11 @@ struct ferry_ownership {
 	bool in_force_is_due;
 	bool release_is_due;
 	struct ferry_timer timer; /* Resending, and the drain timeout. */
+	uint64_t states_sent;	  /* This node's STATEs, and how many came back to it. */
+	uint64_t states_seen;
+	uint64_t word_asked;
+	uint64_t word_sent;  /* Asked before the STATE... */
+	uint64_t word_state; /* ...of this number. */
 	uint64_t claim_deadline_ns;
 	uint64_t drain_deadline_ns;
 };
@@ -125,10 +130,19 @@ void ferry_ownership_drained(struct ferry_ownership *ownership, struct ferry_epo
 void ferry_ownership_taken(struct ferry_ownership *ownership, int error);
 void ferry_ownership_health(struct ferry_ownership *ownership, bool has_path);
 
+/* Make sure that the view is no older than now, then publish it with @word; words grow. */
+void ferry_ownership_ask(struct ferry_ownership *ownership, uint64_t word);
+
 /* This node wants the pool, or does not any more; config.on_wish() says how it went. */
 void ferry_ownership_acquire(struct ferry_ownership *ownership);
 /* @next_owner: who is to claim it then; 0: nobody in particular. */
 void ferry_ownership_release(struct ferry_ownership *ownership, struct ferry_node next_owner);
+
+/*
+ * Whether a majority, and most of those who have spoken, see the lun that this node sees under the
+ * pool's name. Who does not agree neither claims nor registers; nobody votes for another lun.
+ */
+bool ferry_ownership_lun_is_agreed(const struct ferry_ownership *ownership);
 
 /* How many members' acknowledgements put an epoch in force (rule 12). */
 uint32_t ferry_ownership_majority(uint32_t nodes_expected, bool has_reservations);

@@ -456,7 +456,8 @@ static void note_holding(struct ferry_router *router, bool is_holding)
 	router->is_holding = is_holding;
 	if (is_holding)
 		emit(router, FERRY_EVENT_HOLD, FERRY_SEVERITY_WARNING, router->routes_count,
-		     "no path can carry I/O: holding it");
+		     router->is_open ? "no path can carry I/O: holding it"
+				     : "no quorum, or no epoch in force: holding I/O");
 	else
 		emit(router, FERRY_EVENT_RESUME, FERRY_SEVERITY_NOTICE, router->routes_count,
 		     "I/O flows again");
@@ -473,6 +474,14 @@ static void retry_timer_restart(struct ferry_router *router)
 			soonest_ns = ferry_min_u64(soonest_ns, router->lanes[i].avoid_until_ns);
 	if (soonest_ns != UINT64_MAX)
 		ferry_timer_start(router_loop(router), &router->retry_timer, soonest_ns);
+}
+
+static bool can_carry(const struct ferry_router *router)
+{
+	for (uint32_t i = 0; router->is_open && i < router->lanes_count; i++)
+		if (ferry_lane_is_usable(&router->lanes[i]))
+			return true;
+	return false;
 }
 
 static void dispatch(struct ferry_task *task)
@@ -498,6 +507,9 @@ static void dispatch(struct ferry_task *task)
 				break;
 		}
 	}
+	/* With nothing left that waits, only a way for the next one ends the holding. */
+	if (ferry_list_is_empty(&router->waiting) && router->is_holding)
+		lacks_lane = !can_carry(router);
 	note_holding(router, lacks_lane);
 	if (lacks_lane)
 		retry_timer_restart(router);
@@ -521,7 +533,7 @@ static void lane_changed(struct ferry_lane *lane, void *context)
 	struct ferry_router *router = context;
 
 	(void)lane;
-	if (!ferry_list_is_empty(&router->waiting))
+	if (!ferry_list_is_empty(&router->waiting) || router->is_holding)
 		dispatch_soon(router);
 	router->config.on_lanes(router->config.context);
 }
@@ -636,6 +648,8 @@ int ferry_router_submit(struct ferry_router *router, struct ferry_io *io)
 	ferry_assert(router && router->lanes_count > 0);
 	FERRY_ASSERT_ON_LOOP(router_loop(router));
 	ferry_assert(io->on_done && !io->route);
+	if (router->is_deposed)
+		return -ESHUTDOWN;
 	link = ferry_list_pop(&router->routes_free);
 	if (!link)
 		return -EAGAIN;
@@ -667,6 +681,7 @@ void ferry_router_open(struct ferry_router *router, struct ferry_epoch epoch)
 	ferry_assert(epoch.v >= router->epoch.v);
 	router->epoch = epoch;
 	router->is_open = true;
+	router->is_deposed = false;
 	dispatch_soon(router);
 }
 
@@ -674,6 +689,19 @@ void ferry_router_close(struct ferry_router *router)
 {
 	ferry_assert(router);
 	router->is_open = false;
+}
+
+void ferry_router_depose(struct ferry_router *router)
+{
+	ferry_assert(router && !router->is_open);
+	router->is_deposed = true;
+	router->is_holding = false;
+	/*
+	 * Its applications have an error of everything. What they had not flushed was promised to
+	 * nobody, and the resets by which others take the lun lose none of the rest.
+	 */
+	ferry_router_clear_suspect(router);
+	ferry_router_fail_waiting(router, -ESHUTDOWN);
 }
 
 void ferry_router_fail_waiting(struct ferry_router *router, int error)

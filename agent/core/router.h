@@ -89,6 +89,8 @@ struct ferry_router {
 	struct ferry_epoch epoch;
 	bool is_open;	 /* May start new tries: this node owns the pool, epoch in force. */
 	bool is_holding; /* An event has been emitted for it. */
+	bool is_deposed; /* Another owns what this node owned: nothing is taken in, nothing waits.
+			  */
 	struct ferry_route *routes;
 	struct ferry_try *tries;
 	struct ferry_list routes_free;
@@ -134,7 +136,10 @@ static inline struct ferry_lane *ferry_router_local(struct ferry_router *router)
 	return &router->lanes[0];
 }
 
-/* 0: io->on_done() runs once, later. -EAGAIN: inflight_max I/Os are here already. */
+/*
+ * 0: io->on_done() runs once, later. -EAGAIN: inflight_max I/Os are here already. -ESHUTDOWN: the
+ * pool is another node's now.
+ */
 int ferry_router_submit(struct ferry_router *router, struct ferry_io *io) FERRY_MUST_CHECK;
 
 /*
@@ -143,6 +148,9 @@ int ferry_router_submit(struct ferry_router *router, struct ferry_io *io) FERRY_
  */
 void ferry_router_open(struct ferry_router *router, struct ferry_epoch epoch);
 void ferry_router_close(struct ferry_router *router);
+
+/* The pool is another node's, or nobody's: what waits fails, and so does what comes. */
+void ferry_router_depose(struct ferry_router *router);
 
 /* Fail all that waits, with @error. */
 void ferry_router_fail_waiting(struct ferry_router *router, int error);

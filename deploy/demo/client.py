@@ -1,10 +1,10 @@
 #!/usr/bin/python3
 """client.py - the demonstration's client: numbered transactions, each acknowledged commit logged.
 
-    client.py HOST LOG STOP_FILE [WORKERS]
+    client.py HOST LOG STOP_FILE FIRST [WORKERS]
 
 Each worker commits one transaction after the other: a random account is changed, and a row with
-the worker's next number is added. What the server acknowledged is written to LOG before the next
+the worker's next number, from FIRST on, is added. What the server acknowledged is written to LOG before the next
 transaction begins, one line each:
 
     ack      TIME LATENCY_MS WORKER NUMBER      committed, the server said so
@@ -77,18 +77,17 @@ def transaction(connection, log, worker, number, dice):
     return True
 
 
-def work(host, log, worker, stop):
+def work(host, log, worker, stop, number):
     dice = random.Random(worker)
-    number = 0
     connection = None
     while not os.path.exists(stop):
         if connection is None:
             connection = connect(host, log, worker, stop)
             continue
-        number += 1
         if not transaction(connection, log, worker, number, dice):
             connection.close()
             connection = None
+        number += 1
         time.sleep(PAUSE_S)
     if connection is not None:
         connection.close()
@@ -96,10 +95,11 @@ def work(host, log, worker, stop):
 
 def main():
     host, path, stop = sys.argv[1:4]
-    workers = int(sys.argv[4]) if len(sys.argv) > 4 else 4
+    first = int(sys.argv[4])
+    workers = int(sys.argv[5]) if len(sys.argv) > 5 else 4
     log = Log(path)
     threads = [
-        threading.Thread(target=work, args=(host, log, worker, stop), daemon=True)
+        threading.Thread(target=work, args=(host, log, worker, stop, first), daemon=True)
         for worker in range(1, workers + 1)
     ]
     for thread in threads:

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """An application that knows what it wrote.
 
-  client.py load URI JOURNAL [--seconds N] [--tag N] [--depth N] [--blocks N] [--go-on]
+  client.py load URI JOURNAL --tag N [--seconds N] [--depth N] [--blocks N] [--go-on]
       Numbered 4 KiB blocks, each slot at its own ones, reads checked, flushes in between. Ends
       after N seconds, when JOURNAL.stop appears, or (but for --go-on) with the first error. The
       journal, outside of the volume, says what was asked for and what was acknowledged. Prints one
@@ -69,6 +69,7 @@ class Load:
         self.gaps = []
         self.slow = []
         self.began = {}
+        self.say(f"T {options.tag}\n")
         self.started_ns = self.last_ns = time.monotonic_ns()
         self.gap_max_ns = 0
         self.flushing = False
@@ -79,6 +80,7 @@ class Load:
         self.journal.write(text)
 
     def ended(self, slot, error, what):
+        error = error.value  # A ctypes.c_int.
         now_ns = time.monotonic_ns()
         took_ns = now_ns - self.began[slot]
         if took_ns >= SLOW_NS:
@@ -116,9 +118,10 @@ class Load:
             bytearray(block_make(self.options.tag, block, sequence)))
         self.acked[block] = None  # Either may be there until the answer.
         self.say(f"S {block} {sequence}\n")
+        self.journal.flush()  # Before it leaves: this process may die with its node.
 
         def done(error):
-            if not error:
+            if not error.value:
                 self.say(f"{'D' if fua else 'A'} {block} {sequence}\n")
                 self.acked[block] = sequence
                 self.acknowledged += 1
@@ -133,7 +136,7 @@ class Load:
         expected = (self.options.tag, self.acked[block])
 
         def done(error):
-            if not error:
+            if not error.value:
                 self.reads += 1
                 try:
                     found = block_read(bytes(buffer.to_bytearray()), block)
@@ -156,7 +159,7 @@ class Load:
 
         def done(error):
             self.flushing = False
-            if not error:
+            if not error.value:
                 self.acknowledged += 1
                 self.say(f"F {number}\n")
             self.ended(0, error, "flush")
@@ -203,8 +206,8 @@ class Load:
 class History:
     """What one journal promises of each block."""
 
-    def __init__(self, path, tag):
-        self.tag = tag
+    def __init__(self, path):
+        self.tag = None
         self.sent = {}
         self.durable = {}
         acked = {}
@@ -214,7 +217,9 @@ class History:
                 if not line.endswith("\n"):
                     break  # The client was killed while it wrote this.
                 words = line.split()
-                if words[0] == "S":
+                if words[0] == "T":
+                    self.tag = int(words[1])
+                elif words[0] == "S":
                     self.sent.setdefault(int(words[1]), set()).add(int(words[2]))
                 elif words[0] == "A":
                     acked[int(words[1])] = int(words[2])
@@ -230,7 +235,9 @@ class History:
 def check(options):
     handle = nbd.NBD()
     handle.connect_uri(options.uri)
-    histories = [History(path, tag + 1) for tag, path in enumerate(options.journals)]
+    histories = [History(path) for path in options.journals]
+    index_of = {history.tag: index for index, history in enumerate(histories)}
+    assert len(index_of) == len(histories), "two loads with one tag"
     blocks = set().union(*[history.sent for history in histories])
     bad = []
     kept = 0
@@ -244,10 +251,10 @@ def check(options):
         except ValueError as error:
             bad.append(str(error))
             continue
-        if floor < 0 and found is None:
-            continue
-        index = found[0] - 1 if found else -1
-        if index < floor or index >= len(histories):
+        index = index_of.get(found[0], -1) if found else -1
+        if index < 0 and floor < 0:
+            continue  # What was there before: nothing was promised.
+        if index < floor:
             bad.append(f"block {block}: {found}, but journal {floor + 1} had a durable "
                        f"{histories[floor].durable[block]}")
         elif found[1] not in histories[index].sent.get(block, ()):
@@ -286,7 +293,7 @@ def main():
     verb.add_argument("uri")
     verb.add_argument("journal")
     verb.add_argument("--seconds", type=float, default=600)
-    verb.add_argument("--tag", type=int, default=1)
+    verb.add_argument("--tag", type=int, required=True)
     verb.add_argument("--depth", type=int, default=16)
     verb.add_argument("--blocks", type=int, default=2048)
     verb.add_argument("--go-on", action="store_true")

@@ -16,6 +16,7 @@ FERRY=$BUILD/bin/ferry
 URI="nbd+unix:///data?socket=/run/ferry/nbd.sock"
 JOBS=()
 PASSED=0
+LOADS=0
 
 note() {
 	printf '  %s\n' "$*"
@@ -221,8 +222,10 @@ at_rest() {
 load() {
 	local node=$1 name=$2
 	shift 2
-	rm -f "$WORK/$name.journal.stop"
-	on "$node" /usr/bin/python3 "$HERE/client.py" load "$URI" "$WORK/$name.journal" "$@" \
+	LOADS=$((LOADS + 1)) # Its tag: no two write the same blocks.
+	rm -f "$WORK/$name.journal" "$WORK/$name.journal.stop"
+	on "$node" /usr/bin/python3 "$HERE/client.py" load "$URI" "$WORK/$name.journal" \
+		--tag $LOADS "$@" \
 		>"$WORK/$name.json" 2>"$WORK/$name.err" &
 	eval "LOAD_$name=$!"
 	JOBS+=($!)

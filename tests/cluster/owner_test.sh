@@ -57,10 +57,11 @@ kill_the_owner() {
 	load_end $J1 && fail "the load of a dead node cannot have ended well"
 	check_blocks n2 "$WORK/$J1.journal"
 	log_has n2 'preempting a registrant' || fail "the dead node's registration was not preempted"
-	load n2 $J2 --tag 2
+	load n2 $J2
 	sleep 1
 	load_was_clean $J2
 	"$LAB" boot n1
+	"$LAB" wait >/dev/null || fail "corosync of n1 does not come back"
 	agent_start n1
 	wait_for 20 "n1's agent is back" agent_is_ready n1
 	wait_for 5 "n1 has learnt the epoch" knows_epoch n1 "$(epoch n2)"
@@ -88,7 +89,7 @@ partition_the_owner() {
 	note "taken over $((($(now_ns) - began) / 1000000)) ms after the partition"
 	[ "$(epoch n3)" -gt "$before" ] || fail "no new epoch"
 	log_has n3 'preempting a registrant' || fail "the old owner was not preempted at the target"
-	load n3 $J2 --tag 2 --blocks 2048
+	load n3 $J2
 	sleep 3
 	wait_for $((HOLD + 5)) "the minority's I/O fails" is n2 status '.pools[0].failures > 0'
 	load_was_clean $J2
@@ -127,7 +128,7 @@ freeze_the_owner() {
 	wait_for 15 "n1 acquires" acquires n1
 	[ "$(epoch n1)" -gt "$before" ] || fail "no new epoch"
 	log_has n1 'preempting a registrant' || fail "the frozen node was not preempted at the target"
-	load n1 $J2 --tag 2
+	load n1 $J2
 	sleep 2
 	agent_signal n3 CONT
 	wait_for 10 "n3 finds out" knows_epoch n3 "$(epoch n1)"
@@ -162,7 +163,7 @@ kill_the_agent() {
 	wait_for 15 "it acquires again" acquires n1
 	[ "$(epoch n1)" -gt "$before" ] || fail "no new epoch"
 	check_blocks n1 "$WORK/$J1.journal"
-	load n1 $J2 --tag 2
+	load n1 $J2
 	sleep 1
 	load_was_clean $J2
 	at_rest n1
