@@ -30,6 +30,7 @@ test=(
 	nbdkit qemu-utils fio                        # others' servers and clients, load
 	xfsprogs e2fsprogs util-linux                # filesystems on a volume; losetup
 	tgt libiscsi-bin                             # a real iSCSI target and its client
+	iproute2 nftables                            # a path that is reset or cut
 	libxml2-utils                                # the resource agent's meta-data
 	jq procps
 )
