@@ -200,12 +200,12 @@ agents_start()
 
 where()
 {
-	on n1 crm_resource --resource "${1:-pg-ip}" --locate --quiet 2>/dev/null | awk '{ print $1 }'
+	on n1 crm_resource --resource "${1:-pg-db}" --locate --quiet 2>/dev/null | awk '{ print $1 }'
 }
 
 runs_on()
 {
-	[ "$(where "${2:-pg-ip}")" = "$1" ]
+	[ "$(where "${2:-pg-db}")" = "$1" ]
 }
 
 database_make()
