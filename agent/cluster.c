@@ -162,10 +162,29 @@ static void on_members(struct ferry_group *group, const struct ferry_members *me
 			ferry_ownership_members(&cluster->pools[i].ownership, members);
 }
 
+/* Rule 15: what was held for quorum fails now, and so does what comes after it. */
+static void quorum_is_overdue(struct ferry_timer *timer)
+{
+	struct ferry_cluster *cluster =
+		FERRY_CONTAINER_OF(timer, struct ferry_cluster, quorum_timer);
+
+	for (uint32_t i = 0; i < cluster->pools_count; i++) {
+		struct ferry_mail mail = {.kind = FERRY_MAIL_FAIL, .pool = i};
+
+		ferry_mail_to_data(&cluster->mailbox, &mail);
+	}
+	ferry_timer_start_in(cluster->loop, timer, FERRY_NS_PER_S);
+}
+
 static void on_quorum(struct ferry_group *group)
 {
 	struct ferry_cluster *cluster = group->context;
 
+	if (group->is_quorate)
+		ferry_timer_stop(cluster->loop, &cluster->quorum_timer);
+	else if (!ferry_timer_is_started(&cluster->quorum_timer))
+		ferry_timer_start_in(cluster->loop, &cluster->quorum_timer,
+				     cluster->settings->config.quorum_timeout_ns);
 	ferry_log(FERRY_SEVERITY_NOTICE, "quorum: %s, ring %llx", group->is_quorate ? "yes" : "NO",
 		  (unsigned long long)group->ring);
 	for (uint32_t i = 0; i < cluster->pools_count; i++)
@@ -249,8 +268,8 @@ static int peer_address(struct ferry_cluster *cluster, struct ferry_node node, c
 	if (r != 0)
 		return ferry_error_set(reterr, -EINVAL, "node %u: address %s: %s", node.v, name,
 				       gai_strerror(r));
-	r = getnameinfo(found->ai_addr, found->ai_addrlen, ret, FERRY_CONFIG_ADDRESS_BYTES, NULL,
-			0, NI_NUMERICHOST);
+	r = getnameinfo(found->ai_addr, found->ai_addrlen, ret, FERRY_CONFIG_ADDRESS_BYTES, NULL, 0,
+			NI_NUMERICHOST);
 	freeaddrinfo(found);
 	if (r != 0)
 		return ferry_error_set(reterr, -EINVAL, "node %u: address %s: %s", node.v, name,
@@ -272,9 +291,8 @@ static int peers_find(struct ferry_cluster *cluster, struct ferry_error *reterr)
 
 		if (nodes[i].v == cluster->self.v)
 			continue;
-		*peer = (struct ferry_data_peer){.node = nodes[i],
-						 .address = address,
-						 .port = FERRY_CONFIG_PORT_DEFAULT};
+		*peer = (struct ferry_data_peer){
+			.node = nodes[i], .address = address, .port = FERRY_CONFIG_PORT_DEFAULT};
 		for (uint32_t j = 0; j < config->peers_count; j++) {
 			if (config->peers[j].node.v != nodes[i].v)
 				continue;
@@ -437,6 +455,7 @@ int ferry_cluster_open(struct ferry_settings *settings, const struct ferry_syste
 	cluster->system = *system;
 	cluster->events.emit = events_emit;
 	cluster->stop_timer.run = stop_step;
+	cluster->quorum_timer.run = quorum_is_overdue;
 	cluster->control.ops = &control_ops;
 	cluster->snapshot = calloc(1, sizeof(*cluster->snapshot));
 	if (!cluster->snapshot)
@@ -465,7 +484,7 @@ static int control_open(struct ferry_cluster *cluster, struct ferry_error *reter
 		return 0;
 	if (mkdir(run_dir, 0755) < 0 && errno != EEXIST)
 		return ferry_error_set(reterr, -errno, "%s: %s", run_dir, strerror(errno));
-	(void)snprintf(path, sizeof(path), "%s/control.sock", run_dir);
+	(void)snprintf(path, sizeof(path), "%s/ferry.sock", run_dir);
 	r = ferry_grpc_server_open(&config, &cluster->grpc, reterr);
 	if (r == 0)
 		ferry_grpc_server_set_serving(cluster->grpc, true);
@@ -520,8 +539,10 @@ struct ferry_cluster *ferry_cluster_close(struct ferry_cluster *cluster)
 	ferry_corosync_close(cluster->corosync);
 	cluster->auth = ferry_auth_file_close(cluster->auth);
 	cluster->state = ferry_statefile_close(cluster->state);
-	if (cluster->loop)
+	if (cluster->loop) {
 		ferry_timer_stop(cluster->loop, &cluster->stop_timer);
+		ferry_timer_stop(cluster->loop, &cluster->quorum_timer);
+	}
 	ferry_log_close();
 	ferry_qb_loop_close(cluster->qb);
 	free(cluster->mail_memory);

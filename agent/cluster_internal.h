@@ -17,6 +17,8 @@
 #include "agent/core/key.h"
 #include "agent/ports/control.h"
 #include "fencing/ownership.h"
+#include "proto/handshake.h"
+#include "proto/wire.h"
 
 enum { FERRY_SNAPSHOT_ASKERS_MAX = FERRY_GRPC_REQUESTS_MAX };
 
@@ -30,10 +32,12 @@ struct cluster_pool {
 	bool is_shown;
 	bool has_path;
 	bool is_convicted;
-	bool is_fit; /* As published. */
+	bool is_fit;				 /* As published. */
 	struct ferry_control_request *acquiring; /* Or NULL. */
 	struct ferry_control_request *releasing;
-	bool is_releasing; /* Also without a request: the agent stops. */
+	struct ferry_control_request *moving; /* Waits for next_owner's epoch to be in force. */
+	struct ferry_node next_owner;
+	bool is_releasing;	     /* Also without a request: the agent stops. */
 	struct ferry_timer patience; /* Of a release with I/O that does not end. */
 	char reason[FERRY_CONTROL_TEXT_BYTES];
 };
@@ -85,6 +89,7 @@ struct ferry_cluster {
 	_Atomic bool data_has_ended; /* By itself; set by the data thread. */
 	uint64_t stop_deadline_ns;
 	struct ferry_timer stop_timer;
+	struct ferry_timer quorum_timer; /* Without quorum for too long (rule 15). */
 	int result;
 };
 
@@ -93,6 +98,8 @@ void cluster_pool_init(struct ferry_cluster *cluster, uint32_t index);
 void cluster_pool_mail(struct cluster_pool *pool, const struct ferry_mail *mail);
 void cluster_pool_acquire(struct cluster_pool *pool, struct ferry_control_request *request);
 void cluster_pool_release(struct cluster_pool *pool, struct ferry_control_request *request);
+void cluster_pool_move(struct cluster_pool *pool, struct ferry_node node,
+		       struct ferry_control_request *request);
 /* Whether it holds nothing that a stop would have to give back first. */
 bool cluster_pool_is_quiet(const struct cluster_pool *pool);
 void cluster_pool_close(struct cluster_pool *pool);

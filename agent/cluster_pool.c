@@ -5,6 +5,8 @@
 
 /* How long a release lets applications' I/O end by itself. */
 #define RELEASE_PATIENCE_NS (5 * FERRY_NS_PER_S)
+/* How long the next owner may take to own. */
+#define MOVE_PATIENCE_NS (20 * FERRY_NS_PER_S)
 
 static void tell_data(struct cluster_pool *pool, struct ferry_mail mail)
 {
@@ -14,7 +16,7 @@ static void tell_data(struct cluster_pool *pool, struct ferry_mail mail)
 
 static void reason_set(struct cluster_pool *pool, const char *reason)
 {
-	(void)snprintf(pool->reason, sizeof(pool->reason), "%s", reason);
+	(void)snprintf(pool->reason, sizeof(pool->reason), "%.190s", reason);
 }
 
 static void answer(struct ferry_control_request **request, int error, const char *why)
@@ -50,10 +52,21 @@ static void fitness_publish(struct cluster_pool *pool)
 
 /* ---- From the ownership. ---- */
 
+/* Somebody waits for another node to own the pool. */
+static void move_check(struct cluster_pool *pool, const struct ferry_view *view)
+{
+	if (!pool->moving || view->owner.v != pool->next_owner.v || !view->is_in_force)
+		return;
+	pool->moving->answer.owner.epoch = view->epoch;
+	ferry_timer_stop(pool->cluster->loop, &pool->patience);
+	answer(&pool->moving, 0, NULL);
+}
+
 static void set_view(const struct ferry_view *view, void *context)
 {
 	struct cluster_pool *pool = context;
 
+	move_check(pool, view);
 	tell_data(pool, (struct ferry_mail){.kind = FERRY_MAIL_VIEW, .view = *view});
 }
 
@@ -77,6 +90,10 @@ static void release_over(struct cluster_pool *pool, int error, const char *why)
 	ferry_timer_stop(pool->cluster->loop, &pool->patience);
 	pool->is_releasing = false;
 	answer(&pool->releasing, error, why);
+	if (pool->moving && error == 0)
+		ferry_timer_start_in(pool->cluster->loop, &pool->patience, MOVE_PATIENCE_NS);
+	else
+		answer(&pool->moving, error, why);
 }
 
 static void on_wish(int error, const char *why, void *context)
@@ -146,7 +163,7 @@ static void standalone_open(struct cluster_pool *pool)
 
 /* ---- From the data thread. ---- */
 
-static void handle_shown(struct cluster_pool *pool, int error)
+static void handle_shown(struct cluster_pool *pool, int error, uint64_t warm_blocks)
 {
 	struct ferry_control_request *request = pool->acquiring;
 
@@ -156,8 +173,10 @@ static void handle_shown(struct cluster_pool *pool, int error)
 		answer(&pool->acquiring, error, pool->reason);
 		return;
 	}
-	if (request)
+	if (request) {
 		request->answer.owner.epoch = pool->ownership.view.epoch;
+		request->answer.owner.warm_blocks = warm_blocks;
+	}
 	answer(&pool->acquiring, 0, NULL);
 }
 
@@ -167,7 +186,7 @@ static void handle_hidden(struct cluster_pool *pool)
 	if (!pool->is_releasing)
 		return;
 	if (pool->cluster->group)
-		ferry_ownership_release(&pool->ownership);
+		ferry_ownership_release(&pool->ownership, pool->next_owner);
 	else
 		release_over(pool, 0, "withdrawn");
 }
@@ -185,7 +204,7 @@ void cluster_pool_mail(struct cluster_pool *pool, const struct ferry_mail *mail)
 	else if (mail->kind == FERRY_MAIL_TAKEN && has_ownership)
 		ferry_ownership_taken(&pool->ownership, mail->error);
 	else if (mail->kind == FERRY_MAIL_SHOWN)
-		handle_shown(pool, mail->error);
+		handle_shown(pool, mail->error, mail->count);
 	else if (mail->kind == FERRY_MAIL_HIDDEN)
 		handle_hidden(pool);
 	if (mail->kind == FERRY_MAIL_HEALTH) {
@@ -215,6 +234,13 @@ void cluster_pool_acquire(struct cluster_pool *pool, struct ferry_control_reques
 							: "this agent stands alone");
 		return;
 	}
+	if (pool->is_shown && pool->ownership.phase != FERRY_OWNERSHIP_OWNING) {
+		/* What its applications know is from before others wrote. */
+		ferry_control_done(request, -EPERM,
+				   "this node was deposed and applications may still have the "
+				   "volume open: `ferry release` it first");
+		return;
+	}
 	pool->acquiring = request;
 	reason_set(pool, "acquiring");
 	ferry_ownership_acquire(&pool->ownership);
@@ -225,6 +251,11 @@ static void patience_over(struct ferry_timer *timer)
 {
 	struct cluster_pool *pool = FERRY_CONTAINER_OF(timer, struct cluster_pool, patience);
 
+	if (!pool->is_releasing) {
+		answer(&pool->moving, -ETIMEDOUT,
+		       "the pool is released, but the other node does not own it yet: see its log");
+		return;
+	}
 	tell_data(pool, (struct ferry_mail){.kind = FERRY_MAIL_FAIL});
 	ferry_timer_start_in(pool->cluster->loop, timer, FERRY_NS_PER_S);
 }
@@ -241,11 +272,39 @@ void cluster_pool_release(struct cluster_pool *pool, struct ferry_control_reques
 			ferry_control_done(request, 0, NULL);
 		return;
 	}
+	pool->next_owner.v = 0;
 	pool->releasing = request;
 	pool->is_releasing = true;
 	reason_set(pool, "releasing");
 	ferry_timer_start_in(pool->cluster->loop, &pool->patience, RELEASE_PATIENCE_NS);
 	tell_data(pool, (struct ferry_mail){.kind = FERRY_MAIL_HIDE});
+}
+
+void cluster_pool_move(struct cluster_pool *pool, struct ferry_node node,
+		       struct ferry_control_request *request)
+{
+	const struct ferry_cluster *cluster = pool->cluster;
+
+	if (!cluster->group || pool->ownership.phase != FERRY_OWNERSHIP_OWNING) {
+		ferry_control_done(request, -EPERM,
+				   "this node does not own the pool: ask the one that does");
+		return;
+	}
+	if (node.v == cluster->self.v) {
+		ferry_control_done(request, 0, NULL);
+		return;
+	}
+	if (!ferry_view_has_member(&pool->ownership.view, node)) {
+		ferry_control_done(request, -ENOENT, "no agent of that node is in the group");
+		return;
+	}
+	if (pool->is_releasing || pool->acquiring || pool->moving) {
+		ferry_control_done(request, -EBUSY, "a change of owner is under way");
+		return;
+	}
+	cluster_pool_release(pool, /* request= */ NULL);
+	pool->moving = request;
+	pool->next_owner = node;
 }
 
 bool cluster_pool_is_quiet(const struct cluster_pool *pool)
@@ -273,6 +332,7 @@ void cluster_pool_close(struct cluster_pool *pool)
 {
 	answer(&pool->acquiring, -ESHUTDOWN, "the agent is stopping");
 	answer(&pool->releasing, -ESHUTDOWN, "the agent is stopping");
+	answer(&pool->moving, -ESHUTDOWN, "the agent is stopping");
 	ferry_timer_stop(pool->cluster->loop, &pool->patience);
 	if (pool->is_open && pool->cluster->group)
 		ferry_ownership_done(&pool->ownership);

@@ -224,11 +224,11 @@ static int memory_open(struct ferry_data *data, struct ferry_error *reterr)
 	int r;
 
 	data->io_memory_bytes = 2 * half_bytes + FERRY_CHUNK_BYTES;
-	data->tables_bytes = 2 * chunks_count * sizeof(struct ferry_chunk) + 4096 +
-			     ferry_carrier_memory_bytes(config->peers_count + 1) +
-			     config->peers_count *
-				     (FERRY_WIRE_WINDOW_MAX * sizeof(struct ferry_peer_request) +
-				      64);
+	data->tables_bytes =
+		2 * chunks_count * sizeof(struct ferry_chunk) + 4096 +
+		ferry_carrier_memory_bytes(config->peers_count + 1) +
+		config->peers_count *
+			(FERRY_WIRE_WINDOW_MAX * sizeof(struct ferry_peer_request) + 64);
 	data->io_memory = mmap(NULL, data->io_memory_bytes, PROT_READ | PROT_WRITE,
 			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	data->tables_memory = mmap(NULL, data->tables_bytes, PROT_READ | PROT_WRITE,
@@ -246,8 +246,16 @@ static int memory_open(struct ferry_data *data, struct ferry_error *reterr)
 				     half_bytes);
 	if (r < 0)
 		return ferry_error_set(reterr, r, "no memory for the arenas' tables");
-	/* Without it I/O works too, only slower; the kernel's limit is the usual reason. */
-	(void)ferry_uring_loop_register(data->uring, aligned, 2 * half_bytes, /* reterr= */ NULL);
+	r = ferry_uring_loop_register(data->uring, aligned, 2 * half_bytes, /* reterr= */ NULL);
+	if (r < 0) {
+		struct ferry_event note = {.kind = FERRY_EVENT_ADMIN,
+					   .severity = FERRY_SEVERITY_WARNING};
+
+		ferry_event_emit(&data->events, note,
+				 "I/O memory is not registered with the kernel (%s): I/O works, "
+				 "only slower; raise LimitMEMLOCK",
+				 strerror(-r));
+	}
 	return 0;
 }
 
@@ -342,7 +350,8 @@ static void unwind(struct ferry_data *data)
 	if (!data->uring || data->stop_stage)
 		return;
 	stop_begin(data);
-	(void)ferry_uring_loop_run(data->uring);
+	if (ferry_uring_loop_run(data->uring) < 0)
+		return; /* Nothing more can be waited for. */
 }
 
 struct ferry_data *ferry_data_close(struct ferry_data *data)

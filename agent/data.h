@@ -35,7 +35,8 @@ struct ferry_data_pool {
 	struct ferry_uuid lineage;
 	struct ferry_data_lun lun;
 	bool is_read_only;
-	bool is_shared; /* In a cluster: others may use the lun, reservations are asked for. */
+	bool is_exclusive; /* The administrator's word that nobody else writes to it. */
+	bool is_shared;	   /* In a cluster: others may use the lun, reservations are asked for. */
 	uint32_t convict_failures;
 	uint64_t convict_window_ns;
 };
@@ -57,7 +58,8 @@ struct ferry_data_config {
 	bool nbd_allow_remote;
 	const char *fuse_mount; /* NULL: none. */
 	bool fuse_is_single_file;
-	size_t memory_bytes; /* For I/O of this node's applications; as much again for peers. */
+	size_t memory_bytes;  /* For I/O of this node's applications; as much again for peers. */
+	uint64_t cache_bytes; /* Of read cache, for all pools together; 0: none. */
 	uint64_t path_timeout_ns;
 	uint64_t hold_timeout_ns;
 

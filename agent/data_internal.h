@@ -18,6 +18,7 @@
 #include "agent/core/engine.h"
 #include "agent/core/peer.h"
 #include "agent/data.h"
+#include "migrate/pull.h"
 
 /* What a pool still has to say to the cluster thread; the newest value counts. */
 enum data_due {
@@ -44,9 +45,16 @@ struct data_pool {
 	struct ferry_view view; /* As told before the lun was known. */
 	bool has_view;
 
+	void *cache_memory; /* Its lines' data, or NULL. */
+	size_t cache_memory_bytes;
+	const char *cache_reason; /* Why there is none, or NULL. */
+	bool has_pull;
+	struct ferry_pull pull; /* A warm start from the last owner. */
+
 	bool is_shown;
 	bool is_hiding;
-	uint32_t hides_left; /* Front ends that have not let go yet. */
+	uint32_t hides_left;   /* Front ends that have not let go yet. */
+	struct ferry_io flush; /* The last I/O before it is hidden (rule 17). */
 
 	uint32_t due;
 	struct ferry_epoch drained;
@@ -78,7 +86,7 @@ struct ferry_data {
 	void *tables_memory;
 	size_t tables_bytes;
 	struct ferry_region tables;
-	struct ferry_arena arena;       /* This node's applications'. */
+	struct ferry_arena arena;	/* This node's applications'. */
 	struct ferry_arena peers_arena; /* Peers': they cannot starve the others. */
 
 	struct data_pool pools[FERRY_SNAPSHOT_POOLS_MAX];
@@ -101,6 +109,17 @@ void data_pool_close(struct data_pool *pool);
 void data_pool_snap(const struct data_pool *pool, struct ferry_snapshot_pool *ret);
 /* Say what is due. False: no room, later. */
 bool data_pool_say(struct data_pool *pool);
+
+void data_pool_taken(struct data_pool *pool, int error); /* To the cluster thread. */
+
+/* data_cache.c */
+void data_cache_open(struct data_pool *pool, struct ferry_engine_config *config);
+void data_cache_opened(struct data_pool *pool); /* The engine is open. */
+int data_cache_on_warm(struct ferry_engine *engine, uint64_t cursor, struct ferry_arena *arena,
+		       struct ferry_segments *ret);
+void data_cache_taken(struct data_pool *pool, int error); /* By the engine. */
+void data_cache_snap(const struct data_pool *pool, struct ferry_snapshot_cache *ret);
+void data_cache_close(struct data_pool *pool);
 
 /* data_peers.c */
 int data_peers_open(struct ferry_data *data, struct ferry_error *reterr);

@@ -1,4 +1,5 @@
-/* data_peers.c - the data thread's links to other nodes' agents: out to carry ours, in for theirs. */
+/* data_peers.c - the data thread's links to other nodes' agents: out to carry ours, in for theirs.
+ */
 #include <stdio.h>
 
 #include "agent/data_internal.h"

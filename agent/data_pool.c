@@ -43,19 +43,22 @@ static void on_drained(struct ferry_engine *engine, struct ferry_epoch epoch)
 	say(pool, DATA_DUE_DRAINED);
 }
 
-static void on_taken(struct ferry_engine *engine, int error)
+void data_pool_taken(struct data_pool *pool, int error)
 {
-	struct data_pool *pool = pool_of(engine);
-
 	pool->taken_error = error;
 	say(pool, DATA_DUE_TAKEN);
+}
+
+static void on_taken(struct ferry_engine *engine, int error)
+{
+	data_cache_taken(pool_of(engine), error);
 }
 
 bool data_pool_say(struct data_pool *pool)
 {
 	static const enum ferry_mail_kind kinds[] = {
 		FERRY_MAIL_OPENED,  FERRY_MAIL_DRAINED, FERRY_MAIL_TAKEN,  FERRY_MAIL_HEALTH,
-		FERRY_MAIL_VERDICT, FERRY_MAIL_SHOWN,   FERRY_MAIL_HIDDEN,
+		FERRY_MAIL_VERDICT, FERRY_MAIL_SHOWN,	FERRY_MAIL_HIDDEN,
 	};
 
 	for (uint32_t i = 0; i < FERRY_ARRAY_COUNT(kinds); i++) {
@@ -76,6 +79,7 @@ bool data_pool_say(struct data_pool *pool)
 			mail.verdict = pool->verdict;
 		} else if (kinds[i] == FERRY_MAIL_SHOWN) {
 			mail.error = pool->shown_error;
+			mail.count = pool->has_pull ? pool->pull.import.lines_count : 0;
 		}
 		if (ferry_mail_to_cluster(pool->data->config.mailbox, &mail) < 0)
 			return false;
@@ -99,7 +103,8 @@ static int engine_open(struct data_pool *pool, const struct ferry_lun_identity *
 		.lineage = pool->config->lineage,
 		.identity = *identity,
 		.path = pool->path,
-		.fence = fence,
+		.fence = pool->config->is_shared ? fence : NULL,
+		.resetter = pool->config->is_shared ? NULL : fence,
 		.carrier = data->config.cluster ? &data->carrier : NULL,
 		.is_read_only = pool->config->is_read_only,
 		.inflight_max = INFLIGHT_MAX,
@@ -112,6 +117,7 @@ static int engine_open(struct data_pool *pool, const struct ferry_lun_identity *
 		.on_health = on_health,
 		.on_drained = on_drained,
 		.on_taken = on_taken,
+		.on_warm = data_cache_on_warm,
 		.context = pool,
 	};
 	struct ferry_region region;
@@ -119,6 +125,7 @@ static int engine_open(struct data_pool *pool, const struct ferry_lun_identity *
 
 	(void)snprintf(config.pool, sizeof(config.pool), "%s", pool->config->name);
 	(void)snprintf(config.volume, sizeof(config.volume), "%s", pool->config->volume);
+	data_cache_open(pool, &config);
 	pool->memory_bytes = ferry_engine_memory_bytes(&config);
 	pool->memory = mmap(NULL, pool->memory_bytes, PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
@@ -135,6 +142,7 @@ static int engine_open(struct data_pool *pool, const struct ferry_lun_identity *
 		return ferry_error_set(reterr, r, "pool %s cannot be opened: %s",
 				       pool->config->name, strerror(-r));
 	pool->is_open = true;
+	data_cache_opened(pool);
 	if (pool->has_view)
 		ferry_engine_set_view(&pool->engine, &pool->view);
 	say(pool, DATA_DUE_OPENED);
@@ -171,7 +179,7 @@ static void iscsi_state(struct ferry_path *path, bool is_up, enum ferry_cause ca
 	(void)cause;
 	if (!is_up || pool->is_open)
 		return;
-	fence = pool->config->is_shared ? ferry_iscsi_fence(pool->iscsi) : NULL;
+	fence = ferry_iscsi_fence(pool->iscsi);
 	if (engine_open(pool, ferry_iscsi_identity(pool->iscsi), fence, &error) < 0)
 		ferry_event_emit(&pool->data->events, failed, "%s", error.message);
 }
@@ -230,6 +238,28 @@ int data_pool_open(struct data_pool *pool, struct ferry_error *reterr)
 
 /* ---- What applications see. ---- */
 
+static void hidden(struct data_pool *pool)
+{
+	pool->is_hiding = false;
+	pool->is_shown = false;
+	say(pool, DATA_DUE_HIDDEN);
+}
+
+static void flushed(struct ferry_io *io, int error)
+{
+	struct data_pool *pool = io->context;
+	struct ferry_event failed = {.kind = FERRY_EVENT_HANDOVER,
+				     .severity = FERRY_SEVERITY_ERROR};
+
+	if (error < 0)
+		ferry_event_emit(&pool->data->events, failed,
+				 "pool %s: what was written last could not be flushed before it "
+				 "was given up: %s",
+				 pool->config->name, strerror(-error));
+	hidden(pool);
+}
+
+/* The front ends have let go one by one; the last thing is a flush. */
 static void hide_done(void *context)
 {
 	struct data_pool *pool = context;
@@ -237,9 +267,10 @@ static void hide_done(void *context)
 	ferry_assert(pool->hides_left > 0);
 	if (--pool->hides_left > 0)
 		return;
-	pool->is_hiding = false;
-	pool->is_shown = false;
-	say(pool, DATA_DUE_HIDDEN);
+	pool->flush = (struct ferry_io){.op = FERRY_OP_FLUSH, .on_done = flushed, .context = pool};
+	if (!pool->is_shown || !pool->is_open || !pool->engine.router.is_open ||
+	    ferry_block_submit(ferry_engine_block(&pool->engine), &pool->flush) < 0)
+		hidden(pool); /* It was not this node's to flush. */
 }
 
 static void pool_hide(struct data_pool *pool)
@@ -372,9 +403,8 @@ static void lane_snap(const struct data_pool *pool, const struct ferry_lane *lan
 	if (lane->path->kind == FERRY_PATH_LOCAL && pool->iscsi)
 		(void)snprintf(ret->detail, sizeof(ret->detail), "%s",
 			       ferry_iscsi_last_error(pool->iscsi));
-	ferry_list_foreach(link, &pool->engine.router.ghosts)
-		ret->ghosts +=
-			ferry_list_entry(link, struct ferry_try, link)->flight.lane == lane;
+	ferry_list_foreach (link, &pool->engine.router.ghosts)
+		ret->ghosts += ferry_list_entry(link, struct ferry_try, link)->flight.lane == lane;
 }
 
 void data_pool_snap(const struct data_pool *pool, struct ferry_snapshot_pool *ret)
@@ -382,6 +412,7 @@ void data_pool_snap(const struct data_pool *pool, struct ferry_snapshot_pool *re
 	const struct ferry_router *router = &pool->engine.router;
 
 	memset(ret, 0, sizeof(*ret));
+	data_cache_snap(pool, &ret->cache);
 	ret->is_open = pool->is_open;
 	ret->is_shown = pool->is_shown;
 	if (!pool->is_open) {
@@ -420,6 +451,7 @@ void data_pool_close(struct data_pool *pool)
 	if (pool->device && ferry_device_close(pool->device) < 0)
 		return; /* The kernel still has I/O: its memory stays until the process ends. */
 	pool->device = NULL;
+	data_cache_close(pool);
 	if (pool->memory)
 		(void)munmap(pool->memory, pool->memory_bytes);
 	pool->memory = NULL;

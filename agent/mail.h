@@ -29,6 +29,7 @@ enum ferry_mail_kind {
 	FERRY_MAIL_PEER,      /* node, flag: whether that peer's agent is a member. */
 	FERRY_MAIL_SHOW,      /* Offer the pool's volume to applications. */
 	FERRY_MAIL_HIDE,      /* Withdraw it; its I/O may end first. */
+	FERRY_MAIL_FAIL,      /* Fail all I/O that waits: the pool is being released. */
 	FERRY_MAIL_CLEAR,     /* An administrator has looked at a suspect flush. */
 	FERRY_MAIL_SNAPSHOT,  /* pointer: fill a struct ferry_snapshot. */
 	FERRY_MAIL_STOP,
@@ -52,6 +53,7 @@ struct ferry_mail {
 	struct ferry_node node;
 	bool flag;
 	int error;
+	uint64_t count; /* SHOWN: lines of the cache that came from the last owner. */
 	union {
 		struct ferry_view view;
 		struct ferry_drained_keys drained;

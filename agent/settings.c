@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -15,7 +16,8 @@ const char ferry_settings_help[] =
 	"Usage: ferryd [--config FILE]\n"
 	"       ferryd --standalone --lun FILE|DEVICE|iscsi://ADDRESS[:PORT]/TARGET/LUN [options]\n"
 	"\n"
-	"The agent of one node: applications' block I/O in, shared storage out, by this node's own\n"
+	"The agent of one node: applications' block I/O in, shared storage out, by this node's "
+	"own\n"
 	"path or, when that fails, through a peer's agent.\n"
 	"\n"
 	"  --config FILE      configuration; default /etc/ferry/ferryd.conf\n"
@@ -28,14 +30,17 @@ const char ferry_settings_help[] =
 	"    --nbd WHERE        serve NBD on unix:PATH or tcp:ADDRESS:PORT; may be repeated\n"
 	"    --fuse PATH        show the volume as this file\n"
 	"    --memory SIZE      for I/O, e.g. 64M (default)\n"
+	"    --cache SIZE       read cache; says that nobody else writes to the lun\n"
 	"    --path-timeout T   an attempt without an answer is given up after this; default 5s\n"
 	"    --hold-timeout T   I/O that no path can carry fails after this; default 60s\n"
-	"    --run-dir DIR      with a control socket there, for `ferry --socket DIR/control.sock`\n"
+	"    --run-dir DIR      with a control socket there, for `ferry --socket "
+	"DIR/ferry.sock`\n"
 	"  --log-level LEVEL  debug, info, notice (default), warning, error\n"
 	"  --syslog           log to syslog instead of stderr\n"
 	"  --version, --help\n"
 	"\n"
-	"Signals: TERM and INT stop the agent, USR1 dumps the log's blackbox to the state directory.\n"
+	"Signals: TERM and INT stop the agent, USR1 dumps the log's blackbox to the state "
+	"directory.\n"
 	"Exit codes: 0 stopped as asked, 1 failed, 2 the options or the configuration are wrong.\n";
 
 enum option_number {
@@ -49,6 +54,7 @@ enum option_number {
 	OPTION_NBD,
 	OPTION_FUSE,
 	OPTION_MEMORY,
+	OPTION_CACHE,
 	OPTION_PATH_TIMEOUT,
 	OPTION_HOLD_TIMEOUT,
 	OPTION_RUN_DIR,
@@ -69,6 +75,7 @@ static const struct option options[] = {
 	{"nbd", required_argument, NULL, OPTION_NBD},
 	{"fuse", required_argument, NULL, OPTION_FUSE},
 	{"memory", required_argument, NULL, OPTION_MEMORY},
+	{"cache", required_argument, NULL, OPTION_CACHE},
 	{"path-timeout", required_argument, NULL, OPTION_PATH_TIMEOUT},
 	{"hold-timeout", required_argument, NULL, OPTION_HOLD_TIMEOUT},
 	{"run-dir", required_argument, NULL, OPTION_RUN_DIR},
@@ -253,13 +260,16 @@ static int standalone_text(struct text *text, const struct arguments *arguments,
 			return r;
 		text_add(text, "run_dir = %s\n", path);
 	}
+	if (argument(arguments, OPTION_CACHE))
+		text_add(text, "[cache]\nsize = %s\n", argument(arguments, OPTION_CACHE));
 	text_add(text, "[lun lun]\n");
 	r = lun_text(text, argument(arguments, OPTION_LUN), reterr);
 	if (r < 0)
 		return r;
 	if (argument(arguments, OPTION_BLOCK_SIZE))
 		text_add(text, "block_size = %s\n", argument(arguments, OPTION_BLOCK_SIZE));
-	text_add(text, "[pool standalone]\nluns = lun\n[volume %s]\nlun = lun\n",
+	text_add(text, "[pool standalone]\nluns = lun\n%s[volume %s]\nlun = lun\n",
+		 argument(arguments, OPTION_CACHE) ? "exclusive = yes\n" : "",
 		 name ? name : "volume");
 	if (argument(arguments, OPTION_READ_ONLY))
 		text_add(text, "read_only = yes\n");
@@ -348,11 +358,28 @@ static int password_read(const char *path, char ret[256], struct ferry_error *re
 	return 0;
 }
 
+static void portal_text(const struct ferry_config_lun *lun, char *restrict ret, size_t size_bytes)
+{
+	bool is_v6 = strchr(lun->host, ':') != NULL;
+
+	(void)snprintf(ret, size_bytes, is_v6 ? "[%s]:%u" : "%s:%u", lun->host, lun->port);
+}
+
+/* One name per node, whoever asks for it. */
+static void initiator_text(const struct ferry_config_lun *lun, const char *node_name,
+			   char ret[FERRY_CONFIG_IQN_BYTES])
+{
+	if (lun->initiator[0])
+		memcpy(ret, lun->initiator, sizeof(lun->initiator));
+	else
+		(void)snprintf(ret, FERRY_CONFIG_IQN_BYTES, "iqn.2026-11.io.ferry:%.180s",
+			       node_name);
+}
+
 static int lun_data(struct ferry_settings *settings, uint32_t index, const char *node_name,
 		    struct ferry_data_lun *ret, struct ferry_error *reterr)
 {
 	const struct ferry_config_lun *lun = &settings->config.luns[index];
-	bool is_v6 = strchr(lun->host, ':') != NULL;
 	int r;
 
 	*ret = (struct ferry_data_lun){.block_bytes = lun->block_bytes,
@@ -366,14 +393,8 @@ static int lun_data(struct ferry_settings *settings, uint32_t index, const char 
 		ret->file = lun->path;
 		return 0;
 	}
-	(void)snprintf(settings->portals[index], sizeof(settings->portals[index]), "%s%s%s:%u",
-		       is_v6 ? "[" : "", lun->host, is_v6 ? "]" : "", lun->port);
-	if (lun->initiator[0])
-		(void)snprintf(settings->initiators[index], sizeof(settings->initiators[index]),
-			       "%s", lun->initiator);
-	else
-		(void)snprintf(settings->initiators[index], sizeof(settings->initiators[index]),
-			       "iqn.2026-11.io.ferry:%.180s", node_name);
+	portal_text(lun, settings->portals[index], sizeof(settings->portals[index]));
+	initiator_text(lun, node_name, settings->initiators[index]);
 	if (lun->chap_password_file[0]) {
 		r = password_read(lun->chap_password_file, settings->passwords[index], reterr);
 		if (r < 0)
@@ -416,6 +437,7 @@ static int pool_data(struct ferry_settings *settings, uint32_t index, const char
 		.volume = volume->name,
 		.lineage = ferry_hash128(lineage, (size_t)length),
 		.is_read_only = volume->is_read_only,
+		.is_exclusive = pool->is_exclusive,
 		.is_shared = cluster != NULL,
 		.convict_failures = config->decision_failures,
 		.convict_window_ns = config->decision_window_ns,
@@ -432,36 +454,39 @@ static void listens_data(struct ferry_settings *settings, struct ferry_data_conf
 		char *text = settings->listens[i];
 		size_t size = sizeof(settings->listens[i]);
 
-		if (listen->is_unix)
-			(void)snprintf(text, size, "unix:%s", listen->path);
-		else
+		if (listen->is_unix) {
+			memcpy(text, "unix:", strlen("unix:"));
+			memcpy(text + strlen("unix:"), listen->path, sizeof(listen->path));
+		} else {
 			(void)snprintf(text, size,
 				       strchr(listen->tcp.address, ':') ? "tcp:[%s]:%u"
 									: "tcp:%s:%u",
 				       listen->tcp.address, listen->tcp.port);
+		}
 		ret->nbd_listen[i] = text;
 	}
 	ret->nbd_listen_count = config->nbd_listens_count;
 	ret->nbd_allow_remote = true; /* The reader has checked what the administrator wrote. */
 }
 
-int ferry_settings_data(struct ferry_settings *settings, const char *node_name,
-			const char *cluster, struct ferry_data_config *ret,
-			struct ferry_error *reterr)
+int ferry_settings_data(struct ferry_settings *settings, const char *node_name, const char *cluster,
+			struct ferry_data_config *ret, struct ferry_error *reterr)
 {
 	const struct ferry_config *config = &settings->config;
 	int r;
 
 	ferry_assert(settings && node_name && ret);
 	if (config->pools_count == 0 || config->pools_count > FERRY_SNAPSHOT_POOLS_MAX)
-		return ferry_error_set(reterr, -EINVAL,
-				       "the configuration has %u pools; this version serves 1 to %d",
-				       config->pools_count, FERRY_SNAPSHOT_POOLS_MAX);
+		return ferry_error_set(
+			reterr, -EINVAL,
+			"the configuration has %u pools; this version serves 1 to %d",
+			config->pools_count, FERRY_SNAPSHOT_POOLS_MAX);
 	*ret = (struct ferry_data_config){
 		.pools_count = config->pools_count,
 		.fuse_mount = config->is_fuse ? config->fuse_mountpoint : NULL,
 		.fuse_is_single_file = settings->is_standalone,
 		.memory_bytes = config->memory_bytes,
+		.cache_bytes = config->cache_bytes,
 		.path_timeout_ns = config->path_timeout_ns,
 		.hold_timeout_ns = config->hold_timeout_ns,
 		.cluster = cluster,

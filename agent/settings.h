@@ -16,7 +16,7 @@
 
 enum ferry_settings_action {
 	FERRY_SETTINGS_RUN = 1,
-	FERRY_SETTINGS_CHECK,   /* --check: the configuration is right; do nothing. */
+	FERRY_SETTINGS_CHECK, /* --check: the configuration is right; do nothing. */
 	FERRY_SETTINGS_VERSION,
 	FERRY_SETTINGS_HELP,
 };
@@ -45,6 +45,5 @@ int ferry_settings_read(struct ferry_settings *settings, int argc, char **argv,
  * @node_name: for initiators that the configuration does not name. -EINVAL, or errors of reading
  * password files.
  */
-int ferry_settings_data(struct ferry_settings *settings, const char *node_name,
-			const char *cluster, struct ferry_data_config *ret,
-			struct ferry_error *reterr) FERRY_MUST_CHECK;
+int ferry_settings_data(struct ferry_settings *settings, const char *node_name, const char *cluster,
+			struct ferry_data_config *ret, struct ferry_error *reterr) FERRY_MUST_CHECK;

@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include "agent/cache/cache.h"
 #include "agent/core/lane.h"
 #include "agent/core/registrar.h"
 #include "agent/core/router.h"
@@ -28,6 +29,15 @@ struct ferry_snapshot_lane {
 	struct ferry_lane_stats stats;
 };
 
+struct ferry_snapshot_cache {
+	bool is_enabled;
+	char reason[FERRY_EVENT_TEXT_MAX];
+	uint64_t capacity_bytes;
+	uint64_t used_bytes;
+	uint64_t warm_blocks; /* Lines that came from other nodes' caches, ever. */
+	struct ferry_cache_stats stats;
+};
+
 struct ferry_snapshot_pool {
 	bool is_open;
 	struct ferry_lun_identity identity;
@@ -41,6 +51,7 @@ struct ferry_snapshot_pool {
 	uint32_t routes;
 	struct ferry_snapshot_lane lanes[FERRY_LANES_MAX];
 	uint32_t lanes_count;
+	struct ferry_snapshot_cache cache;
 	uint64_t carried; /* For peers, all pools together. */
 };
 

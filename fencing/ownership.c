@@ -117,6 +117,29 @@ static bool is_drained_here(const struct ferry_ownership *ownership)
 	return ownership->drained.v == ownership->view.epoch.v;
 }
 
+/* How many members have spoken in this ring, and how many of them see the lun that we see. */
+static uint32_t spoken_count(const struct ferry_ownership *ownership, bool with_this_lun)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < ownership->members.count; i++) {
+		const struct ferry_ownership_member *member = &ownership->known[i];
+
+		count += member->state_ring == ownership->config.group->ring &&
+			 (!with_this_lun || ferry_uuid_equal(&member->lun, &ownership->config.lun));
+	}
+	return count;
+}
+
+bool ferry_ownership_lun_is_agreed(const struct ferry_ownership *ownership)
+{
+	uint32_t spoken = spoken_count(ownership, /* with_this_lun= */ false);
+	uint32_t agreeing = spoken_count(ownership, /* with_this_lun= */ true);
+
+	ferry_assert(agreeing <= spoken);
+	return agreeing >= majority(ownership) && 2 * agreeing > spoken;
+}
+
 static void view_publish(struct ferry_ownership *ownership)
 {
 	struct ferry_view *view = &ownership->view;
@@ -127,10 +150,13 @@ static void view_publish(struct ferry_ownership *ownership)
 	/*
 	 * Registering is by the owner's grant, which is its epoch, for who has nothing older in
 	 * flight; or for the owner that is about to take the lun. The epoch need not be in force
-	 * yet: the taker may need another's registration to have its own nexus killed.
+	 * yet: the taker may need another's registration to have its own nexus killed. Nobody
+	 * leaves a key on a lun that the others don't call by this pool's name.
 	 */
-	view->may_register =
-		view->is_quorate && (is_mine || view->owner.v == 0 || is_drained_here(ownership));
+	view->may_register = view->is_quorate &&
+			     (is_mine || (ferry_ownership_lun_is_agreed(ownership) &&
+					  (view->owner.v == 0 || is_drained_here(ownership))));
+	view->may_help = view->is_quorate && (is_mine || ferry_ownership_lun_is_agreed(ownership));
 	ownership->config.set_view(view, ownership->config.context);
 }
 
@@ -147,7 +173,9 @@ static bool message_send(struct ferry_ownership *ownership, enum ferry_group_typ
 		.lineage = config->lineage,
 		.lun = config->lun,
 		.epoch = epoch,
-		.owner = type == FERRY_GROUP_CLAIM ? self_of(ownership) : ownership->view.owner,
+		.owner = type == FERRY_GROUP_CLAIM	? self_of(ownership)
+			 : type == FERRY_GROUP_HANDOVER ? ownership->next_owner
+							: ownership->view.owner,
 		.ring = config->group->ring,
 		.incarnation = config->incarnation,
 	};
@@ -168,6 +196,8 @@ static uint32_t state_flags(const struct ferry_ownership *ownership)
 static void messages_flush(struct ferry_ownership *ownership)
 {
 	struct ferry_epoch epoch = ownership->view.epoch;
+	enum ferry_group_type release_type =
+		ownership->next_owner.v ? FERRY_GROUP_HANDOVER : FERRY_GROUP_RELEASE;
 
 	if (ownership->state_is_due &&
 	    message_send(ownership, FERRY_GROUP_STATE, epoch, state_flags(ownership))) {
@@ -187,10 +217,43 @@ static void messages_flush(struct ferry_ownership *ownership)
 		ownership->in_force_is_due =
 			!message_send(ownership, FERRY_GROUP_IN_FORCE, epoch, 0);
 	if (ownership->release_is_due)
-		ownership->release_is_due = !message_send(ownership, FERRY_GROUP_RELEASE, epoch, 0);
+		ownership->release_is_due = !message_send(ownership, release_type, epoch, 0);
 	if (ownership->state_is_due || ownership->ack_is_due || ownership->claim_is_due ||
 	    ownership->in_force_is_due || ownership->release_is_due)
 		ferry_timer_start_in(ownership->config.loop, &ownership->timer, RESEND_NS);
+}
+
+/* ---- What is known of members. ---- */
+
+static int member_index(const struct ferry_ownership *ownership, struct ferry_node node)
+{
+	for (uint32_t i = 0; i < ownership->members.count; i++)
+		if (ownership->members.nodes[i].v == node.v)
+			return (int)i;
+	return -1;
+}
+
+static const struct ferry_ownership_member *member_find(const struct ferry_ownership *ownership,
+							struct ferry_node node)
+{
+	int index = member_index(ownership, node);
+
+	return index < 0 ? NULL : &ownership->known[index];
+}
+
+/* Remember the newest incarnation of each node that has ever spoken. */
+static void seen_note(struct ferry_ownership *ownership, struct ferry_node node,
+		      struct ferry_incarnation incarnation)
+{
+	for (uint32_t i = 0; i < FERRY_NODES_MAX; i++) {
+		struct ferry_ownership_seen *seen = &ownership->seen[i];
+
+		if (seen->node.v != 0 && seen->node.v != node.v)
+			continue;
+		seen->node = node;
+		seen->incarnation.v = ferry_max_u64(seen->incarnation.v, incarnation.v);
+		return;
+	}
 }
 
 /* ---- Claiming. ---- */
@@ -204,6 +267,17 @@ static struct ferry_epoch epoch_highest(const struct ferry_ownership *ownership)
 	return highest;
 }
 
+static void wish_over(struct ferry_ownership *ownership, int error, const char *why)
+{
+	if (error < 0) {
+		ownership->wants_pool = false;
+		ownership->phase = FERRY_OWNERSHIP_IDLE;
+	}
+	emit(ownership, FERRY_EVENT_EPOCH, error < 0 ? FERRY_SEVERITY_ERROR : FERRY_SEVERITY_NOTICE,
+	     why);
+	ownership->config.on_wish(error, why, ownership->config.context);
+}
+
 /* Claim, if this node wants the pool and may. */
 static void claim_if_wanted(struct ferry_ownership *ownership)
 {
@@ -211,6 +285,14 @@ static void claim_if_wanted(struct ferry_ownership *ownership)
 		return;
 	if (!ownership->config.group->is_quorate || !ownership->is_synced)
 		return;
+	if (!ferry_ownership_lun_is_agreed(ownership)) {
+		/* Those who have not spoken yet may agree. */
+		if (spoken_count(ownership, false) == ownership->members.count)
+			wish_over(ownership, -EPERM,
+				  "other members see another lun under this pool's name: compare "
+				  "their configurations");
+		return;
+	}
 	ownership->claimed.v = epoch_highest(ownership).v + 1;
 	ownership->phase = FERRY_OWNERSHIP_CLAIMING;
 	ownership->claim_is_due = true;
@@ -229,17 +311,6 @@ static void claim_again(struct ferry_ownership *ownership)
 	claim_if_wanted(ownership);
 }
 
-static void wish_over(struct ferry_ownership *ownership, int error, const char *why)
-{
-	if (error < 0) {
-		ownership->wants_pool = false;
-		ownership->phase = FERRY_OWNERSHIP_IDLE;
-	}
-	emit(ownership, FERRY_EVENT_EPOCH, error < 0 ? FERRY_SEVERITY_ERROR : FERRY_SEVERITY_NOTICE,
-	     why);
-	ownership->config.on_wish(error, why, ownership->config.context);
-}
-
 static uint32_t acked_count(const struct ferry_ownership *ownership, struct ferry_epoch epoch,
 			    bool wants_drained)
 {
@@ -254,20 +325,40 @@ static uint32_t acked_count(const struct ferry_ownership *ownership, struct ferr
 	return count;
 }
 
+/* Who has drained in this ring, and which of the agents ever heard of has not. */
+static void drained_find(const struct ferry_ownership *ownership, struct ferry_drained_keys *ret)
+{
+	*ret = (struct ferry_drained_keys){0};
+	for (uint32_t i = 0; i < FERRY_NODES_MAX; i++) {
+		const struct ferry_ownership_seen *seen = &ownership->seen[i];
+		const struct ferry_ownership_member *member;
+		struct ferry_key key;
+
+		if (seen->node.v == 0)
+			break;
+		key = ferry_key_make(seen->node, seen->incarnation);
+		member = member_find(ownership, seen->node);
+		if (member && member->ack_ring == ownership->config.group->ring &&
+		    member->incarnation.v == seen->incarnation.v &&
+		    member->drained.v == ownership->claimed.v)
+			ret->keys[ret->count++] = key;
+		else
+			ret->suspects[ret->suspects_count++] = key;
+	}
+	/* This node's own past agent: its writes are ghosts (rule 8). */
+	if (!ownership->has_owned && ownership->config.incarnation.v > 1)
+		ret->suspects[ret->suspects_count++] = ferry_key_make(
+			self_of(ownership),
+			(struct ferry_incarnation){ownership->config.incarnation.v - 1});
+}
+
 static void take_now(struct ferry_ownership *ownership)
 {
-	struct ferry_drained_keys drained = {0};
+	struct ferry_drained_keys drained;
 	uint32_t missing = ownership->config.group->nodes_expected;
 
-	for (uint32_t i = 0; i < ownership->members.count; i++) {
-		const struct ferry_ownership_member *member = &ownership->known[i];
-
-		if (member->ack_ring != ownership->config.group->ring ||
-		    member->drained.v != ownership->claimed.v)
-			continue;
-		drained.keys[drained.count++] = ferry_key_make(member->node, member->incarnation);
-		missing--;
-	}
+	drained_find(ownership, &drained);
+	missing -= (uint32_t)ferry_min_u64(missing, drained.count);
 	if (missing > 0 && !ownership->config.has_reservations) {
 		/* Rule 14: nobody can keep the missing ones from writing. */
 		wish_over(ownership, -EPERM,
@@ -363,6 +454,9 @@ static void handle_claim(struct ferry_ownership *ownership, struct ferry_node fr
 {
 	if (message->ring != ownership->config.group->ring || !ownership->config.group->is_quorate)
 		return; /* Not in this quorum's ring: acknowledging would be no agreement. */
+	if (!ferry_uuid_equal(&message->lun, &ownership->config.lun))
+		return; /* It would serve another lun under this name: not with this node's voice.
+			 */
 	if (message->epoch.v <= ownership->view.epoch.v) {
 		if (from.v == self_of(ownership).v && ownership->phase == FERRY_OWNERSHIP_CLAIMING)
 			claim_again(ownership); /* Another was first. */
@@ -383,25 +477,15 @@ static void handle_claim(struct ferry_ownership *ownership, struct ferry_node fr
 
 /* ---- Messages in. ---- */
 
-static struct ferry_ownership_member *member_find(struct ferry_ownership *ownership,
-						  struct ferry_node node)
-{
-	for (uint32_t i = 0; i < ownership->members.count; i++)
-		if (ownership->members.nodes[i].v == node.v)
-			return &ownership->known[i];
-	return NULL;
-}
-
 static void sync_check(struct ferry_ownership *ownership)
 {
-	uint32_t count = 0;
+	bool may_register = ownership->view.may_register;
 
-	for (uint32_t i = 0; i < ownership->members.count; i++)
-		count += ownership->known[i].state_ring == ownership->config.group->ring;
-	if (ownership->is_synced || count < majority(ownership))
+	ownership->is_synced |= spoken_count(ownership, false) >= majority(ownership);
+	if (!ownership->is_synced)
 		return;
-	ownership->is_synced = true;
-	view_publish(ownership);
+	if (!ownership->view.is_quorate || !may_register)
+		view_publish(ownership);
 	claim_if_wanted(ownership);
 }
 
@@ -435,7 +519,9 @@ static void handle_state(struct ferry_ownership *ownership, struct ferry_ownersh
 	member->epoch = message->epoch;
 	if (message->flags & FERRY_GROUP_DRAINED)
 		member->drained = message->epoch;
-	if (message->epoch.v > ownership->view.epoch.v) {
+	if (!is_same_lun) {
+		/* Its epochs are another lun's; a claim of ours will still be above them. */
+	} else if (message->epoch.v > ownership->view.epoch.v) {
 		/* This node was away. What it owned then, it does not now. */
 		if (message->owner.v != self_of(ownership).v)
 			deposed(ownership, "the pool has moved on while this node was away");
@@ -456,6 +542,11 @@ static void handle_state(struct ferry_ownership *ownership, struct ferry_ownersh
 		ownership->config.peer_has_path(member->node, member->has_path,
 						ownership->config.context);
 	}
+	/* Whoever speaks for the first time in this ring may not have heard this node's words. */
+	if (member->node.v != self_of(ownership).v &&
+	    (member->state_ring != message->ring ||
+	     member->incarnation.v != message->incarnation.v))
+		ownership->state_is_due = true;
 	member->incarnation = message->incarnation;
 	member->state_ring = message->ring;
 	sync_check(ownership);
@@ -507,12 +598,18 @@ static void handle_release(struct ferry_ownership *ownership, struct ferry_node 
 		ownership->phase = FERRY_OWNERSHIP_IDLE;
 		wish_over(ownership, 0, "the pool is released");
 	}
+	if (message->type == FERRY_GROUP_HANDOVER && message->owner.v == self_of(ownership).v) {
+		emit(ownership, FERRY_EVENT_HANDOVER, FERRY_SEVERITY_NOTICE,
+		     "the owner hands the pool over to this node");
+		ferry_ownership_acquire(ownership);
+	}
 }
 
 void ferry_ownership_message(struct ferry_ownership *ownership, struct ferry_node from,
 			     const struct ferry_group_message *message)
 {
-	struct ferry_ownership_member *member = member_find(ownership, from);
+	int index = member_index(ownership, from);
+	struct ferry_ownership_member *member = index < 0 ? NULL : &ownership->known[index];
 
 	ferry_assert(ownership && message);
 	FERRY_ASSERT_ON_LOOP(ownership->config.loop);
@@ -523,6 +620,7 @@ void ferry_ownership_message(struct ferry_ownership *ownership, struct ferry_nod
 		     "a member has another lineage under this pool's name: not listening to it");
 		return;
 	}
+	seen_note(ownership, from, message->incarnation);
 	switch (message->type) {
 	case FERRY_GROUP_STATE:
 		handle_state(ownership, member, message);
@@ -539,6 +637,7 @@ void ferry_ownership_message(struct ferry_ownership *ownership, struct ferry_nod
 		handle_in_force(ownership, from, message);
 		break;
 	case FERRY_GROUP_RELEASE:
+	case FERRY_GROUP_HANDOVER:
 		handle_release(ownership, from, message);
 		break;
 	default:
@@ -621,6 +720,7 @@ void ferry_ownership_taken(struct ferry_ownership *ownership, int error)
 		return;
 	}
 	ownership->phase = FERRY_OWNERSHIP_OWNING;
+	ownership->has_owned = true;
 	ownership->view.is_in_force = true;
 	ownership->in_force_is_due = true;
 	view_publish(ownership);
@@ -662,9 +762,11 @@ void ferry_ownership_acquire(struct ferry_ownership *ownership)
 	claim_if_wanted(ownership);
 }
 
-void ferry_ownership_release(struct ferry_ownership *ownership)
+void ferry_ownership_release(struct ferry_ownership *ownership, struct ferry_node next_owner)
 {
 	ferry_assert(ownership);
+	ferry_assert(next_owner.v != self_of(ownership).v);
+	ownership->next_owner = next_owner;
 	ownership->wants_pool = false;
 	if (ownership->phase != FERRY_OWNERSHIP_OWNING) {
 		ownership->phase = FERRY_OWNERSHIP_IDLE;

@@ -50,6 +50,12 @@ struct ferry_ownership_member {
 	bool has_path;
 };
 
+/* The newest agent of a node that has ever spoken, member or not. */
+struct ferry_ownership_seen {
+	struct ferry_node node;
+	struct ferry_incarnation incarnation;
+};
+
 struct ferry_ownership_config {
 	struct ferry_loop *loop;
 	struct ferry_group *group;
@@ -78,11 +84,14 @@ struct ferry_ownership {
 	struct ferry_uuid pool; /* The hash of its name. */
 	struct ferry_members members;
 	struct ferry_ownership_member known[FERRY_NODES_MAX]; /* By members' index. */
-	struct ferry_epoch claimed;			      /* This node's own claim. */
-	struct ferry_epoch released; /* The last epoch whose owner let go. */
-	struct ferry_epoch drained;  /* At this node. */
-	bool is_synced;		     /* A majority has spoken in this ring. */
-	bool has_path;		     /* This node's. */
+	struct ferry_ownership_seen seen[FERRY_NODES_MAX];
+	struct ferry_node next_owner; /* Of a release under way. */
+	bool has_owned;		      /* Since this agent started. */
+	struct ferry_epoch claimed;   /* This node's own claim. */
+	struct ferry_epoch released;  /* The last epoch whose owner let go. */
+	struct ferry_epoch drained;   /* At this node. */
+	bool is_synced;		      /* A majority has spoken in this ring. */
+	bool has_path;		      /* This node's. */
 	bool wants_pool;
 	bool store_failed; /* An epoch could not be saved: never acknowledge. */
 	bool state_is_due; /* A multicast was refused for now. */
@@ -126,7 +135,14 @@ void ferry_ownership_ask(struct ferry_ownership *ownership, uint64_t word);
 
 /* This node wants the pool, or does not any more; config.on_wish() says how it went. */
 void ferry_ownership_acquire(struct ferry_ownership *ownership);
-void ferry_ownership_release(struct ferry_ownership *ownership);
+/* @next_owner: who is to claim it then; 0: nobody in particular. */
+void ferry_ownership_release(struct ferry_ownership *ownership, struct ferry_node next_owner);
+
+/*
+ * Whether a majority, and most of those who have spoken, see the lun that this node sees under the
+ * pool's name. Who does not agree neither claims nor registers; nobody votes for another lun.
+ */
+bool ferry_ownership_lun_is_agreed(const struct ferry_ownership *ownership);
 
 /* How many members' acknowledgements put an epoch in force (rule 12). */
 uint32_t ferry_ownership_majority(uint32_t nodes_expected, bool has_reservations);

@@ -49,8 +49,10 @@ static int message_check(const struct ferry_group_message *message, bool reserve
 		return ferry_error_set(reterr, -EPROTO, "group message: no incarnation");
 	if (message->type != FERRY_GROUP_STATE && message->epoch.v == 0)
 		return ferry_error_set(reterr, -EPROTO, "group message: no epoch");
-	if (message->type == FERRY_GROUP_CLAIM && message->owner.v == 0)
-		return ferry_error_set(reterr, -EPROTO, "group message: a claim for nobody");
+	if ((message->type == FERRY_GROUP_CLAIM || message->type == FERRY_GROUP_HANDOVER) &&
+	    message->owner.v == 0)
+		return ferry_error_set(reterr, -EPROTO,
+				       "group message: a claim for, or handover to, nobody");
 	return 0;
 }
 

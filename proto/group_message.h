@@ -27,7 +27,8 @@ enum ferry_group_type {
 	FERRY_GROUP_ACK,       /* The sender has epoch on its disk and installed; maybe drained. */
 	FERRY_GROUP_IN_FORCE,  /* The owner has a majority and the lun: the epoch is in force. */
 	FERRY_GROUP_RELEASE,   /* The owner has stopped and drained: nobody owns the pool. */
-	FERRY_GROUP_TYPE_LAST = FERRY_GROUP_RELEASE,
+	FERRY_GROUP_HANDOVER,  /* The same, and the node in owner is to claim it now. */
+	FERRY_GROUP_TYPE_LAST = FERRY_GROUP_HANDOVER,
 };
 
 enum {

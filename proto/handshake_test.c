@@ -156,7 +156,7 @@ static void strangers_are_turned_away(void **state)
 	assert_int_equal(pair.members_asked, 0);
 
 	pair_init(&pair, 3);
-	strcpy(pair.config[0].cluster, "anchorage");
+	memcpy(pair.config[0].cluster, "anchorage", sizeof("anchorage"));
 	pair_run(&pair);
 	assert_refused(&pair, -ENXIO, "of cluster 'harbour'", "name differs");
 
@@ -366,7 +366,7 @@ static void cluster_names(void **state)
 
 	(void)state;
 	assert_false(ferry_handshake_cluster_is_valid(name));
-	strcpy(name, "a b-c");
+	memcpy(name, "a b-c", sizeof("a b-c"));
 	assert_true(ferry_handshake_cluster_is_valid(name));
 	name[20] = 'x';
 	assert_false(ferry_handshake_cluster_is_valid(name));

@@ -27,7 +27,8 @@ enum {
 	WIRE_AT_OUTCOME = 104,
 	WIRE_AT_CAUSE = 108,
 	WIRE_AT_VICTIM_KEY = 112,
-	WIRE_AT_RESERVED = 120,
+	WIRE_AT_CURSOR = 120,
+	WIRE_AT_RESERVED = 128,
 	WIRE_AT_HEADER_CRC = 156,
 	WIRE_RESERVED_BYTES = WIRE_AT_HEADER_CRC - WIRE_AT_RESERVED,
 	WIRE_SECTOR_BYTES = 512, /* The smallest logical block. */
@@ -36,11 +37,13 @@ enum {
 _Static_assert(WIRE_AT_HEADER_CRC + sizeof(uint32_t) == FERRY_WIRE_HEADER_BYTES, "layout");
 _Static_assert(WIRE_AT_LINEAGE + sizeof(struct ferry_uuid) == WIRE_AT_EPOCH, "layout");
 _Static_assert(WIRE_AT_LUN + sizeof(struct ferry_uuid) == WIRE_AT_LBA, "layout");
-_Static_assert(WIRE_AT_VICTIM_KEY + sizeof(uint64_t) == WIRE_AT_RESERVED, "layout");
+_Static_assert(WIRE_AT_VICTIM_KEY + sizeof(uint64_t) == WIRE_AT_CURSOR, "layout");
+_Static_assert(WIRE_AT_CURSOR + sizeof(uint64_t) == WIRE_AT_RESERVED, "layout");
 _Static_assert(FERRY_WIRE_PAYLOAD_BYTES_MAX % WIRE_SECTOR_BYTES == 0, "whole blocks");
 /* These numbers are on the wire: a change of any of them is a new version. */
 _Static_assert(FERRY_WIRE_REQUEST == 1 && FERRY_WIRE_REPLY == 2 && FERRY_WIRE_LAY == 3, "wire");
 _Static_assert(FERRY_WIRE_LAY_REPLY == 4 && FERRY_WIRE_PING == 5 && FERRY_WIRE_PONG == 6, "wire");
+_Static_assert(FERRY_WIRE_WARM == 7 && FERRY_WIRE_WARM_REPLY == 8, "wire");
 _Static_assert(FERRY_OP_READ == 1 && FERRY_OP_WRITE == 2 && FERRY_OP_FLUSH == 3, "wire");
 _Static_assert(FERRY_OP_DISCARD == 4 && FERRY_OP_WRITE_ZEROES == 5, "wire");
 _Static_assert(FERRY_IO_FUA == 1 && FERRY_IO_NO_UNMAP == 2 && FERRY_IO_FLAGS_ALL == 3, "wire");
@@ -76,12 +79,14 @@ static int check_names(const struct ferry_wire_header *header, struct ferry_erro
 	if (ferry_uuid_is_none(&header->lun) != is_ping)
 		return invalid(reterr, is_ping ? "lun is set" : "lun is missing");
 	if (header->type != FERRY_WIRE_REQUEST && header->type != FERRY_WIRE_LAY &&
-	    header->floor != 0)
+	    header->type != FERRY_WIRE_WARM && header->floor != 0)
 		return invalid_number(reterr, "floor", header->floor);
 	if (header->floor > header->sequence) /* Its own floor would forbid it. */
 		return invalid_number(reterr, "floor", header->floor);
 	if ((header->victim_key != 0) != (header->type == FERRY_WIRE_LAY))
 		return invalid_number(reterr, "victim key", header->victim_key);
+	if (header->type != FERRY_WIRE_WARM && header->cursor != 0)
+		return invalid_number(reterr, "cursor", header->cursor);
 	return 0;
 }
 
@@ -134,7 +139,7 @@ static int check_op(const struct ferry_wire_header *header, struct ferry_error *
 	return 0;
 }
 
-/* REPLY and LAY_REPLY: an outcome, and a cause that can go with it (ports/io.h). */
+/* Replies but PONG: an outcome, and a cause that can go with it (ports/io.h). */
 static int check_outcome(const struct ferry_wire_header *header, struct ferry_error *reterr)
 {
 	bool is_cause_fitting = false;
@@ -164,7 +169,10 @@ static int check_outcome(const struct ferry_wire_header *header, struct ferry_er
 
 static int check_payload(const struct ferry_wire_header *header, struct ferry_error *reterr)
 {
-	bool must_be = (header->type == FERRY_WIRE_REQUEST && header->op == FERRY_OP_WRITE) ||
+	bool is_stream =
+		header->type == FERRY_WIRE_WARM_REPLY && header->outcome == FERRY_OUTCOME_DONE;
+	bool must_be = is_stream ||
+		       (header->type == FERRY_WIRE_REQUEST && header->op == FERRY_OP_WRITE) ||
 		       (header->type == FERRY_WIRE_REPLY && header->op == FERRY_OP_READ &&
 			header->outcome == FERRY_OUTCOME_DONE);
 
@@ -176,6 +184,8 @@ static int check_payload(const struct ferry_wire_header *header, struct ferry_er
 		return 0;
 	if (header->payload_bytes > FERRY_WIRE_PAYLOAD_BYTES_MAX)
 		return invalid_number(reterr, "payload length", header->payload_bytes);
+	if (is_stream) /* What is in it, proto/stream.c judges. */
+		return header->payload_bytes > 0 ? 0 : invalid_number(reterr, "payload length", 0);
 	/* That it fits the lun's block size is the carrier's to see: only it knows the lun. */
 	if (header->payload_bytes == 0 || header->payload_bytes % WIRE_SECTOR_BYTES != 0)
 		return invalid_number(reterr, "payload length", header->payload_bytes);
@@ -187,7 +197,9 @@ static int check_payload(const struct ferry_wire_header *header, struct ferry_er
 int ferry_wire_check(const struct ferry_wire_header *header, struct ferry_error *reterr)
 {
 	bool has_op = header->type == FERRY_WIRE_REQUEST || header->type == FERRY_WIRE_REPLY;
-	bool has_outcome = header->type == FERRY_WIRE_REPLY || header->type == FERRY_WIRE_LAY_REPLY;
+	bool has_outcome = header->type == FERRY_WIRE_REPLY ||
+			   header->type == FERRY_WIRE_LAY_REPLY ||
+			   header->type == FERRY_WIRE_WARM_REPLY;
 	int r;
 
 	ferry_assert(header);
@@ -240,6 +252,7 @@ void ferry_wire_encode(const struct ferry_wire_header *header, uint8_t ret[FERRY
 	ferry_writer_u32(&writer, header->outcome);
 	ferry_writer_u32(&writer, header->cause);
 	ferry_writer_u64(&writer, header->victim_key);
+	ferry_writer_u64(&writer, header->cursor);
 	ferry_writer_zeroes(&writer, WIRE_RESERVED_BYTES);
 	ferry_assert(writer.offset_bytes == WIRE_AT_HEADER_CRC);
 	ferry_writer_u32(&writer, ferry_crc32c(0, ret, WIRE_AT_HEADER_CRC));
@@ -266,6 +279,7 @@ static bool decode_fields(struct ferry_reader *reader, struct ferry_wire_header 
 	header->outcome = ferry_reader_u32(reader);
 	header->cause = ferry_reader_u32(reader);
 	header->victim_key = ferry_reader_u64(reader);
+	header->cursor = ferry_reader_u64(reader);
 	ferry_assert(reader->offset_bytes == WIRE_AT_RESERVED);
 	return ferry_reader_zeroes(reader, WIRE_RESERVED_BYTES);
 }

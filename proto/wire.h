@@ -32,7 +32,9 @@ enum ferry_wire_type {
 	FERRY_WIRE_LAY_REPLY,
 	FERRY_WIRE_PING, /* Answered at once by PONG; tells a dead link from an idle one. */
 	FERRY_WIRE_PONG,
-	FERRY_WIRE_TYPE_LAST = FERRY_WIRE_PONG,
+	FERRY_WIRE_WARM,       /* Give me the next part of what your cache has of this lun. */
+	FERRY_WIRE_WARM_REPLY, /* DONE has a payload: one stream of proto/stream.h. */
+	FERRY_WIRE_TYPE_LAST = FERRY_WIRE_WARM_REPLY,
 };
 
 struct ferry_wire_header {
@@ -46,7 +48,8 @@ struct ferry_wire_header {
 	struct ferry_uuid lineage; /* The pool's; with epoch, what the write was admitted under. */
 	struct ferry_epoch epoch;
 	uint64_t sequence;
-	/* REQUEST, LAY: every sequence below is settled for the requester; below it nothing runs. */
+	/* REQUEST, LAY: every sequence below is settled for the requester; below it nothing runs.
+	 */
 	uint64_t floor;
 
 	struct ferry_uuid lun; /* ferry_lun_identity.uuid: identity, size and block size. */
@@ -56,10 +59,11 @@ struct ferry_wire_header {
 	uint32_t flags;
 	struct ferry_lba lba;
 	uint32_t length_blocks;
-	uint32_t outcome; /* REPLY, LAY_REPLY. */
-	uint32_t cause;	  /* REPLY, LAY_REPLY. */
+	uint32_t outcome; /* Every reply. */
+	uint32_t cause;
 
 	uint64_t victim_key; /* LAY: the registration whose nexus is to be killed. */
+	uint64_t cursor;     /* WARM: where the part begins; 0: at the beginning. */
 };
 
 /* Write the header. It is a bug of ours if it is not valid (ferry_wire_check()). */

@@ -69,6 +69,30 @@ static struct ferry_wire_header ping(void)
 		.type = FERRY_WIRE_PING, .node = {1}, .incarnation = {2}, .sequence = 3};
 }
 
+static struct ferry_wire_header warm(void)
+{
+	struct ferry_wire_header header = lay();
+
+	header.type = FERRY_WIRE_WARM;
+	header.victim_key = 0;
+	header.cursor = 88;
+	return header;
+}
+
+static struct ferry_wire_header warm_reply(void)
+{
+	struct ferry_wire_header header = warm();
+
+	header.type = FERRY_WIRE_WARM_REPLY;
+	header.floor = 0;
+	header.cursor = 0;
+	header.outcome = FERRY_OUTCOME_DONE;
+	header.cause = FERRY_CAUSE_NONE;
+	header.payload_bytes = 129; /* A stream has any length. */
+	header.payload_crc = 5;
+	return header;
+}
+
 static void assert_same(const struct ferry_wire_header *header)
 {
 	uint8_t bytes[FERRY_WIRE_HEADER_BYTES], again[FERRY_WIRE_HEADER_BYTES];
@@ -84,6 +108,7 @@ static void assert_same(const struct ferry_wire_header *header)
 	assert_int_equal(decoded.lba.v, header->lba.v);
 	assert_int_equal(decoded.incarnation.v, header->incarnation.v);
 	assert_int_equal(decoded.victim_key, header->victim_key);
+	assert_int_equal(decoded.cursor, header->cursor);
 	assert_memory_equal(&decoded.lun, &header->lun, sizeof(decoded.lun));
 }
 
@@ -114,6 +139,7 @@ static void valid_headers_survive(void **state)
 	header = lay();
 	assert_same(&header);
 	header.type = FERRY_WIRE_LAY_REPLY;
+	header.floor = 0;
 	header.victim_key = 0;
 	header.outcome = FERRY_OUTCOME_DONE;
 	header.cause = FERRY_CAUSE_NONE;
@@ -121,6 +147,14 @@ static void valid_headers_survive(void **state)
 	header = ping();
 	assert_same(&header);
 	header.type = FERRY_WIRE_PONG;
+	assert_same(&header);
+	header = warm();
+	assert_same(&header);
+	header = warm_reply();
+	assert_same(&header);
+	header.outcome = FERRY_OUTCOME_FAILED;
+	header.cause = FERRY_CAUSE_UNHEALTHY;
+	header.payload_bytes = header.payload_crc = 0;
 	assert_same(&header);
 }
 
@@ -152,6 +186,10 @@ static void layout_is_the_documented_one(void **state)
 	header = lay();
 	ferry_wire_encode(&header, bytes);
 	assert_int_equal(bytes[112], 77);
+	header = warm();
+	ferry_wire_encode(&header, bytes);
+	assert_int_equal(bytes[6], 7);
+	assert_int_equal(bytes[120], 88); /* cursor */
 }
 
 static void invalid_fields_are_named(void **state)
@@ -247,6 +285,28 @@ static void outcomes_and_causes_fit(void **state)
 	header = lay();
 	header.lba.v = 1;
 	assert_refused(&header, "lba");
+	header = lay();
+	header.cursor = 1;
+	assert_refused(&header, "cursor");
+	header = warm();
+	header.payload_bytes = 512;
+	assert_refused(&header, "payload");
+	header = warm();
+	header.op = FERRY_OP_READ;
+	assert_refused(&header, "operation");
+	header = warm_reply();
+	header.payload_bytes = 0;
+	assert_refused(&header, "payload");
+	header = warm_reply();
+	header.payload_bytes = FERRY_WIRE_PAYLOAD_BYTES_MAX + 1;
+	assert_refused(&header, "payload");
+	header = warm_reply();
+	header.outcome = FERRY_OUTCOME_FAILED;
+	header.cause = FERRY_CAUSE_STALE;
+	assert_refused(&header, "payload");
+	header = warm_reply();
+	header.outcome = 0;
+	assert_refused(&header, "outcome");
 	header = ping();
 	header.lun.bytes[15] = 1;
 	assert_refused(&header, "lun");
@@ -280,7 +340,7 @@ static void damage_is_refused(void **state)
 		bytes[bit / 8] ^= (uint8_t)(1u << (bit % 8));
 		assert_int_equal(ferry_wire_decode(bytes, &decoded, &error), -EBADMSG);
 	}
-	for (size_t at = 120; at < 156; at++) {
+	for (size_t at = 128; at < 156; at++) {
 		memcpy(bytes, good, sizeof(bytes));
 		bytes[at] = 1;
 		patch_crc(bytes);

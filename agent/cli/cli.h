@@ -12,7 +12,7 @@
 #include <protobuf-c/protobuf-c.h>
 #include <stdio.h>
 
-#include "agent/base/base.h"
+#include "agent/base/error.h"
 
 /* What scripts may rely on; `ferry --help` says the same. */
 enum cli_exit {
@@ -54,6 +54,13 @@ void cli_clean(char *to, size_t size_bytes, const char *text);
 struct json_object *cli_json_of(const ProtobufCMessage *message);
 /* "healthy" of an enum's value; the number, if it is unknown to us. @ret has 32 bytes. */
 void cli_enum_name(const ProtobufCEnumDescriptor *type, int value, char ret[32]);
+
+/*
+ * device.c: where the agent has only the volume's file, a loop device is put over it, and named in
+ * the answer instead; or taken off again. -EPERM: it is in use; -EOPNOTSUPP: there is no file.
+ */
+int cli_attach(ProtobufCMessage *message, struct ferry_error *reterr) FERRY_MUST_CHECK;
+int cli_detach(ProtobufCMessage *message, struct ferry_error *reterr) FERRY_MUST_CHECK;
 
 /* show.c: each answer for people. */
 void cli_show_status(const ProtobufCMessage *message);

@@ -37,8 +37,8 @@ static const struct command commands[] = {
 	 "GHOSTS are alive/laid: writes whose outcome is unknown, and those proven dead.\n",
 	 "GetStatus", 0, QUICK_S, &ferry__v1__status__descriptor, cli_show_status},
 	{"volumes", "", "the volumes and their devices",
-	 "DEVICE is what `ferry attach` made on this node.\n", "ListVolumes", 0, QUICK_S,
-	 &ferry__v1__volume_list__descriptor, cli_show_volumes},
+	 "DEVICE is the volume as a file; `ferry attach` makes a block device of it.\n",
+	 "ListVolumes", 0, QUICK_S, &ferry__v1__volume_list__descriptor, cli_show_volumes},
 	{"paths", "", "the ways to each lun, with counters",
 	 "DONE, FAILED and UNKNOWN count attempts by how they ended.\n", "ListPaths", 0, QUICK_S,
 	 &ferry__v1__path_list__descriptor, cli_show_paths},
@@ -190,6 +190,16 @@ static int run_events(struct ferry_grpc_client *client, const struct options *op
 		options->timeout_s * FERRY_NS_PER_S, on_event, &output, reterr);
 }
 
+/* What is left to be done here with the agent's answer. */
+static int finish(ProtobufCMessage *message, struct ferry_error *reterr)
+{
+	if (message->descriptor == &ferry__v1__attach_volume_reply__descriptor)
+		return cli_attach(message, reterr);
+	if (message->descriptor == &ferry__v1__detach_volume_reply__descriptor)
+		return cli_detach(message, reterr);
+	return 0;
+}
+
 /* Requests differ in their names only, so one that has them all at hand fits each. */
 static int run_call(struct ferry_grpc_client *client, const struct command *command,
 		    const struct options *options, struct ferry_error *reterr)
@@ -214,13 +224,16 @@ static int run_call(struct ferry_grpc_client *client, const struct command *comm
 				   command->output, timeout_s * FERRY_NS_PER_S, &message, reterr);
 	if (r < 0)
 		return r;
-	if (options->is_json)
+	r = finish(message, reterr);
+	if (r < 0)
+		; /* Said in @reterr. */
+	else if (options->is_json)
 		json_print(message, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED |
 					    JSON_C_TO_STRING_NOSLASHESCAPE);
 	else
 		command->show(message);
 	protobuf_c_message_free_unpacked(message, NULL);
-	return 0;
+	return r;
 }
 
 static int run(const struct command *command, const struct options *options)

@@ -58,11 +58,20 @@ static void reply_sent(struct ferry_message *message, enum ferry_sent sent)
 	job_free_if_over(job);
 }
 
+static enum ferry_wire_type reply_type(const struct ferry_wire_header *request)
+{
+	if (request->type == FERRY_WIRE_LAY)
+		return FERRY_WIRE_LAY_REPLY;
+	if (request->type == FERRY_WIRE_WARM)
+		return FERRY_WIRE_WARM_REPLY;
+	ferry_assert(request->type == FERRY_WIRE_REQUEST);
+	return FERRY_WIRE_REPLY;
+}
+
 /* Tell the requester, if the link that it asked by still stands, and keep the answer. */
 static void job_answer(struct ferry_job *job, enum ferry_outcome outcome, enum ferry_cause cause)
 {
 	struct ferry_session *session = job->session;
-	struct ferry_carrier *carrier = session->carrier;
 	struct ferry_answer *answer = answer_of(session, job->request.sequence);
 
 	ferry_assert(!job->has_answered);
@@ -81,11 +90,9 @@ static void job_answer(struct ferry_job *job, enum ferry_outcome outcome, enum f
 		ferry_segments_drop(&job->reply.segments);
 		return;
 	}
-	job->reply.header = job->request;
-	job->reply.header.type =
-		job->request.type == FERRY_WIRE_LAY ? FERRY_WIRE_LAY_REPLY : FERRY_WIRE_REPLY;
-	job->reply.header.node = carrier->config.self;
-	job->reply.header.incarnation = carrier->config.incarnation;
+	job->reply.header = job->request; /* An answer bears the asker's number and name. */
+	job->reply.header.type = reply_type(&job->request);
+	job->reply.header.cursor = 0;
 	job->reply.header.floor = 0;
 	job->reply.header.flags = 0;
 	job->reply.header.victim_key = 0;
@@ -303,6 +310,27 @@ static void job_lay(struct ferry_job *job)
 	}
 }
 
+/* ---- Handing out what the cache has. ---- */
+
+static void job_warm(struct ferry_job *job)
+{
+	struct ferry_carrier *carrier = job->session->carrier;
+	enum ferry_cause cause = check_standing(job->lun, &job->request);
+
+	/* It is advice, and wanted soon or not at all: nothing waits for buffers here. */
+	if (cause == FERRY_CAUSE_NONE &&
+	    (!job->lun->warm || job->lun->warm(job->lun, job->request.cursor, carrier->config.arena,
+					       &job->reply.segments) < 0))
+		cause = FERRY_CAUSE_UNHEALTHY;
+	if (cause != FERRY_CAUSE_NONE) {
+		job_refuse(job, cause);
+		return;
+	}
+	carrier->stats.warmed++;
+	job_answer(job, FERRY_OUTCOME_DONE, FERRY_CAUSE_NONE);
+	job_free_if_over(job);
+}
+
 /* ---- Requests. ---- */
 
 static struct ferry_job *job_take(struct ferry_session *session,
@@ -351,8 +379,8 @@ static void request_take(struct ferry_session *session, struct ferry_job *job)
 		job_refuse(job, FERRY_CAUSE_STALE); /* Settled long ago: never run again. */
 		return;
 	}
-	/* A READ changes nothing: asked again it runs again, for its data is not kept. */
-	if (is_known && request->op != FERRY_OP_READ) {
+	/* What changes nothing, asked again, runs again: its data is not kept. */
+	if (is_known && request->op != FERRY_OP_READ && request->type != FERRY_WIRE_WARM) {
 		request_again(session, answer, job);
 		return;
 	}
@@ -361,6 +389,10 @@ static void request_take(struct ferry_session *session, struct ferry_job *job)
 	job->lun = lun_find(carrier, &request->lun);
 	if (!job->lun) {
 		job_refuse(job, FERRY_CAUSE_LUN);
+		return;
+	}
+	if (request->type == FERRY_WIRE_WARM) {
+		job_warm(job); /* No I/O: no change of owner waits for it. */
 		return;
 	}
 	lun_count_job(job, true);
@@ -382,13 +414,13 @@ static void link_message(struct ferry_link *link, const struct ferry_wire_header
 	const char *why = NULL;
 
 	ferry_assert(session->link == link);
-	if (header->type != FERRY_WIRE_REQUEST && header->type != FERRY_WIRE_LAY)
+	if (header->type != FERRY_WIRE_REQUEST && header->type != FERRY_WIRE_LAY &&
+	    header->type != FERRY_WIRE_WARM)
 		why = "not a request";
 	else if (header->node.v != session->node.v ||
 		 header->incarnation.v != session->incarnation.v)
 		why = "a request in another's name";
-	else if (header->sequence == 0 || header->floor > header->sequence ||
-		 header->sequence - header->floor >= FERRY_WIRE_WINDOW_MAX)
+	else if (header->sequence - header->floor >= FERRY_WIRE_WINDOW_MAX)
 		why = "a request outside the window";
 	else if (!(job = job_take(session, header, segments)))
 		why = "more requests than the window allows";
@@ -440,9 +472,10 @@ static void link_down(struct ferry_link *link, const char *why)
 
 static void link_up(struct ferry_link *link, struct ferry_incarnation incarnation)
 {
-	(void)link;
-	(void)incarnation;
-	ferry_unreachable("an incoming link is up before it is accepted");
+	const struct ferry_session *session = link->context;
+
+	ferry_assert(session->link == link); /* Accepted just before. */
+	ferry_assert(session->incarnation.v == incarnation.v);
 }
 
 static void resume_paused(struct ferry_task *task)
@@ -526,7 +559,7 @@ int ferry_carrier_accept(struct ferry_carrier *carrier, struct ferry_link *link,
 {
 	struct ferry_session *session;
 
-	ferry_assert(carrier && link->is_up);
+	ferry_assert(carrier && link);
 	ferry_assert(link->node.v > 0 && incarnation.v > 0);
 	session = session_find(carrier, link->node);
 	if (!session)

@@ -34,6 +34,12 @@ struct ferry_carrier_lun {
 	/* Have @victim's nexus killed, for a current owner that asked. -EBUSY, -ENOTCONN: no. */
 	int (*lay)(struct ferry_carrier_lun *lun, struct ferry_key victim,
 		   void (*on_done)(void *context, int error), void *done_context);
+	/*
+	 * The next part of what this node's cache has, as a stream in buffers of @arena, for the
+	 * owner that has taken the pool over; @ret's use is the carrier's. NULL, -ENODATA: nothing.
+	 */
+	int (*warm)(struct ferry_carrier_lun *lun, uint64_t cursor, struct ferry_arena *arena,
+		    struct ferry_segments *ret);
 	void (*on_drained)(struct ferry_carrier_lun *lun); /* Nothing of an older epoch is left. */
 	void *context;
 	uint32_t jobs_count; /* Carried now, of any epoch. */
@@ -90,6 +96,7 @@ struct ferry_carrier_stats {
 	uint64_t refused;
 	uint64_t repeated; /* Requests that were asked again and answered from what is kept. */
 	uint64_t laid;
+	uint64_t warmed; /* Parts of caches that were handed out. */
 };
 
 struct ferry_carrier_config {
@@ -124,7 +131,7 @@ int ferry_carrier_add_lun(struct ferry_carrier *carrier,
 			  struct ferry_carrier_lun *lun) FERRY_MUST_CHECK;
 
 /*
- * An incoming link that is up; its peer has proven itself. Takes over its callbacks. A newer
+ * An incoming link, about to come up: its peer has proven itself. Takes over its callbacks. A newer
  * incarnation of the same node replaces the older one, whose running jobs end unheard.
  * -ENOSPC: more nodes than sessions; -ESTALE: an older incarnation than one seen.
  */

@@ -13,6 +13,7 @@
  */
 #pragma once
 
+#include "agent/cache/cache.h"
 #include "agent/core/carrier.h"
 #include "agent/core/laying.h"
 #include "agent/core/peer.h"
@@ -36,6 +37,7 @@ struct ferry_engine_config {
 	struct ferry_lun_identity identity;
 	struct ferry_path *path;       /* This node's own to the lun. */
 	struct ferry_fence *fence;     /* NULL: the lun has no reservations. */
+	struct ferry_fence *resetter;  /* Or NULL; alone: only RESET is asked of it. */
 	struct ferry_carrier *carrier; /* NULL: stands alone, carries for nobody. */
 	bool is_read_only;
 	uint32_t inflight_max;
@@ -44,6 +46,16 @@ struct ferry_engine_config {
 	uint32_t convict_failures;
 	uint64_t convict_window_ns;
 	uint64_t seed;
+
+	/*
+	 * The read cache: lines_max * FERRY_CACHE_LINE_BYTES of memory, or 0 and none. Only where
+	 * nobody else writes to the lun: it has reservations, or somebody answers for it (rule 16).
+	 */
+	void *cache_data;
+	uint32_t cache_lines_max;
+	/* The next owner asks for what the cache has (struct ferry_carrier_lun's warm). Or NULL. */
+	int (*on_warm)(struct ferry_engine *engine, uint64_t cursor, struct ferry_arena *arena,
+		       struct ferry_segments *ret);
 
 	/* All run on the data loop; none from inside a call of the engine's but set_view's. */
 	void (*on_verdict)(struct ferry_engine *engine, enum ferry_verdict verdict);
@@ -66,6 +78,7 @@ struct ferry_engine {
 	struct ferry_view view;
 	struct ferry_router router;
 	struct ferry_volume volume;
+	struct ferry_cache cache; /* If config.cache_lines_max. */
 	struct ferry_registrar registrar;
 	struct ferry_laying laying;
 	struct ferry_carrier_lun carried;
@@ -97,6 +110,9 @@ bool ferry_engine_is_idle(const struct ferry_engine *engine);
 /* A peer's agent that may carry this pool's I/O. -ENOSPC. */
 int ferry_engine_add_peer(struct ferry_engine *engine, struct ferry_peer *peer) FERRY_MUST_CHECK;
 
+/* The requester's side of @node's agent, or NULL. */
+struct ferry_peer *ferry_engine_peer(struct ferry_engine *engine, struct ferry_node node);
+
 /* What the cluster thread knows now. */
 void ferry_engine_set_view(struct ferry_engine *engine, const struct ferry_view *view);
 
@@ -109,6 +125,12 @@ void ferry_engine_take(struct ferry_engine *engine, const struct ferry_drained_k
 
 /* The lun said something unasked (a SCSI UNIT ATTENTION; SPC-4, annex D). */
 void ferry_engine_unit_attention(struct ferry_engine *engine, uint8_t asc, uint8_t ascq);
+
+/* NULL: it has none. */
+static inline struct ferry_cache *ferry_engine_cache(struct ferry_engine *engine)
+{
+	return engine->config.cache_lines_max > 0 ? &engine->cache : NULL;
+}
 
 static inline struct ferry_block *ferry_engine_block(struct ferry_engine *engine)
 {

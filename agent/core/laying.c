@@ -42,7 +42,9 @@ static void wish_over(struct ferry_laying_wish *wish, int error, const char *by)
 	}
 	laying->failures++;
 	(void)snprintf(event.pool, sizeof(event.pool), "%s", laying->config.pool);
-	ferry_event_emit(laying->config.events, event, "%s: error %d; trying again", by, -error);
+	if ((wish->attempts & (wish->attempts - 1)) == 0) /* The 1st, 2nd, 4th, 8th, ... */
+		ferry_event_emit(laying->config.events, event, "%s: error %d; trying again", by,
+				 -error);
 	ferry_timer_start_in(laying->config.loop, &laying->retry_timer, RETRY_NS);
 }
 
@@ -59,6 +61,28 @@ static void lun_answered(struct ferry_fence_request *request, int error)
 	if (error == -EACCES)
 		laying->config.on_unregistered(laying->config.context);
 	wish_over(wish, error, "this node's abort at the lun");
+}
+
+static void lun_was_reset(struct ferry_fence_request *request, int error)
+{
+	wish_over(request->context, error, "a reset of the lun, in a new session");
+}
+
+static bool ask_reset(struct ferry_laying_wish *wish)
+{
+	struct ferry_laying *laying = wish->laying;
+	const struct ferry_lane *local = ferry_router_local(laying->config.router);
+
+	ferry_assert(wish->lane == local && !local->is_allowed);
+	if (!local->path->is_up)
+		return false;
+	wish->attempts++;
+	wish->by_self = (struct ferry_fence_request){.op = FERRY_FENCE_RESET,
+						     .own = laying->config.own,
+						     .on_done = lun_was_reset,
+						     .context = wish};
+	ferry_fence_submit(laying->config.fence, &wish->by_self);
+	return true;
 }
 
 static bool ask_self(struct ferry_laying_wish *wish, struct ferry_key victim)
@@ -121,9 +145,15 @@ static void wish_try(struct ferry_laying_wish *wish)
 		victim = ferry_key_make(peer->node, peer->incarnation);
 	}
 	wish->is_asking = true;
+	ferry_router_expect_reset(laying->config.router);
 	wish->asked_ns = ferry_loop_now_ns(laying->config.loop);
-	if ((wish->attempts++ % 3 != 2 && ask_self(wish, victim)) || ask_peer(wish, victim))
+	if (laying->config.is_alone) {
+		if (ask_reset(wish))
+			return;
+	} else if ((wish->attempts++ % 3 != 2 && ask_self(wish, victim)) ||
+		   ask_peer(wish, victim)) {
 		return;
+	}
 	wish->is_asking = false;
 	ferry_timer_start_in(laying->config.loop, &laying->retry_timer, RETRY_NS);
 }

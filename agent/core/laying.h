@@ -2,6 +2,7 @@
  * laying.h - having ghosts proven dead: whom to ask to kill a nexus, until somebody could.
  *
  * This node's own nexus is killed by a peer, with this node's consent: it is this node that asks.
+ * Where there are no peers, and nobody else uses the lun, a new session of this node's resets it.
  * A peer's nexus is killed by this node itself if its path works, or by another peer. Only the
  * lun's answer counts as proof (design, rule 3); asking again is harmless.
  *
@@ -37,6 +38,7 @@ struct ferry_laying_config {
 	const char *pool;
 	struct ferry_router *router;
 	struct ferry_fence *fence; /* NULL: nobody can abort anything at this lun. */
+	bool is_alone; /* This node's own nexus is killed by a reset in a new session. */
 	struct ferry_key own;
 	struct ferry_uuid lun;
 	struct ferry_uuid lineage;

@@ -91,6 +91,10 @@ static void request_end(struct ferry_peer_request *request, enum ferry_outcome o
 	request->has_ended = true;
 	if (request->attempt)
 		request->attempt->on_end(request->attempt, outcome, cause);
+	else if (request->warm)
+		request->warm->on_done(request->warm, outcome == FERRY_OUTCOME_DONE	? 0
+						      : outcome == FERRY_OUTCOME_FAILED ? -ENODATA
+											: -EIO);
 	else
 		request->lay->on_done(request->lay, outcome == FERRY_OUTCOME_DONE ? 0 : -EIO);
 	request_release(request);
@@ -181,6 +185,33 @@ int ferry_peer_lay(struct ferry_peer *peer, struct ferry_peer_lay *lay)
 	return 0;
 }
 
+int ferry_peer_warm(struct ferry_peer *peer, struct ferry_peer_warm *warm)
+{
+	struct ferry_peer_request *request;
+
+	ferry_assert(peer && warm->on_done);
+	ferry_assert(warm->segments.length_bytes > 0);
+	if (!peer->link->is_up)
+		return -ENOTCONN;
+	request = request_take(peer);
+	if (!request)
+		return -EAGAIN;
+	request->warm = warm;
+	warm->received_bytes = 0;
+	request->message.header = (struct ferry_wire_header){
+		.type = FERRY_WIRE_WARM,
+		.node = peer->config.self,
+		.incarnation = peer->config.incarnation,
+		.lineage = warm->lineage,
+		.epoch = warm->epoch,
+		.sequence = request->sequence,
+		.lun = warm->lun,
+		.cursor = warm->cursor,
+	};
+	request_send(request);
+	return 0;
+}
+
 /* ---- Replies. ---- */
 
 static bool reply_fits(const struct ferry_peer_request *request,
@@ -189,12 +220,33 @@ static bool reply_fits(const struct ferry_peer_request *request,
 	const struct ferry_attempt *attempt = request->attempt;
 	bool is_read_done;
 
+	if (request->warm)
+		return header->type == FERRY_WIRE_WARM_REPLY &&
+		       header->payload_bytes <= request->warm->segments.length_bytes;
 	if (!attempt)
 		return header->type == FERRY_WIRE_LAY_REPLY && header->payload_bytes == 0;
 	is_read_done = attempt->op == FERRY_OP_READ && header->outcome == FERRY_OUTCOME_DONE;
 	return header->type == FERRY_WIRE_REPLY && header->op == attempt->op &&
 	       header->lba.v == attempt->lba.v && header->length_blocks == attempt->length_blocks &&
 	       header->payload_bytes == (is_read_done ? attempt->segments.length_bytes : 0);
+}
+
+/* Another use of the first @length_bytes of @room, and no more. */
+static void share_front(const struct ferry_segments *room, uint32_t length_bytes,
+			struct ferry_segments *ret)
+{
+	struct ferry_segments front = {.length_bytes = length_bytes};
+
+	ferry_assert(length_bytes > 0 && length_bytes <= room->length_bytes);
+	while (length_bytes > 0) {
+		struct ferry_segment *segment = &front.v[front.count];
+
+		*segment = room->v[front.count++];
+		segment->length_bytes =
+			(uint32_t)ferry_min_u64(segment->length_bytes, length_bytes);
+		length_bytes -= segment->length_bytes;
+	}
+	ferry_segments_share(&front, ret);
 }
 
 static int link_payload(struct ferry_link *link, const struct ferry_wire_header *header,
@@ -206,7 +258,10 @@ static int link_payload(struct ferry_link *link, const struct ferry_wire_header 
 	if (!request || !reply_fits(request, header) || request->is_receiving)
 		return -EPROTO;
 	request->is_receiving = true;
-	ferry_segments_share(&request->attempt->segments, ret);
+	if (request->warm)
+		share_front(&request->warm->segments, header->payload_bytes, ret);
+	else
+		ferry_segments_share(&request->attempt->segments, ret);
 	return 0;
 }
 
@@ -245,6 +300,8 @@ static void link_message(struct ferry_link *link, const struct ferry_wire_header
 		return;
 	}
 	request->may_have_left = true;
+	if (request->warm)
+		request->warm->received_bytes = header->payload_bytes;
 	request_end(request, (enum ferry_outcome)header->outcome, (enum ferry_cause)header->cause);
 }
 
@@ -291,7 +348,7 @@ static void link_down(struct ferry_link *link, const char *why)
 		/* Writes that may have left stay: their number asks again on the next link. */
 		if (!request->may_have_left)
 			request_end(request, FERRY_OUTCOME_FAILED, FERRY_CAUSE_UNSENT);
-		else if (request->lay || !ferry_op_changes_blocks(request->attempt->op))
+		else if (!request->attempt || !ferry_op_changes_blocks(request->attempt->op))
 			request_end(request, FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_PATH);
 	}
 	emit(peer, FERRY_SEVERITY_WARNING, "down", why);

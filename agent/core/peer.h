@@ -39,11 +39,26 @@ struct ferry_peer_lay {
 	void *context;
 };
 
+/* A wish for the next part of what the peer's cache has. The caller owns it until on_done(). */
+struct ferry_peer_warm {
+	struct ferry_uuid lun;
+	struct ferry_uuid lineage;
+	struct ferry_epoch epoch;
+	uint64_t cursor;
+	/* Room for a stream, the caller's; when done the first received_bytes of it are one. */
+	struct ferry_segments segments;
+	uint32_t received_bytes;
+	/* Exactly once, never from inside: 0; or -ENODATA the peer has nothing for us; -EIO. */
+	void (*on_done)(struct ferry_peer_warm *warm, int error);
+	void *context;
+};
+
 struct ferry_peer_request {
 	struct ferry_peer *peer;
 	uint64_t sequence;	       /* 0 while the slot is free. */
 	struct ferry_attempt *attempt; /* An I/O... */
-	struct ferry_peer_lay *lay;    /* ...or a wish to lay. */
+	struct ferry_peer_lay *lay;    /* ...or a wish to lay... */
+	struct ferry_peer_warm *warm;  /* ...or for warmth. */
 	struct ferry_peer_path *via;   /* With an attempt. */
 	struct ferry_message message;
 	bool is_sending;    /* The transport has the message. */
@@ -86,6 +101,9 @@ int ferry_peer_add_lun(struct ferry_peer *peer, const struct ferry_uuid *lun,
 
 /* The peer is no member any more, or is another incarnation: what was sent ends UNKNOWN. */
 void ferry_peer_lost(struct ferry_peer *peer);
+
+/* 0: warm->on_done() follows. -ENOTCONN, -EAGAIN: it does not. */
+int ferry_peer_warm(struct ferry_peer *peer, struct ferry_peer_warm *warm) FERRY_MUST_CHECK;
 
 /* 0: lay->on_done() follows. -ENOTCONN, -EAGAIN: it does not. */
 int ferry_peer_lay(struct ferry_peer *peer, struct ferry_peer_lay *lay) FERRY_MUST_CHECK;

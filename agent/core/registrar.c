@@ -87,6 +87,18 @@ static struct ferry_key next_victim(const struct ferry_registrar *registrar)
 	return (struct ferry_key){0};
 }
 
+/* Only this node and who has drained is registered: now what the others left in flight. */
+static void take_abort(struct ferry_registrar *registrar)
+{
+	if (registrar->suspects_done == registrar->drained.suspects_count) {
+		take_finish(registrar, 0);
+		return;
+	}
+	registrar->take = FERRY_TAKE_ABORTING;
+	ferry_router_expect_reset(registrar->config.router);
+	ask(registrar, FERRY_FENCE_PREEMPT, registrar->drained.suspects[registrar->suspects_done]);
+}
+
 static void take_read(struct ferry_registrar *registrar)
 {
 	struct ferry_key victim = next_victim(registrar);
@@ -100,12 +112,13 @@ static void take_read(struct ferry_registrar *registrar)
 		emit(registrar, FERRY_EVENT_FENCED, FERRY_SEVERITY_WARNING, victim.v,
 		     "preempting a registrant that has not drained");
 		registrar->take = FERRY_TAKE_PREEMPTING;
+		ferry_router_expect_reset(registrar->config.router);
 		ask(registrar, FERRY_FENCE_PREEMPT, victim);
 	} else if (registrar->request.holder.v == 0) {
 		registrar->take = FERRY_TAKE_RESERVING;
 		ask(registrar, FERRY_FENCE_RESERVE, victim);
 	} else {
-		take_finish(registrar, 0);
+		take_abort(registrar);
 	}
 }
 
@@ -117,7 +130,6 @@ static void take_step(struct ferry_registrar *registrar, int error)
 		ask(registrar, FERRY_FENCE_READ_KEYS, (struct ferry_key){0});
 		return;
 	case FERRY_TAKE_READING:
-	case FERRY_TAKE_VERIFYING:
 		if (error == 0) {
 			take_read(registrar);
 			return;
@@ -129,6 +141,17 @@ static void take_step(struct ferry_registrar *registrar, int error)
 		if (error == 0 || error == -EBUSY || error == -ENOENT) {
 			registrar->take = FERRY_TAKE_READING;
 			ask(registrar, FERRY_FENCE_READ_KEYS, (struct ferry_key){0});
+			return;
+		}
+		break;
+	case FERRY_TAKE_ABORTING:
+		/*
+		 * -ENOENT: a target that keeps registrations over sessions has aborted it when it
+		 * removed this one, or has never known it.
+		 */
+		if (error == 0 || error == -ENOENT) {
+			registrar->suspects_done++;
+			take_abort(registrar);
 			return;
 		}
 		break;
@@ -257,6 +280,19 @@ static void join_done(struct ferry_registrar *registrar)
 	join_finish(registrar);
 }
 
+static void verify_done(struct ferry_registrar *registrar, int error)
+{
+	const struct ferry_fence_request *request = &registrar->request;
+
+	registrar->is_verifying = false;
+	if (error < 0)
+		return; /* The session, or the next conflict, will tell. */
+	for (uint32_t i = 0; i < request->keys_count; i++)
+		if (request->keys[i].v == registrar->config.own.v)
+			return;
+	ferry_registrar_lost(registrar);
+}
+
 static void request_done(struct ferry_fence_request *request, int error)
 {
 	struct ferry_registrar *registrar = request->context;
@@ -264,10 +300,16 @@ static void request_done(struct ferry_fence_request *request, int error)
 	ferry_assert(registrar->is_busy);
 	registrar->is_busy = false;
 	if (registrar->state == FERRY_REGISTRAR_IN) {
+		if (registrar->is_verifying) {
+			verify_done(registrar, error);
+			ferry_registrar_poke(registrar);
+			return;
+		}
 		if (registrar->take != FERRY_TAKE_NONE)
 			take_step(registrar, error);
 		return;
 	}
+	registrar->is_verifying = false; /* Lost meanwhile: there is nothing to look for. */
 	if (error < 0) {
 		registrar->state = FERRY_REGISTRAR_OUT;
 		retry_later(registrar);
@@ -329,9 +371,13 @@ void ferry_registrar_poke(struct ferry_registrar *registrar)
 	if (registrar->is_busy || !lane->path->is_up)
 		return;
 	if (registrar->state == FERRY_REGISTRAR_IN) {
-		if (registrar->take != FERRY_TAKE_WAITING)
+		if (registrar->take == FERRY_TAKE_WAITING)
+			registrar->take = FERRY_TAKE_READING;
+		else if (registrar->take == FERRY_TAKE_NONE && registrar->verify_is_due)
+			registrar->is_verifying = true;
+		else
 			return;
-		registrar->take = FERRY_TAKE_READING;
+		registrar->verify_is_due = false;
 		ask(registrar, FERRY_FENCE_READ_KEYS, (struct ferry_key){0});
 		return;
 	}
@@ -339,7 +385,7 @@ void ferry_registrar_poke(struct ferry_registrar *registrar)
 		join_finish(registrar);
 		return;
 	}
-	if (!registrar->config.view->is_quorate || !registrar->session_is_new)
+	if (!registrar->config.view->may_help || !registrar->session_is_new)
 		return;
 	if (registrar->old_key_deadline_ns != 0 &&
 	    registrar->config.is_being_laid(registrar->config.context) &&
@@ -365,6 +411,13 @@ void ferry_registrar_lost(struct ferry_registrar *registrar)
 	ferry_lane_allow(lane, false, "registration lost");
 	if (lane->path->is_up && lane->path->ops->reset)
 		lane->path->ops->reset(lane->path); /* Only a new session registers again. */
+}
+
+void ferry_registrar_verify(struct ferry_registrar *registrar)
+{
+	ferry_assert(registrar);
+	registrar->verify_is_due = registrar->state == FERRY_REGISTRAR_IN;
+	ferry_registrar_poke(registrar);
 }
 
 void ferry_registrar_note_laid(struct ferry_registrar *registrar)
@@ -393,6 +446,7 @@ void ferry_registrar_take(struct ferry_registrar *registrar,
 {
 	ferry_assert(registrar && drained);
 	registrar->drained = *drained;
+	registrar->suspects_done = 0;
 	registrar->take = FERRY_TAKE_WAITING;
 	ferry_registrar_poke(registrar);
 }

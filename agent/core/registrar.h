@@ -33,7 +33,7 @@ enum ferry_take_step {
 	FERRY_TAKE_READING,
 	FERRY_TAKE_PREEMPTING,
 	FERRY_TAKE_RESERVING,
-	FERRY_TAKE_VERIFYING,
+	FERRY_TAKE_ABORTING, /* What suspects, unknown to the lun by now, may have in flight. */
 };
 
 struct ferry_registrar_config {
@@ -59,9 +59,12 @@ struct ferry_registrar {
 	struct ferry_registrar_config config;
 	enum ferry_registrar_state state;
 	enum ferry_take_step take;
-	struct ferry_drained_keys drained; /* Who needs no preempting. */
+	struct ferry_drained_keys drained; /* Who needs no preempting, and who is suspect. */
+	uint32_t suspects_done;
 	struct ferry_fence_request request;
 	bool is_busy;
+	bool verify_is_due; /* Somebody else took the lun: is this node still registered? */
+	bool is_verifying;
 	bool session_is_new; /* Since the last registration was lost. */
 	bool was_in;	     /* Registered at least once: then vanished keys are suspicious. */
 	bool was_laid;	     /* The vanished key is our own doing. */
@@ -83,6 +86,9 @@ void ferry_registrar_poke(struct ferry_registrar *registrar);
 
 /* A conflict, or a unit attention, said that this node's registration is gone. */
 void ferry_registrar_lost(struct ferry_registrar *registrar);
+
+/* Another node has taken the lun: look whether this node's key is still there. */
+void ferry_registrar_verify(struct ferry_registrar *registrar);
 
 /* The key was removed at this node's own wish. */
 void ferry_registrar_note_laid(struct ferry_registrar *registrar);

@@ -89,8 +89,9 @@ static void route_complete(struct ferry_router *router, struct ferry_route *rout
 	router->stats.latency_ns_max = ferry_max_u64(router->stats.latency_ns_max, took_ns);
 	if (error < 0) {
 		router->stats.errors++;
-		emit(router, FERRY_EVENT_IO_FAILED, FERRY_SEVERITY_ERROR, (uint64_t)-error,
-		     "an application was told of an error");
+		if ((router->stats.errors & (router->stats.errors - 1)) == 0) /* 1, 2, 4, ... */
+			emit(router, FERRY_EVENT_IO_FAILED, FERRY_SEVERITY_ERROR, (uint64_t)-error,
+			     "an application was told of an error");
 	}
 	io->route = NULL;
 	io->on_done(io, error);
@@ -232,6 +233,8 @@ static bool has_unflushed(const struct ferry_router *router)
 static int flush_judge(struct ferry_router *router, const struct ferry_try *try,
 		       enum ferry_next next, int error)
 {
+	if (next == FERRY_NEXT_FAIL && has_unflushed(router))
+		router->losses_count++;
 	if (next == FERRY_NEXT_FAIL && has_unflushed(router) && !router->flush_is_suspect) {
 		router->flush_is_suspect = true;
 		emit(router, FERRY_EVENT_FLUSH_SUSPECT, FERRY_SEVERITY_ERROR, 0,
@@ -453,7 +456,8 @@ static void note_holding(struct ferry_router *router, bool is_holding)
 	router->is_holding = is_holding;
 	if (is_holding)
 		emit(router, FERRY_EVENT_HOLD, FERRY_SEVERITY_WARNING, router->routes_count,
-		     "no path can carry I/O: holding it");
+		     router->is_open ? "no path can carry I/O: holding it"
+				     : "no quorum, or no epoch in force: holding I/O");
 	else
 		emit(router, FERRY_EVENT_RESUME, FERRY_SEVERITY_NOTICE, router->routes_count,
 		     "I/O flows again");
@@ -470,6 +474,14 @@ static void retry_timer_restart(struct ferry_router *router)
 			soonest_ns = ferry_min_u64(soonest_ns, router->lanes[i].avoid_until_ns);
 	if (soonest_ns != UINT64_MAX)
 		ferry_timer_start(router_loop(router), &router->retry_timer, soonest_ns);
+}
+
+static bool can_carry(const struct ferry_router *router)
+{
+	for (uint32_t i = 0; router->is_open && i < router->lanes_count; i++)
+		if (ferry_lane_is_usable(&router->lanes[i]))
+			return true;
+	return false;
 }
 
 static void dispatch(struct ferry_task *task)
@@ -495,6 +507,9 @@ static void dispatch(struct ferry_task *task)
 				break;
 		}
 	}
+	/* With nothing left that waits, only a way for the next one ends the holding. */
+	if (ferry_list_is_empty(&router->waiting) && router->is_holding)
+		lacks_lane = !can_carry(router);
 	note_holding(router, lacks_lane);
 	if (lacks_lane)
 		retry_timer_restart(router);
@@ -518,7 +533,7 @@ static void lane_changed(struct ferry_lane *lane, void *context)
 	struct ferry_router *router = context;
 
 	(void)lane;
-	if (!ferry_list_is_empty(&router->waiting))
+	if (!ferry_list_is_empty(&router->waiting) || router->is_holding)
 		dispatch_soon(router);
 	router->config.on_lanes(router->config.context);
 }
@@ -633,6 +648,8 @@ int ferry_router_submit(struct ferry_router *router, struct ferry_io *io)
 	ferry_assert(router && router->lanes_count > 0);
 	FERRY_ASSERT_ON_LOOP(router_loop(router));
 	ferry_assert(io->on_done && !io->route);
+	if (router->is_deposed)
+		return -ESHUTDOWN;
 	link = ferry_list_pop(&router->routes_free);
 	if (!link)
 		return -EAGAIN;
@@ -664,6 +681,7 @@ void ferry_router_open(struct ferry_router *router, struct ferry_epoch epoch)
 	ferry_assert(epoch.v >= router->epoch.v);
 	router->epoch = epoch;
 	router->is_open = true;
+	router->is_deposed = false;
 	dispatch_soon(router);
 }
 
@@ -671,6 +689,19 @@ void ferry_router_close(struct ferry_router *router)
 {
 	ferry_assert(router);
 	router->is_open = false;
+}
+
+void ferry_router_depose(struct ferry_router *router)
+{
+	ferry_assert(router && !router->is_open);
+	router->is_deposed = true;
+	router->is_holding = false;
+	/*
+	 * Its applications have an error of everything. What they had not flushed was promised to
+	 * nobody, and the resets by which others take the lun lose none of the rest.
+	 */
+	ferry_router_clear_suspect(router);
+	ferry_router_fail_waiting(router, -ESHUTDOWN);
 }
 
 void ferry_router_fail_waiting(struct ferry_router *router, int error)
@@ -699,8 +730,6 @@ bool ferry_router_laid(struct ferry_router *router, struct ferry_lane *lane, uin
 
 	ferry_assert(router && lane);
 	ferry_assert(!lane->is_allowed || lane->path->kind == FERRY_PATH_PEER);
-	for (uint32_t i = 0; i < router->lanes_count; i++)
-		router->lanes[i].reset_is_expected = true; /* Laying may need a LUN RESET. */
 	ferry_list_foreach_safe (link, &router->ghosts) {
 		struct ferry_try *ghost = ferry_list_entry(link, struct ferry_try, link);
 
@@ -737,10 +766,19 @@ void ferry_router_note_reset(struct ferry_router *router, struct ferry_lane *lan
 		lane->reset_is_expected = false;
 		return;
 	}
+	if (has_unflushed(router))
+		router->losses_count++;
 	if (!has_unflushed(router) || router->flush_is_suspect)
 		return;
 	router->flush_is_suspect = true;
 	emit(router, FERRY_EVENT_FLUSH_SUSPECT, FERRY_SEVERITY_ERROR, 0, what);
+}
+
+void ferry_router_expect_reset(struct ferry_router *router)
+{
+	ferry_assert(router);
+	for (uint32_t i = 0; i < router->lanes_count; i++)
+		router->lanes[i].reset_is_expected = true;
 }
 
 void ferry_router_clear_suspect(struct ferry_router *router)

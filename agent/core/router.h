@@ -89,6 +89,8 @@ struct ferry_router {
 	struct ferry_epoch epoch;
 	bool is_open;	 /* May start new tries: this node owns the pool, epoch in force. */
 	bool is_holding; /* An event has been emitted for it. */
+	bool is_deposed; /* Another owns what this node owned: nothing is taken in, nothing waits.
+			  */
 	struct ferry_route *routes;
 	struct ferry_try *tries;
 	struct ferry_list routes_free;
@@ -108,6 +110,7 @@ struct ferry_router {
 	uint64_t peer_done_count; /* DONE through peers, ever; and at the last probe: */
 	uint64_t peer_done_count_seen;
 	bool flush_is_suspect; /* Acknowledged, unflushed writes may be lost (rule 11). */
+	uint64_t losses_count; /* Times that some may have been, ever. */
 	uint64_t writes_done;  /* Without FUA, ever; and how many of them a FLUSH has covered: */
 	uint64_t writes_flushed;
 	struct ferry_router_stats stats;
@@ -133,7 +136,10 @@ static inline struct ferry_lane *ferry_router_local(struct ferry_router *router)
 	return &router->lanes[0];
 }
 
-/* 0: io->on_done() runs once, later. -EAGAIN: inflight_max I/Os are here already. */
+/*
+ * 0: io->on_done() runs once, later. -EAGAIN: inflight_max I/Os are here already. -ESHUTDOWN: the
+ * pool is another node's now.
+ */
 int ferry_router_submit(struct ferry_router *router, struct ferry_io *io) FERRY_MUST_CHECK;
 
 /*
@@ -142,6 +148,9 @@ int ferry_router_submit(struct ferry_router *router, struct ferry_io *io) FERRY_
  */
 void ferry_router_open(struct ferry_router *router, struct ferry_epoch epoch);
 void ferry_router_close(struct ferry_router *router);
+
+/* The pool is another node's, or nobody's: what waits fails, and so does what comes. */
+void ferry_router_depose(struct ferry_router *router);
 
 /* Fail all that waits, with @error. */
 void ferry_router_fail_waiting(struct ferry_router *router, int error);
@@ -158,11 +167,16 @@ bool ferry_router_lane_is_clean(const struct ferry_router *router, const struct 
 
 /*
  * The lun was reset or restarted: what was acknowledged and not flushed may be lost. @lane is
- * where it was seen, NULL for news from elsewhere; the first reset that a lane reports after
- * ferry_router_laid() is of our own making and loses nothing.
+ * where it was seen, NULL for news from elsewhere.
  */
 void ferry_router_note_reset(struct ferry_router *router, struct ferry_lane *lane,
 			     const char *what);
+
+/*
+ * An abort is being asked for, which may take a LUN RESET: every nexus will report it once, before
+ * or after the abort itself is answered, and it loses nothing.
+ */
+void ferry_router_expect_reset(struct ferry_router *router);
 
 /* An administrator has looked: flushes may succeed again. */
 void ferry_router_clear_suspect(struct ferry_router *router);

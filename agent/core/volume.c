@@ -40,8 +40,7 @@ static int volume_submit(struct ferry_block *block, struct ferry_io *io)
 	r = request_check(volume, io);
 	if (r < 0)
 		return r;
-	io->route = NULL;
-	r = ferry_router_submit(volume->router, io);
+	r = ferry_block_submit(volume->filter, io);
 	if (r < 0)
 		return r;
 	if (io->op == FERRY_OP_READ)
@@ -53,6 +52,18 @@ static int volume_submit(struct ferry_block *block, struct ferry_io *io)
 
 static const struct ferry_block_ops volume_ops = {
 	.submit = volume_submit,
+};
+
+static int bottom_submit(struct ferry_block *block, struct ferry_io *io)
+{
+	struct ferry_volume *volume = FERRY_CONTAINER_OF(block, struct ferry_volume, bottom);
+
+	io->route = NULL;
+	return ferry_router_submit(volume->router, io);
+}
+
+static const struct ferry_block_ops bottom_ops = {
+	.submit = bottom_submit,
 };
 
 void ferry_volume_init(struct ferry_volume *volume, struct ferry_router *router, const char *name,
@@ -73,6 +84,16 @@ void ferry_volume_init(struct ferry_volume *volume, struct ferry_router *router,
 			  .arena = router->config.arena},
 		.router = router,
 	};
+	volume->bottom = volume->block;
+	volume->bottom.ops = &bottom_ops;
+	volume->filter = &volume->bottom;
+}
+
+void ferry_volume_set_filter(struct ferry_volume *volume, struct ferry_block *filter)
+{
+	ferry_assert(volume && filter);
+	ferry_assert(filter->size_blocks == volume->block.size_blocks);
+	volume->filter = filter;
 }
 
 void ferry_volume_close(struct ferry_volume *volume)

@@ -17,7 +17,9 @@ struct ferry_volume_stats {
 };
 
 struct ferry_volume {
-	struct ferry_block block; /* What front ends see. */
+	struct ferry_block block;   /* What front ends see. */
+	struct ferry_block bottom;  /* The router, as a filter sees it. */
+	struct ferry_block *filter; /* What checked I/O goes to: a cache, or the bottom. */
 	struct ferry_router *router;
 	bool is_closed;
 	struct ferry_volume_stats stats;
@@ -26,6 +28,9 @@ struct ferry_volume {
 void ferry_volume_init(struct ferry_volume *volume, struct ferry_router *router, const char *name,
 		       uint64_t size_blocks, uint32_t block_bytes, bool can_discard,
 		       bool is_read_only);
+
+/* Put a filter (a cache) over volume->bottom; before the first I/O. */
+void ferry_volume_set_filter(struct ferry_volume *volume, struct ferry_block *filter);
 
 /* From here on every submit says -ESHUTDOWN; what is in flight goes on. */
 void ferry_volume_close(struct ferry_volume *volume);

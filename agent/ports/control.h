@@ -169,7 +169,7 @@ struct ferry_control_request {
 		struct {
 			char device[FERRY_CONTROL_TEXT_BYTES];
 			char uri[FERRY_CONTROL_TEXT_BYTES];
-		} attach;
+		} attach; /* And detach: its device. */
 		struct {
 			struct ferry_epoch epoch;
 			uint64_t warm_blocks;

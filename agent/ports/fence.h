@@ -22,10 +22,18 @@ struct ferry_key {
 
 enum { FERRY_KEYS_MAX = 64 };
 
-/* Registrations that need no preempting when a lun is taken: their owners have drained. */
+/* What is known of the others when a lun is taken. */
 struct ferry_drained_keys {
+	/* Registrations that need no preempting: their agents have drained. */
 	struct ferry_key keys[FERRY_KEYS_MAX];
 	uint32_t count;
+	/*
+	 * Agents that have not said so, this node's own past one too: what they had in flight must
+	 * be proven dead even if the lun knows their registration no more (targets without APTPL
+	 * forget it with the session, and run its commands on).
+	 */
+	struct ferry_key suspects[FERRY_KEYS_MAX];
+	uint32_t suspects_count;
 };
 
 enum ferry_fence_op {
@@ -38,6 +46,13 @@ enum ferry_fence_op {
 	 * preempter becomes the holder if the victim was. Done means proven, nothing less.
 	 */
 	FERRY_FENCE_PREEMPT,
+	/*
+	 * Prove that nothing that this node sent in an earlier session can land any more. For a
+	 * lun that nobody else uses: it ends everyone's commands, and needs no registration. Only
+	 * where a new session is known to end the old one of the same name, and LUN RESET to wait
+	 * for what runs; -EOPNOTSUPP elsewhere.
+	 */
+	FERRY_FENCE_RESET,
 };
 
 struct ferry_fence_request {

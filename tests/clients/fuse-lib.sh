@@ -1,7 +1,7 @@
 # fuse-lib.sh - what the tests of the FUSE front end share: a stand with volumes in files, and a
 # clean-up that runs whatever happens. Sourced with $1: the build directory.
 set -u
-BUILD=${1:?usage: $0 BUILD_DIR}
+BUILD=$(realpath "${1:?usage: $0 BUILD_DIR}")
 STAND=$BUILD/tests/fuse_stand
 WORK=
 STAND_PID=
@@ -76,6 +76,7 @@ begin() {
 	trap clean_up EXIT
 	trap 'exit 130' INT TERM
 	WORK=$(mktemp -d "${TMPDIR:-/tmp}/ferry-fuse.XXXXXX")
+	mkdir "$WORK/cwd" && cd "$WORK/cwd" || fail "no $WORK/cwd" # fio leaves files where it is.
 }
 
 # volume NAME MIB: its backing file.

@@ -33,7 +33,8 @@ test_data() {
 	ok "64 MiB in 1 MiB and in 512-byte requests, compared with the backing file"
 	fio --name=verify --filename="$m" --size=32m --ioengine=io_uring --direct=1 --iodepth=32 \
 		--rw=randwrite --bssplit=512/10:4k/60:64k/20:256k/10 --verify=crc32c \
-		--verify_fatal=1 --do_verify=1 --output="$WORK/fio.out" || fail "fio: $(cat "$WORK/fio.out")"
+		--verify_fatal=1 --do_verify=1 --output="$WORK/fio.out" ||
+		fail "fio: $(cat "$WORK/fio.out")"
 	ok "fio --verify, io_uring, 32 deep, 512 bytes to 256 KiB"
 }
 

@@ -1,22 +1,13 @@
 #!/bin/bash
-# Stock NBD clients against a server of ours.
+# Stock NBD clients against an agent, through a unix socket and TCP.
 #
-#   run.sh BLOCK_BYTES
-#
-# FERRY_CLIENTS_SERVER is the server's command, in which {FILE}, {BLOCK}, {UNIX} (unix:PATH) and
-# {TCP} (tcp:127.0.0.1:PORT) are replaced; the default is nbd_server.c of FERRY_BUILD_DIR. It must
-# serve FILE as the default export by both addresses, and end with 0 on SIGTERM.
-# FERRY_CLIENTS_EXPORT names that export, FERRY_CLIENTS_SKIP lists steps to leave out.
+#   run.sh BLOCK_BYTES       FERRY_BUILD_DIR names the build tree
 set -euo pipefail
 
 block=${1:?usage: run.sh BLOCK_BYTES}
 here=$(cd "$(dirname "$0")" && pwd)
-server_command=${FERRY_CLIENTS_SERVER:-}
-if [ -z "$server_command" ]; then
-	server_command="${FERRY_BUILD_DIR:?the build tree}/tests/ferry_nbd_server"
-	server_command+=" {FILE} {BLOCK} {UNIX} {TCP}"
-fi
-export_name=${FERRY_CLIENTS_EXPORT:-demo}
+ferryd=${FERRY_BUILD_DIR:?the build tree}/bin/ferryd
+export_name=demo
 size=$((64 * 1024 * 1024))
 work=$(mktemp -d "${TMPDIR:-/tmp}/ferry-clients.XXXXXX")
 server=
@@ -81,13 +72,11 @@ print(s.getsockname()[1])'
 server_start() {
 	truncate -s "$size" "$work/volume.img"
 	for _ in 1 2 3 4 5; do
-		local port command
+		local port
 		port=$(free_port)
-		command=${server_command//\{FILE\}/$work/volume.img}
-		command=${command//\{BLOCK\}/$block}
-		command=${command//\{UNIX\}/unix:$work/nbd.sock}
-		command=${command//\{TCP\}/tcp:127.0.0.1:$port}
-		bash -c "exec $command" >"$work/server.log" 2>&1 &
+		"$ferryd" --standalone --lun "$work/volume.img" --block-size "$block" \
+			--name "$export_name" --nbd "unix:$work/nbd.sock" \
+			--nbd "tcp:127.0.0.1:$port" >"$work/server.log" 2>&1 &
 		server=$!
 		unix_uri="nbd+unix:///?socket=$work/nbd.sock"
 		unix_named="nbd+unix:///$export_name?socket=$work/nbd.sock"
@@ -207,7 +196,6 @@ step_stop() {
 cd "$work" # What clients leave in their directory goes with it.
 server_start
 for step in nbdinfo nbdcopy qemu_img qemu_io fio odd_requests stop; do
-	[[ " ${FERRY_CLIENTS_SKIP:-} " != *" $step "* ]] || continue
 	"step_$step"
 	passed=$((passed + 1))
 	echo "ok $step (block size $block)"

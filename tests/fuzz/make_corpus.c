@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "agent/ports/io.h"
+#include "proto/stream.h"
 #include "proto/wire.h"
 
 static const char *root;
@@ -89,8 +90,49 @@ static void save_others(void)
 	header.outcome = FERRY_OUTCOME_DONE;
 	header.cause = FERRY_CAUSE_NONE;
 	save_header(&header);
+	header.type = FERRY_WIRE_WARM;
+	header.outcome = header.cause = 0;
+	header.floor = 2;
+	header.cursor = 9;
+	save_header(&header);
+	header.type = FERRY_WIRE_WARM_REPLY;
+	header.floor = header.cursor = 0;
+	header.outcome = FERRY_OUTCOME_DONE;
+	header.cause = FERRY_CAUSE_NONE;
+	header.payload_bytes = 129;
+	save_header(&header);
 	save("wire", "\0garbage", 8);
 	save("wire", "\2", 1);
+}
+
+/* Whole streams of none, one and two blocks, as they are and with checksums made good. */
+static void save_streams(void)
+{
+	static const uint8_t block[512] = "block";
+	struct ferry_stream_begin begin = {.lun = {{1}},
+					   .lineage = {{2}},
+					   .epoch = {3},
+					   .owner = {4},
+					   .block_bytes = 512,
+					   .write_sequence = 5,
+					   .incarnation = 6};
+	uint8_t bytes[2048];
+
+	for (uint32_t blocks = 0; blocks < 6; blocks++) {
+		struct ferry_stream stream = {};
+		struct ferry_stream_data data = {.length_bytes = sizeof(block), .bytes = block};
+		size_t at = 1;
+
+		bytes[0] = blocks % 2 ? 7 : 0;
+		at += ferry_stream_put_begin(&stream, &begin, bytes + at);
+		for (uint32_t i = 0; i < blocks / 2; i++) {
+			data.offset_bytes = 512 * i;
+			at += ferry_stream_put_data(&stream, &data, bytes + at);
+		}
+		at += ferry_stream_put_end(&stream, blocks, bytes + at);
+		save("stream", bytes, at);
+	}
+	save("stream", "\0garbage", 8);
 }
 
 static void save_scripts(void)
@@ -129,5 +171,7 @@ int main(int argc, char **argv)
 	save_others();
 	count = 0;
 	save_scripts();
+	count = 0;
+	save_streams();
 	return 0;
 }

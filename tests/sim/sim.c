@@ -14,10 +14,13 @@ static const char *const kind_names[] = {
 
 void *sim_alloc(size_t size_bytes)
 {
-	void *memory = calloc(1, size_bytes);
+	/* Whole cache lines: regions are made of it too. */
+	size_t lines_bytes = (size_bytes + 63) / 64 * 64;
+	void *memory = aligned_alloc(64, lines_bytes);
 
 	ferry_assert(size_bytes > 0);
 	ferry_assert(memory);
+	memset(memory, 0, lines_bytes);
 	return memory;
 }
 

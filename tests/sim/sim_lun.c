@@ -244,6 +244,7 @@ static int fence_execute(struct sim_command *command)
 		return 0;
 	case FERRY_FENCE_PREEMPT:
 		return preempt(command);
+	case FERRY_FENCE_RESET: /* For agents that stand alone. */
 	default:
 		break;
 	}

@@ -125,8 +125,8 @@ class Tree:
 
 
 def is_test(path):
-    """Also a stand: a program beside an adapter's sources, which its tests run."""
-    return path.startswith("tests/") or path.endswith(("_test.c", "_stand.c"))
+    """Also a stand or a bench: a program beside an adapter's sources, for tests or figures."""
+    return path.startswith("tests/") or path.endswith(("_test.c", "_stand.c", "_bench.c"))
 
 
 def rank_of(path):
@@ -360,9 +360,10 @@ def rule_dead(tree):
         included.update(re.findall(r'#\s*include\s*"([^"]+)"', tree.texts[path]))
     for path in tree.files(".c"):
         folder, stem = os.path.dirname(path), pathlib.Path(path).stem
-        # foreach(test a b) SOURCES ${test}_test.c names a_test.c.
-        named = re.compile(rf"\b{re.escape(stem)}\.c\b|\b{re.escape(stem.removesuffix('_test'))}\b"
-                           r"(?=[^()]*\)[^)]*\}_test\.c)")
+        # foreach(test a b) SOURCES ${test}_test.c names a_test.c; likewise a_fuzz.c.
+        first, _, kind = stem.rpartition("_")
+        named = re.compile(rf"\b{re.escape(stem)}\.c\b|\b{re.escape(first)}\b"
+                           rf"(?=[^()]*\)[^)]*\}}_{kind}\.c)")
         while not named.search(lists.get(folder, "")):
             if not folder:
                 yield Finding(path, 1, "dead", "no CMakeLists.txt names it")

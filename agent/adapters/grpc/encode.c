@@ -240,6 +240,14 @@ static void encode_attach(struct ferry_grpc_call *call, struct ferry_control_req
 	ferry_grpc_call_send(call, &reply.base);
 }
 
+static void encode_detach(struct ferry_grpc_call *call, struct ferry_control_request *request)
+{
+	Ferry__V1__DetachVolumeReply reply = FERRY__V1__DETACH_VOLUME_REPLY__INIT;
+
+	reply.device = TEXT(request->answer.attach.device);
+	ferry_grpc_call_send(call, &reply.base);
+}
+
 static void encode_acquire(struct ferry_grpc_call *call, struct ferry_control_request *request)
 {
 	Ferry__V1__AcquirePoolReply reply = FERRY__V1__ACQUIRE_POOL_REPLY__INIT;
@@ -260,8 +268,7 @@ static void encode_move(struct ferry_grpc_call *call, struct ferry_control_reque
 int ferry_grpc_encode(struct ferry_grpc_call *call, struct ferry_control_request *request)
 {
 	const ProtobufCMessageDescriptor *input = call->method->input;
-	/* Detach and release answer with an empty message: all of those are alike. */
-	Ferry__V1__DetachVolumeReply empty = FERRY__V1__DETACH_VOLUME_REPLY__INIT;
+	Ferry__V1__ReleasePoolReply empty = FERRY__V1__RELEASE_POOL_REPLY__INIT;
 
 	ferry_assert(request->rows_count <= FERRY_CONTROL_ROWS_MAX);
 	if (input == &ferry__v1__get_status_request__descriptor)
@@ -276,6 +283,8 @@ int ferry_grpc_encode(struct ferry_grpc_call *call, struct ferry_control_request
 		encode_luns(call, request);
 	else if (input == &ferry__v1__attach_volume_request__descriptor)
 		encode_attach(call, request);
+	else if (input == &ferry__v1__detach_volume_request__descriptor)
+		encode_detach(call, request);
 	else if (input == &ferry__v1__acquire_pool_request__descriptor)
 		encode_acquire(call, request);
 	else if (input == &ferry__v1__move_pool_request__descriptor)

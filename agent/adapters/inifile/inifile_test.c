@@ -79,7 +79,7 @@ static const struct bad {
 	{"[agent]\nmemory = 8193K\n", 2, "multiple of 64K"},
 	{"[cache]\nsize = 65G\n", 2, "from 0M to 65536M"},
 	{"[decision]\nmode = sprt\n", 2, "count or off"},
-	{"[decision]\nfailures = 0\n", 2, "from 1 to 1000"},
+	{"[decision]\nfailures = 0\n", 2, "from 1 to 32"},
 	{"[decision]\nwindow = 2h\n", 2, "whole number with its unit"},
 	{"[pacemaker]\npublish = true\n", 2, "must be yes or no, not true"},
 	{"[pacemaker]\nattribute = a b\n", 2, "letters, digits"},

@@ -27,7 +27,7 @@ static const struct key keys[] = {
 	 false},
 
 	{SECTION_DECISION, "mode", parse_decision, AGENT(decision), 0, 0, false},
-	{SECTION_DECISION, "failures", parse_u32, AGENT(decision_failures), 1, 1000, false},
+	{SECTION_DECISION, "failures", parse_u32, AGENT(decision_failures), 1, 32, false},
 	{SECTION_DECISION, "window", parse_duration, AGENT(decision_window_ns),
 	 FERRY_CONFIG_WINDOW_MIN_NS, FERRY_CONFIG_WINDOW_MAX_NS, false},
 

@@ -4,6 +4,10 @@
  * PREEMPT, by PREEMPT AND ABORT:   read keys, preempt and abort, read keys.
  * PREEMPT, by PREEMPT, LUN RESET:  read keys, preempt, lun reset, read keys.
  *
+ * RESET:                           lun reset. The session that asks has the name (initiator, ISID)
+ * of its forerunner, so the target has closed that one, and with it what it had not read yet, at
+ * our login (RFC 7143, 6.3.5, session reinstatement); the reset waits for what it had begun.
+ *
  * If the victim is not registered (any more), then by the second way the reset is done all the
  * same, provided that the lun is reserved: the victim can then start nothing new, and the reset
  * waits for what it had started; that is a proof too. By the first way there is nothing that one
@@ -245,6 +249,7 @@ static void keys_answered(struct ferry_iscsi *iscsi, struct ferry_iscsi_call *ca
 			finish(iscsi, has_key(request, request->victim) ? -EIO : 0);
 		return;
 	case FERRY_FENCE_REGISTER:
+	case FERRY_FENCE_RESET:
 		break;
 	}
 	ferry_assert(false);
@@ -288,7 +293,10 @@ static void step_done(struct ferry_iscsi *iscsi, struct ferry_iscsi_call *call)
 		go(iscsi, STEP_VERIFY);
 		return;
 	case STEP_RESET:
-		if (call->response == ISCSI_TMR_FUNC_COMPLETE)
+		if (call->response == ISCSI_TMR_FUNC_COMPLETE &&
+		    iscsi->fencing.current->op == FERRY_FENCE_RESET)
+			finish(iscsi, 0);
+		else if (call->response == ISCSI_TMR_FUNC_COMPLETE)
 			go(iscsi, STEP_VERIFY);
 		else
 			finish(iscsi,
@@ -370,6 +378,12 @@ void ferry_iscsi_fence_feed(struct ferry_iscsi *iscsi)
 		break;
 	case FERRY_FENCE_RESERVE:
 		go(iscsi, STEP_RESERVE);
+		break;
+	case FERRY_FENCE_RESET:
+		if (iscsi->lays_by_reset)
+			go(iscsi, STEP_RESET);
+		else
+			finish(iscsi, -EOPNOTSUPP);
 		break;
 	}
 }

@@ -23,6 +23,7 @@ static bool is_address(const char *portal)
 	const char *start = is_v6 ? portal + 1 : portal;
 	size_t length = strcspn(start, is_v6 ? "]" : ":");
 	const char *rest = start + length;
+	unsigned long port;
 
 	if (length == 0 || length > FERRY_ISCSI_PORTAL_MAX)
 		return false;
@@ -35,8 +36,10 @@ static bool is_address(const char *portal)
 	if (!*rest)
 		return true;
 	length = strspn(rest + 1, "0123456789");
-	return *rest == ':' && length > 0 && length <= PORT_DIGITS_MAX && !rest[1 + length] &&
-	       atoi(rest + 1) > 0 && atoi(rest + 1) <= UINT16_MAX;
+	if (*rest != ':' || length == 0 || length > PORT_DIGITS_MAX || rest[1 + length])
+		return false;
+	port = strtoul(rest + 1, NULL, 10);
+	return port > 0 && port <= UINT16_MAX;
 }
 
 static int copy_text(const char *what, const char *from, char *ret, size_t size_bytes,

@@ -117,6 +117,7 @@ struct ferry_path *ferry_iscsi_path(struct ferry_iscsi *iscsi);
  *
  * PREEMPT of a victim that is not registered (any more): where it is laid by LUN RESET, and the
  * lun is reserved, the reset is done all the same and proves as much: 0. Else -ENOENT.
+ * RESET: where PREEMPT would be laid by LUN RESET; else -EOPNOTSUPP.
  * While a LUN RESET waits for what runs in the target, this path feeds it nothing new. The reset
  * makes every nexus see a unit attention: our own is reported AT_OWN_RESET.
  */

@@ -331,7 +331,7 @@ static void link_pong(struct tcp_link *link)
 static bool header_fits_link(const struct tcp_link *link, const struct ferry_wire_header *header)
 {
 	bool is_asking = header->type == FERRY_WIRE_REQUEST || header->type == FERRY_WIRE_LAY ||
-			 header->type == FERRY_WIRE_PING;
+			 header->type == FERRY_WIRE_WARM || header->type == FERRY_WIRE_PING;
 
 	if (is_asking)
 		return header->node.v == link->link.node.v &&

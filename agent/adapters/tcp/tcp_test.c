@@ -391,7 +391,7 @@ static int world_open(void **state)
 	struct world *world = aligned_alloc(_Alignof(struct world), sizeof(*world));
 
 	memset(world, 0, sizeof(*world));
-	(void)strcpy(world->folder, "/tmp/ferry-tcp-XXXXXX");
+	(void)snprintf(world->folder, sizeof(world->folder), "/tmp/ferry-tcp-XXXXXX");
 	assert_non_null(mkdtemp(world->folder));
 	(void)snprintf(world->key, sizeof(world->key), "%s/key", world->folder);
 	assert_int_equal(ferry_auth_file_create(world->key, NULL), 0);

@@ -20,7 +20,7 @@ tgt_start() {
 		"${admin[@]}" --op new --mode logicalunit --tid 1 --lun "$lun" \
 			--bstype rdwr --backing-store "$(storage_image "$lun")"
 		"${admin[@]}" --op update --mode logicalunit --tid 1 --lun "$lun" --params \
-			"vendor_id=FERRY,product_id=LAB,thin_provisioning=1,scsi_id=FERRY-LAB-LUN-$lun,scsi_sn=$(storage_serial "$lun")"
+			"vendor_id=FERRY,thin_provisioning=1,scsi_id=FERRY-LAB-LUN-$lun,scsi_sn=$(storage_serial "$lun")"
 	done
 	if [ -n "$LAB_CHAP" ]; then
 		"${admin[@]}" --op new --mode account --user "${LAB_CHAP%%:*}" --password "${LAB_CHAP#*:}"
