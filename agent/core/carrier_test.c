@@ -8,8 +8,8 @@
 
 #include "agent/base/checksum.h"
 #include "agent/core/carrier.h"
-#include "agent/core/core_stand.h"
 #include "agent/core/key.h"
+#include "tests/sim/core_stand.h"
 
 static struct stand stand;
 static struct stand_path path;

@@ -6,8 +6,8 @@
 
 #include <cmocka.h>
 
-#include "agent/core/core_stand.h"
 #include "agent/core/lane.h"
+#include "tests/sim/core_stand.h"
 
 static struct stand stand;
 static struct stand_path path;

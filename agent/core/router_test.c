@@ -6,8 +6,8 @@
 
 #include <cmocka.h>
 
-#include "agent/core/core_stand.h"
 #include "agent/core/router.h"
+#include "tests/sim/core_stand.h"
 
 enum { IOS_MAX = 8 };
 
