@@ -258,6 +258,8 @@ static void join_finish(struct ferry_registrar *registrar)
 		return;
 	if (!ferry_router_lane_is_clean(registrar->config.router, local_lane(registrar)))
 		return;
+	if (registrar->was_in)
+		registrar->config.on_rejoin(registrar->config.context);
 	registrar->state = FERRY_REGISTRAR_IN;
 	registrar->was_in = true;
 	registrar->was_laid = false;
