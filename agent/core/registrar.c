@@ -385,7 +385,7 @@ void ferry_registrar_poke(struct ferry_registrar *registrar)
 		join_finish(registrar);
 		return;
 	}
-	if (!registrar->config.view->is_quorate || !registrar->session_is_new)
+	if (!registrar->config.view->may_help || !registrar->session_is_new)
 		return;
 	if (registrar->old_key_deadline_ns != 0 &&
 	    registrar->config.is_being_laid(registrar->config.context) &&
