@@ -29,6 +29,7 @@ enum data_due {
 	DATA_DUE_VERDICT = 1u << 4,
 	DATA_DUE_SHOWN = 1u << 5,
 	DATA_DUE_HIDDEN = 1u << 6,
+	DATA_DUE_ASK = 1u << 7,
 };
 
 struct data_pool {
@@ -49,7 +50,8 @@ struct data_pool {
 	size_t cache_memory_bytes;
 	const char *cache_reason; /* Why there is none, or NULL. */
 	bool has_pull;
-	struct ferry_pull pull; /* A warm start from the last owner. */
+	struct ferry_pull pull;			/* A warm start from the last owner. */
+	struct ferry_drained_keys drained_keys; /* Who had drained when the lun was taken. */
 
 	bool is_shown;
 	bool is_hiding;
@@ -58,6 +60,7 @@ struct data_pool {
 
 	uint32_t due;
 	struct ferry_epoch drained;
+	uint64_t word_asked;
 	enum ferry_verdict verdict;
 	bool has_path;
 	int taken_error;

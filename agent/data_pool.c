@@ -49,6 +49,14 @@ void data_pool_taken(struct data_pool *pool, int error)
 	say(pool, DATA_DUE_TAKEN);
 }
 
+static void on_ask(struct ferry_engine *engine, uint64_t word)
+{
+	struct data_pool *pool = pool_of(engine);
+
+	pool->word_asked = word;
+	say(pool, DATA_DUE_ASK);
+}
+
 static void on_taken(struct ferry_engine *engine, int error)
 {
 	data_cache_taken(pool_of(engine), error);
@@ -58,7 +66,7 @@ bool data_pool_say(struct data_pool *pool)
 {
 	static const enum ferry_mail_kind kinds[] = {
 		FERRY_MAIL_OPENED,  FERRY_MAIL_DRAINED, FERRY_MAIL_TAKEN,  FERRY_MAIL_HEALTH,
-		FERRY_MAIL_VERDICT, FERRY_MAIL_SHOWN,	FERRY_MAIL_HIDDEN,
+		FERRY_MAIL_VERDICT, FERRY_MAIL_SHOWN,	FERRY_MAIL_HIDDEN, FERRY_MAIL_ASK,
 	};
 
 	for (uint32_t i = 0; i < FERRY_ARRAY_COUNT(kinds); i++) {
@@ -71,6 +79,8 @@ bool data_pool_say(struct data_pool *pool)
 			mail.flag = pool->engine.config.fence != NULL;
 		} else if (kinds[i] == FERRY_MAIL_DRAINED) {
 			mail.epoch = pool->drained;
+		} else if (kinds[i] == FERRY_MAIL_ASK) {
+			mail.count = pool->word_asked;
 		} else if (kinds[i] == FERRY_MAIL_TAKEN) {
 			mail.error = pool->taken_error;
 		} else if (kinds[i] == FERRY_MAIL_HEALTH) {
@@ -117,6 +127,7 @@ static int engine_open(struct data_pool *pool, const struct ferry_lun_identity *
 		.on_health = on_health,
 		.on_drained = on_drained,
 		.on_taken = on_taken,
+		.on_ask = data->config.cluster ? on_ask : NULL,
 		.on_warm = data_cache_on_warm,
 		.context = pool,
 	};
@@ -343,6 +354,7 @@ void data_pool_mail(struct data_pool *pool, const struct ferry_mail *mail)
 		break;
 	case FERRY_MAIL_TAKE:
 		if (pool->is_open) {
+			pool->drained_keys = mail->drained;
 			ferry_engine_take(&pool->engine, &mail->drained);
 		} else {
 			pool->taken_error = -ENXIO;
@@ -374,6 +386,7 @@ void data_pool_mail(struct data_pool *pool, const struct ferry_mail *mail)
 	case FERRY_MAIL_TAKEN:
 	case FERRY_MAIL_HEALTH:
 	case FERRY_MAIL_VERDICT:
+	case FERRY_MAIL_ASK:
 	case FERRY_MAIL_SHOWN:
 	case FERRY_MAIL_HIDDEN:
 	case FERRY_MAIL_EVENT:

@@ -40,6 +40,7 @@ enum ferry_mail_kind {
 	FERRY_MAIL_TAKEN,   /* error. */
 	FERRY_MAIL_HEALTH,  /* flag: this node's own path works. */
 	FERRY_MAIL_VERDICT, /* verdict. */
+	FERRY_MAIL_ASK,	    /* count: have the group asked; a view with that word answers. */
 	FERRY_MAIL_SHOWN,   /* error. */
 	FERRY_MAIL_HIDDEN,
 	FERRY_MAIL_EVENT,   /* event. */
@@ -53,7 +54,8 @@ struct ferry_mail {
 	struct ferry_node node;
 	bool flag;
 	int error;
-	uint64_t count; /* SHOWN: lines of the cache that came from the last owner. */
+	uint64_t
+		count; /* ASK: the word. SHOWN: lines of the cache that came from the last owner. */
 	union {
 		struct ferry_view view;
 		struct ferry_drained_keys drained;

@@ -199,9 +199,14 @@ static void messages_flush(struct ferry_ownership *ownership)
 	enum ferry_group_type release_type =
 		ownership->next_owner.v ? FERRY_GROUP_HANDOVER : FERRY_GROUP_RELEASE;
 
-	if (ownership->state_is_due)
-		ownership->state_is_due =
-			!message_send(ownership, FERRY_GROUP_STATE, epoch, state_flags(ownership));
+	if (ownership->state_is_due &&
+	    message_send(ownership, FERRY_GROUP_STATE, epoch, state_flags(ownership))) {
+		ownership->state_is_due = false;
+		ownership->states_sent++;
+		if (ownership->word_sent != ownership->word_asked)
+			ownership->word_state = ownership->states_sent;
+		ownership->word_sent = ownership->word_asked;
+	}
 	if (ownership->ack_is_due)
 		ownership->ack_is_due = !message_send(ownership, FERRY_GROUP_ACK, epoch,
 						      state_flags(ownership) & FERRY_GROUP_DRAINED);
@@ -484,6 +489,21 @@ static void sync_check(struct ferry_ownership *ownership)
 	claim_if_wanted(ownership);
 }
 
+/*
+ * This node's own STATE came back, in the order that all see: whatever was ordered before it has
+ * been heard too. That is no agreement, but the view is as new as the question (rule 6).
+ */
+static void word_note(struct ferry_ownership *ownership, const struct ferry_group_message *message)
+{
+	ownership->states_seen++;
+	if (ownership->view.word == ownership->word_sent ||
+	    ownership->states_seen < ownership->word_state ||
+	    message->ring != ownership->config.group->ring || !ownership->config.group->is_quorate)
+		return; /* Each new ring has a STATE of its own. */
+	ownership->view.word = ownership->word_sent;
+	view_publish(ownership);
+}
+
 static void handle_state(struct ferry_ownership *ownership, struct ferry_ownership_member *member,
 			 const struct ferry_group_message *message)
 {
@@ -604,6 +624,8 @@ void ferry_ownership_message(struct ferry_ownership *ownership, struct ferry_nod
 	switch (message->type) {
 	case FERRY_GROUP_STATE:
 		handle_state(ownership, member, message);
+		if (from.v == self_of(ownership).v)
+			word_note(ownership, message);
 		break;
 	case FERRY_GROUP_CLAIM:
 		handle_claim(ownership, from, message);
@@ -712,6 +734,15 @@ void ferry_ownership_health(struct ferry_ownership *ownership, bool has_path)
 	if (ownership->has_path == has_path)
 		return;
 	ownership->has_path = has_path;
+	ownership->state_is_due = true;
+	messages_flush(ownership);
+}
+
+void ferry_ownership_ask(struct ferry_ownership *ownership, uint64_t word)
+{
+	ferry_assert(ownership);
+	ferry_assert(word > ownership->word_asked);
+	ownership->word_asked = word;
 	ownership->state_is_due = true;
 	messages_flush(ownership);
 }

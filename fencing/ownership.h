@@ -100,6 +100,11 @@ struct ferry_ownership {
 	bool in_force_is_due;
 	bool release_is_due;
 	struct ferry_timer timer; /* Resending, and the drain timeout. */
+	uint64_t states_sent;	  /* This node's STATEs, and how many came back to it. */
+	uint64_t states_seen;
+	uint64_t word_asked;
+	uint64_t word_sent;  /* Asked before the STATE... */
+	uint64_t word_state; /* ...of this number. */
 	uint64_t claim_deadline_ns;
 	uint64_t drain_deadline_ns;
 };
@@ -124,6 +129,9 @@ void ferry_ownership_message(struct ferry_ownership *ownership, struct ferry_nod
 void ferry_ownership_drained(struct ferry_ownership *ownership, struct ferry_epoch epoch);
 void ferry_ownership_taken(struct ferry_ownership *ownership, int error);
 void ferry_ownership_health(struct ferry_ownership *ownership, bool has_path);
+
+/* Make sure that the view is no older than now, then publish it with @word; words grow. */
+void ferry_ownership_ask(struct ferry_ownership *ownership, uint64_t word);
 
 /* This node wants the pool, or does not any more; config.on_wish() says how it went. */
 void ferry_ownership_acquire(struct ferry_ownership *ownership);

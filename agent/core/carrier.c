@@ -464,8 +464,9 @@ static void link_down(struct ferry_link *link, const char *why)
 	struct ferry_session *session = link->context;
 
 	(void)why; /* The requester's side tells of it. */
-	if (session->link == link)
-		session->link = NULL;
+	if (session->link != link)
+		return; /* Replaced; what is paused is the newer one. */
+	session->link = NULL;
 	session->is_paused = false;
 }
 

@@ -54,13 +54,24 @@ static void laying_laid(struct ferry_lane *lane, uint64_t before_ns, const char 
 {
 	struct ferry_engine *engine = context;
 
-	if (!ferry_router_laid(&engine->router, lane, before_ns, by))
+	if (!ferry_router_laid(&engine->router, lane, before_ns, by)) {
 		ferry_laying_want(&engine->laying, lane);
-	else if (lane == ferry_router_local(&engine->router))
+	} else if (lane == ferry_router_local(&engine->router)) {
 		engine->carried.ghost_epoch.v = 0; /* It went by the same nexus. */
+		if (engine->config.fence)
+			ferry_registrar_was_killed(&engine->registrar);
+	}
 	if (engine->config.resetter && !ferry_laying_is_wanted(&engine->laying, lane))
 		ferry_lane_allow(lane, true, "its ghosts are laid");
 	news_soon(engine);
+}
+
+/* The lun refused an abort: this node's key is gone, and nothing else has told it yet. */
+static void laying_unregistered(void *context)
+{
+	struct ferry_engine *engine = context;
+
+	ferry_registrar_lost(&engine->registrar);
 }
 
 static struct ferry_peer *laying_peer_of(struct ferry_lane *lane, void *context)
@@ -94,6 +105,16 @@ static void registrar_old_key_over(void *context)
 	ferry_laying_settle(&engine->laying, ferry_router_local(&engine->router));
 }
 
+static uint64_t registrar_ask(void *context)
+{
+	struct ferry_engine *engine = context;
+
+	if (!engine->config.on_ask)
+		return 0;
+	engine->config.on_ask(engine, ++engine->word_asked);
+	return engine->word_asked;
+}
+
 static void registrar_taken(int error, void *context)
 {
 	struct ferry_engine *engine = context;
@@ -109,6 +130,8 @@ static void peer_lay_done(struct ferry_fence_request *request, int error)
 	void (*done)(void *, int) = TAKE_PTR(engine->lay_done);
 
 	ferry_assert(done);
+	if (error == -EACCES)
+		laying_unregistered(engine);
 	done(engine->lay_context, error);
 }
 
@@ -346,6 +369,7 @@ static void laying_open(struct ferry_engine *engine)
 		.view = &engine->view,
 		.peer_of = laying_peer_of,
 		.on_laid = laying_laid,
+		.on_unregistered = laying_unregistered,
 		.context = engine,
 	};
 	struct ferry_registrar_config registrar_config = {
@@ -359,6 +383,7 @@ static void laying_open(struct ferry_engine *engine)
 		.is_being_laid = registrar_is_being_laid,
 		.on_old_key = registrar_old_key,
 		.on_old_key_over = registrar_old_key_over,
+		.ask = registrar_ask,
 		.on_taken = registrar_taken,
 		.context = engine,
 	};

@@ -65,6 +65,11 @@ struct ferry_engine_config {
 	void (*on_drained)(struct ferry_engine *engine, struct ferry_epoch epoch);
 	/* ferry_engine_take() is over: 0, or why this node cannot have the lun to itself. */
 	void (*on_taken)(struct ferry_engine *engine, int error);
+	/*
+	 * Have ferry_ownership_ask() ask the group; a view with that word follows. NULL: there is
+	 * no group, or a stale view cannot do harm.
+	 */
+	void (*on_ask)(struct ferry_engine *engine, uint64_t word);
 	void *context;
 };
 
@@ -82,6 +87,7 @@ struct ferry_engine {
 	bool has_path;		    /* As last reported. */
 	struct ferry_epoch drained; /* As last reported. */
 	struct ferry_task news_task;
+	uint64_t word_asked;
 	bool wants_take; /* As soon as nothing that was carried for others is left. */
 	struct ferry_drained_keys take_drained;
 

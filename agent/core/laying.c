@@ -55,7 +55,12 @@ static void peer_answered(struct ferry_peer_lay *lay, int error)
 
 static void lun_answered(struct ferry_fence_request *request, int error)
 {
-	wish_over(request->context, error, "this node's abort at the lun");
+	struct ferry_laying_wish *wish = request->context;
+	struct ferry_laying *laying = wish->laying;
+
+	if (error == -EACCES)
+		laying->config.on_unregistered(laying->config.context);
+	wish_over(wish, error, "this node's abort at the lun");
 }
 
 static void lun_was_reset(struct ferry_fence_request *request, int error)
@@ -166,6 +171,7 @@ void ferry_laying_init(struct ferry_laying *laying, const struct ferry_laying_co
 {
 	ferry_assert(config->loop && config->router);
 	ferry_assert(config->peer_of && config->on_laid && config->view);
+	ferry_assert(config->on_unregistered);
 	*laying = (struct ferry_laying){
 		.config = *config, .victim_local = config->own, .retry_timer = {.run = retry_all}};
 }

@@ -47,6 +47,8 @@ struct ferry_laying_config {
 	struct ferry_peer *(*peer_of)(struct ferry_lane *lane, void *context);
 	/* What went by @lane until @before_ns is dead. */
 	void (*on_laid)(struct ferry_lane *lane, uint64_t before_ns, const char *by, void *context);
+	/* The lun does not know this node's own key. */
+	void (*on_unregistered)(void *context);
 	void *context;
 };
 

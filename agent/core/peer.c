@@ -284,9 +284,13 @@ static void link_message(struct ferry_link *link, const struct ferry_wire_header
 	struct ferry_peer_request *request = request_find(peer, header->sequence);
 
 	if (segments->count > 0) {
-		ferry_assert(request && request->is_receiving);
+		struct ferry_peer_request *receiving = slot_of(peer, header->sequence);
+
+		ferry_assert(receiving->sequence == header->sequence && receiving->is_receiving);
 		ferry_segments_drop(segments);
-		request->is_receiving = false;
+		receiving->is_receiving = false;
+		if (!request)
+			request_release(receiving); /* Given up while its data came in. */
 	}
 	if (!request)
 		return; /* A second reply to what is settled. */

@@ -196,6 +196,8 @@ static bool old_key_holds_back(struct ferry_registrar *registrar)
 	struct ferry_key key = old_key(registrar);
 
 	if (key.v == 0) {
+		if (registrar->old_key_deadline_ns != 0)
+			registrar->config.on_old_key_over(registrar->config.context);
 		registrar->old_key_deadline_ns = 0;
 		return false;
 	}
@@ -242,10 +244,21 @@ static void join_read(struct ferry_registrar *registrar)
 	ask(registrar, FERRY_FENCE_REGISTER, (struct ferry_key){0});
 }
 
-static void join_done(struct ferry_registrar *registrar)
+/*
+ * The key is on the lun: that alone lets this node abort others. Its own I/O waits for the grant,
+ * and until nothing older of its own may land.
+ */
+static void join_finish(struct ferry_registrar *registrar)
 {
+	const struct ferry_view *view = registrar->config.view;
+
+	if (!view->may_register || view->word < registrar->word)
+		return;
+	if (registrar->config.is_being_laid(registrar->config.context))
+		return;
+	if (!ferry_router_lane_is_clean(registrar->config.router, local_lane(registrar)))
+		return;
 	registrar->state = FERRY_REGISTRAR_IN;
-	registrar->session_is_new = false;
 	registrar->was_in = true;
 	registrar->was_laid = false;
 	emit(registrar, FERRY_EVENT_ADMIN, FERRY_SEVERITY_INFO, registrar->config.own.v,
@@ -265,6 +278,19 @@ static void verify_done(struct ferry_registrar *registrar, int error)
 		if (request->keys[i].v == registrar->config.own.v)
 			return;
 	ferry_registrar_lost(registrar);
+}
+
+/*
+ * A node that was frozen may have registered by what it knew before, after another took the lun.
+ * So it asks once more, now that its key is there: whoever takes the lun from here on sees the key,
+ * and what happened earlier is in the answer.
+ */
+static void join_done(struct ferry_registrar *registrar)
+{
+	registrar->session_is_new = false;
+	registrar->state = FERRY_REGISTRAR_ASKING;
+	registrar->word = registrar->config.ask(registrar->config.context);
+	join_finish(registrar);
 }
 
 static void request_done(struct ferry_fence_request *request, int error)
@@ -293,7 +319,8 @@ static void request_done(struct ferry_fence_request *request, int error)
 		join_read(registrar);
 	else if (registrar->state == FERRY_REGISTRAR_JOINING)
 		join_done(registrar);
-	else /* The session was lost meanwhile; another may be up already. */
+	else if (registrar->state != FERRY_REGISTRAR_ASKING) /* The session was lost meanwhile;
+								another may be up already. */
 		retry_later(registrar);
 }
 
@@ -309,6 +336,7 @@ void ferry_registrar_init(struct ferry_registrar *registrar,
 {
 	ferry_assert(config->loop && config->fence && config->router && config->view);
 	ferry_assert(config->own.v != 0 && config->is_being_laid && config->on_taken);
+	ferry_assert(config->ask && config->on_old_key && config->on_old_key_over);
 	*registrar = (struct ferry_registrar){
 		.config = *config,
 		.state = FERRY_REGISTRAR_OUT,
@@ -353,16 +381,18 @@ void ferry_registrar_poke(struct ferry_registrar *registrar)
 		ask(registrar, FERRY_FENCE_READ_KEYS, (struct ferry_key){0});
 		return;
 	}
-	if (!registrar->config.view->may_register || !registrar->session_is_new)
-		return;
-	if (registrar->config.is_being_laid(registrar->config.context) &&
-	    !is_old_key_over(registrar)) {
-		if (registrar->old_key_deadline_ns != 0)
-			retry_later(registrar); /* To see that time has passed. */
+	if (registrar->state == FERRY_REGISTRAR_ASKING) {
+		join_finish(registrar);
 		return;
 	}
-	if (!ferry_router_lane_is_clean(registrar->config.router, lane))
-		return; /* Old requests may yet land under the new registration. */
+	if (!registrar->config.view->is_quorate || !registrar->session_is_new)
+		return;
+	if (registrar->old_key_deadline_ns != 0 &&
+	    registrar->config.is_being_laid(registrar->config.context) &&
+	    !is_old_key_over(registrar)) {
+		retry_later(registrar); /* To see that time has passed. */
+		return;
+	}
 	registrar->state = FERRY_REGISTRAR_READING;
 	ask(registrar, FERRY_FENCE_READ_KEYS, (struct ferry_key){0});
 }
@@ -372,7 +402,7 @@ void ferry_registrar_lost(struct ferry_registrar *registrar)
 	struct ferry_lane *lane = local_lane(registrar);
 
 	ferry_assert(registrar);
-	if (registrar->state != FERRY_REGISTRAR_IN)
+	if (registrar->state != FERRY_REGISTRAR_IN && registrar->state != FERRY_REGISTRAR_ASKING)
 		return;
 	registrar->state = FERRY_REGISTRAR_OUT;
 	take_again(registrar);
@@ -396,6 +426,19 @@ void ferry_registrar_note_laid(struct ferry_registrar *registrar)
 	registrar->was_laid = true;
 	registrar->state = FERRY_REGISTRAR_OUT;
 	take_again(registrar);
+}
+
+void ferry_registrar_was_killed(struct ferry_registrar *registrar)
+{
+	struct ferry_lane *lane = local_lane(registrar);
+
+	ferry_assert(registrar);
+	ferry_assert(registrar->state != FERRY_REGISTRAR_IN);
+	if (registrar->session_is_new || registrar->state == FERRY_REGISTRAR_OUT)
+		return;
+	registrar->state = FERRY_REGISTRAR_OUT;
+	if (lane->path->is_up && lane->path->ops->reset)
+		lane->path->ops->reset(lane->path);
 }
 
 void ferry_registrar_take(struct ferry_registrar *registrar,

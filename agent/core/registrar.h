@@ -21,6 +21,7 @@ enum ferry_registrar_state {
 	FERRY_REGISTRAR_OUT = 1, /* Not registered, and not trying. */
 	FERRY_REGISTRAR_READING, /* Reading the keys before registering. */
 	FERRY_REGISTRAR_JOINING, /* Registering. */
+	FERRY_REGISTRAR_ASKING,	 /* Registered; may it, as far as the group knows now? */
 	FERRY_REGISTRAR_IN,	 /* Registered in this session. */
 	FERRY_REGISTRAR_FOREIGN, /* Somebody else's keys are on the lun: hands off. */
 };
@@ -48,6 +49,8 @@ struct ferry_registrar_config {
 	/* An older incarnation's key is on the lun: have its nexus killed; or give that up. */
 	void (*on_old_key)(struct ferry_key key, void *context);
 	void (*on_old_key_over)(void *context);
+	/* Ask the group for a view that is newer than now; its word() answers. 0: nobody to ask. */
+	uint64_t (*ask)(void *context);
 	void (*on_taken)(int error, void *context);
 	void *context;
 };
@@ -65,6 +68,7 @@ struct ferry_registrar {
 	bool session_is_new; /* Since the last registration was lost. */
 	bool was_in;	     /* Registered at least once: then vanished keys are suspicious. */
 	bool was_laid;	     /* The vanished key is our own doing. */
+	uint64_t word;	     /* ASKING: what the view's word has to be. */
 	uint32_t generation; /* Of the keys, when last read. */
 	uint64_t old_key_deadline_ns; /* 0: no older incarnation's key has been seen. */
 	struct ferry_timer retry_timer;
@@ -88,6 +92,9 @@ void ferry_registrar_verify(struct ferry_registrar *registrar);
 
 /* The key was removed at this node's own wish. */
 void ferry_registrar_note_laid(struct ferry_registrar *registrar);
+
+/* And it is done: what was registered meanwhile is gone too, a new session registers again. */
+void ferry_registrar_was_killed(struct ferry_registrar *registrar);
 
 /*
  * Make this node the only one that can write, but for @drained, its peers' agents that have

@@ -20,6 +20,11 @@ struct ferry_view {
 	struct ferry_node owner;  /* Of this epoch; 0: nobody yet. */
 	bool is_in_force;	  /* A majority has it; the owner may admit I/O. */
 	bool may_register;	  /* The owner's grant, or nobody owns the pool. */
+	/*
+	 * The newest ferry_engine_config.on_ask() that the group has answered: this view is at
+	 * least as new as that question.
+	 */
+	uint64_t word;
 };
 
 static inline bool ferry_view_has_member(const struct ferry_view *view, struct ferry_node node)

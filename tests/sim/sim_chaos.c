@@ -156,6 +156,9 @@ static void options_draw(struct chaos *chaos)
 			chaos->weights[i] += 2;
 		if (i == SIM_FAULT_LUN_OFF || i == SIM_FAULT_STORE)
 			chaos->weights[i] /= 2;
+		/* Two nodes that do not see each other both have quorum: not yet decided. */
+		if (i == SIM_FAULT_ISOLATE && cluster->nodes_count == 2)
+			chaos->weights[i] = 0;
 		chaos->weights_sum += chaos->weights[i];
 	}
 	chaos->interval_ns_max =
@@ -167,6 +170,7 @@ static void options_draw(struct chaos *chaos)
 		sim_between(sim, SIM_CLOCK, 100 * FERRY_NS_PER_MS, 2000 * FERRY_NS_PER_MS);
 	options->inflight_max = (uint32_t)sim_between(sim, SIM_CLOCK, 4, 32);
 	cluster->workload.depth = (uint32_t)sim_between(sim, SIM_WORKLOAD, 1, 6);
+	cluster->workload.strays_per_mille = 3;
 	cluster->workload.think_ns_max =
 		sim_between(sim, SIM_WORKLOAD, 1 * FERRY_NS_PER_MS, 20 * FERRY_NS_PER_MS);
 	cluster->lun.options.preempt_waits = sim_chance(sim, SIM_STORAGE, 250);

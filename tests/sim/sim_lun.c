@@ -301,8 +301,10 @@ static void arrive(struct sim_command *command)
 	command->stage = SIM_COMMAND_AT_TARGET;
 	command->accepted = lun->accepted_next++;
 	if (lun->is_holding && lun->hold_node == command->node && !command->fence_op &&
-	    ferry_op_changes_blocks(command->op))
+	    ferry_op_changes_blocks(command->op) && lun->hold_left > 0) {
+		lun->hold_left--;
 		return; /* sim_lun_let_go() */
+	}
 	sim_in(lun->sim, &command->event, service_ns(lun));
 }
 
@@ -452,10 +454,11 @@ void sim_lun_lose_cache(struct sim_lun *lun)
 	}
 }
 
-void sim_lun_hold(struct sim_lun *lun, uint32_t node)
+void sim_lun_hold(struct sim_lun *lun, uint32_t node, uint32_t count)
 {
 	sim_note(lun->sim, SIM_FAULT, node, 6, "writes stay in the target's queue");
 	lun->hold_node = node;
+	lun->hold_left = count;
 	lun->is_holding = true;
 }
 

@@ -109,6 +109,7 @@ struct sim_lun {
 	struct ferry_list commands;
 	struct ferry_list paths; /* Those that are open. */
 	uint64_t hold_node;	 /* Scenarios: this node's writes stay at the target... */
+	uint32_t hold_left;	 /* ...so many of them... */
 	bool is_holding;	 /* ...while this is set. */
 	uint64_t accepted_next;
 	uint32_t owner; /* Whose epoch_floor it is: node and incarnation. */
@@ -126,8 +127,8 @@ void sim_lun_reset_session(struct sim_lun *lun, uint32_t node);
 void sim_lun_power(struct sim_lun *lun, bool is_on);
 /* Each unflushed block is kept or lost. */
 void sim_lun_lose_cache(struct sim_lun *lun);
-/* Writes of @node that are accepted don't land until let go. */
-void sim_lun_hold(struct sim_lun *lun, uint32_t node);
+/* The next @count writes of @node that are accepted don't land until let go. */
+void sim_lun_hold(struct sim_lun *lun, uint32_t node, uint32_t count);
 void sim_lun_let_go(struct sim_lun *lun);
 
 /* ---- For sim_path. ---- */

@@ -50,6 +50,7 @@ static void post_to_data(struct sim_node *node, const struct sim_post *post)
 	case SIM_POST_TAKEN:
 	case SIM_POST_HEALTH:
 	case SIM_POST_VERDICT:
+	case SIM_POST_ASK:
 	default:
 		ferry_unreachable("not for the data side");
 	}
@@ -77,6 +78,9 @@ static void post_run(struct sim_input *input)
 		break;
 	case SIM_POST_VERDICT:
 		node->convictions += post->flag;
+		break;
+	case SIM_POST_ASK:
+		ferry_ownership_ask(&node->ownership, post->word);
 		break;
 	default:
 		ferry_unreachable("no such post");
@@ -162,6 +166,11 @@ static void engine_drained(struct ferry_engine *engine, struct ferry_epoch epoch
 static void engine_taken(struct ferry_engine *engine, int error)
 {
 	post_new(of_engine(engine), SIM_POST_TAKEN)->error = error;
+}
+
+static void engine_ask(struct ferry_engine *engine, uint64_t word)
+{
+	post_new(of_engine(engine), SIM_POST_ASK)->word = word;
 }
 
 /* ---- The group and the transport speak. ---- */
@@ -286,6 +295,7 @@ static void engine_start(struct sim_node *node, const struct sim_node_world *wor
 		.on_health = engine_health,
 		.on_drained = engine_drained,
 		.on_taken = engine_taken,
+		.on_ask = engine_ask,
 	};
 	struct ferry_carrier_config carrier_config = {
 		.loop = &node->loop.loop,

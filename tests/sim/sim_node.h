@@ -28,6 +28,7 @@ enum sim_post_kind {
 	SIM_POST_TAKEN,
 	SIM_POST_HEALTH,
 	SIM_POST_VERDICT,
+	SIM_POST_ASK,
 };
 
 struct sim_node;
@@ -42,6 +43,7 @@ struct sim_post {
 	struct ferry_node peer;
 	bool flag;
 	struct ferry_epoch epoch;
+	uint64_t word;
 	int error;
 };
 

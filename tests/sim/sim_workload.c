@@ -201,7 +201,8 @@ static void io_next(struct sim_input *input)
 	if (workload->is_stopped)
 		return;
 	/* Most applications run where the pool is; some knock at the wrong door. */
-	if (!client->is_open(client) && !sim_chance(workload->sim, SIM_WORKLOAD, 3)) {
+	if (!client->is_open(client) &&
+	    !sim_chance(workload->sim, SIM_WORKLOAD, workload->strays_per_mille)) {
 		think(io);
 		return;
 	}

@@ -33,6 +33,7 @@ struct sim_workload {
 	uint64_t tag_next;
 	uint32_t depth;
 	uint64_t think_ns_max;
+	uint32_t strays_per_mille; /* I/O where the pool is not. */
 	bool is_stopped;
 	bool tolerates_stale_reads; /* By a node whose epoch has been replaced: counted only. */
 	struct sim_client *clients[16];

@@ -1,0 +1,439 @@
+/* Scenarios: what is to happen when one thing goes wrong, told step by step. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "agent/core/key.h"
+#include "tests/sim/sim_chaos.h"
+
+static struct sim_cluster cluster;
+
+static bool owner_is(struct sim_cluster *self, void *context)
+{
+	const struct sim_node *owner = sim_cluster_owner(self);
+
+	return owner && owner->id == *(uint32_t *)context && owner->engine.has_path;
+}
+
+static bool is_converged(struct sim_cluster *self, void *context)
+{
+	(void)context;
+	return sim_cluster_is_converged(self);
+}
+
+/* @nodes_count agents; node 1 owns the pool; applications are quiet unless @depth says so. */
+static void begin(uint64_t seed, uint32_t nodes_count, uint32_t depth)
+{
+	uint32_t one = 1;
+
+	sim_cluster_init(&cluster, seed, nodes_count);
+	cluster.workload.depth = depth;
+	cluster.workload.is_stopped = depth == 0;
+	cluster.lun.options.slow_per_mille = 0;
+	sim_cluster_start_all(&cluster);
+	sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
+	sim_cluster_acquire(&cluster, 1);
+	assert_true(sim_cluster_run_until(&cluster, owner_is, &one, 10 * FERRY_NS_PER_S));
+	sim_cluster_run(&cluster, 3 * FERRY_NS_PER_S); /* Trials are stood. */
+}
+
+/* Faults stop, everything comes to rest, every block is what it may be. */
+static void end(void)
+{
+	sim_cluster_heal(&cluster);
+	cluster.workload.is_stopped = true;
+	sim_cluster_manage(&cluster, true);
+	assert_true(sim_cluster_run_until(&cluster, is_converged, NULL, 120 * FERRY_NS_PER_S));
+	assert_true(sim_cluster_read_all(&cluster, 60 * FERRY_NS_PER_S));
+	if (cluster.sim.violations > 0)
+		fail_msg("%s", cluster.sim.first_violation);
+	sim_cluster_done(&cluster);
+}
+
+static const struct ferry_router_stats *stats(uint32_t id)
+{
+	return &sim_cluster_node(&cluster, id)->engine.router.stats;
+}
+
+static enum ferry_lane_state lane_state(uint32_t id)
+{
+	return sim_cluster_node(&cluster, id)->engine.router.lanes[0].state;
+}
+
+static uint64_t errors(void)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < FERRY_ARRAY_COUNT(cluster.workload.errors); i++)
+		sum += cluster.workload.errors[i];
+	return sum;
+}
+
+static bool is_quiet(struct sim_cluster *self, void *context)
+{
+	(void)context;
+	return sim_workload_running(&self->workload) == 0;
+}
+
+/* One I/O on @id's volume, to its end; its error. */
+static int do_io(uint32_t id, enum ferry_op op, uint64_t lba)
+{
+	uint64_t before[FERRY_ARRAY_COUNT(cluster.workload.errors)];
+
+	memcpy(before, cluster.workload.errors, sizeof(before));
+	assert_int_equal(sim_client_submit(&sim_cluster_node(&cluster, id)->client, op, lba, 4), 0);
+	assert_true(sim_cluster_run_until(&cluster, is_quiet, NULL, 60 * FERRY_NS_PER_S));
+	for (size_t i = 0; i < FERRY_ARRAY_COUNT(before); i++)
+		if (cluster.workload.errors[i] != before[i])
+			return -(int)i;
+	return 0;
+}
+
+/* ---- A path. ---- */
+
+static void test_black_hole(void **state)
+{
+	(void)state;
+	begin(101, 3, 4);
+	sim_lun_cut(&cluster.lun, 1);
+	sim_cluster_run(&cluster, 20 * FERRY_NS_PER_S);
+	assert_int_equal(errors(), 0);
+	assert_true(stats(1)->ghosts_made > 0);
+	assert_int_equal(stats(1)->ghosts_laid_abort, stats(1)->ghosts_made);
+	assert_true(stats(1)->detours > 500);
+	assert_int_equal(lane_state(1), FERRY_LANE_CONVICTED);
+	assert_int_equal(sim_cluster_node(&cluster, 1)->convictions, 1);
+	/* The path's timeout, then an abort and a retry. */
+	assert_true(stats(1)->latency_ns_max <
+		    cluster.options.path_timeout_ns + 500 * FERRY_NS_PER_MS);
+	sim_lun_heal(&cluster.lun, 1);
+	sim_cluster_run(&cluster, 70 * FERRY_NS_PER_S);
+	assert_int_equal(lane_state(1), FERRY_LANE_HEALTHY);
+	assert_int_equal(errors(), 0);
+	end();
+}
+
+static void test_reset(void **state)
+{
+	(void)state;
+	begin(102, 3, 6);
+	cluster.workload.latency_ns_max = 0;
+	for (int i = 0; i < 10; i++) {
+		sim_lun_reset_session(&cluster.lun, 1);
+		sim_cluster_run(&cluster, 500 * FERRY_NS_PER_MS);
+	}
+	assert_int_equal(errors(), 0);
+	assert_true(stats(1)->ghosts_made > 0);
+	assert_int_equal(stats(1)->ghosts_laid_abort, stats(1)->ghosts_made);
+	assert_true(cluster.workload.latency_ns_max < 500 * FERRY_NS_PER_MS);
+	end();
+}
+
+/* A write held in the target's queue: the same blocks are written again; then it is let go. */
+static void held_write(bool preempt_waits, bool preempt_lies)
+{
+	cluster.lun.options.preempt_waits = preempt_waits;
+	cluster.lun.options.preempt_lies = preempt_lies;
+	sim_lun_hold(&cluster.lun, 1, 1);
+	assert_int_equal(
+		sim_client_submit(&sim_cluster_node(&cluster, 1)->client, FERRY_OP_WRITE, 8, 4), 0);
+	sim_cluster_run(&cluster, 10 * FERRY_NS_PER_MS);
+	sim_lun_reset_session(&cluster.lun, 1);
+	sim_cluster_run(&cluster, 3 * FERRY_NS_PER_S);
+}
+
+static void test_late_landing_is_aborted(void **state)
+{
+	(void)state;
+	begin(103, 3, 0);
+	held_write(/* preempt_waits= */ false, /* preempt_lies= */ false);
+	assert_int_equal(sim_workload_running(&cluster.workload), 0);
+	assert_int_equal(stats(1)->ghosts_laid_abort, 1);
+	assert_int_equal(do_io(1, FERRY_OP_WRITE, 8), 0);
+	sim_lun_let_go(&cluster.lun);
+	sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
+	assert_int_equal(cluster.lun.stats.aborted, 1);
+	assert_int_equal(do_io(1, FERRY_OP_READ, 8), 0);
+	end();
+}
+
+static void test_late_landing_is_waited_for(void **state)
+{
+	(void)state;
+	begin(104, 3, 0);
+	cluster.options.hold_timeout_ns = 60 * FERRY_NS_PER_S;
+	held_write(/* preempt_waits= */ true, /* preempt_lies= */ false);
+	/* PREEMPT alone would have been answered; the reset waits, and so does the retry. */
+	assert_int_equal(sim_workload_running(&cluster.workload), 1);
+	assert_int_equal(stats(1)->ghosts_laid_abort, 0);
+	sim_lun_let_go(&cluster.lun);
+	sim_cluster_run(&cluster, 4 * FERRY_NS_PER_S);
+	assert_int_equal(sim_workload_running(&cluster.workload), 0);
+	assert_int_equal(stats(1)->ghosts_laid_abort, 1);
+	end();
+}
+
+/* The rig's own proof: were it not aborted, it would land over newer data, and be found out. */
+static void test_canary_preempt_without_abort(void **state)
+{
+	(void)state;
+	begin(105, 3, 0);
+	held_write(/* preempt_waits= */ false, /* preempt_lies= */ true);
+	assert_int_equal(do_io(1, FERRY_OP_WRITE, 8), 0);
+	sim_lun_let_go(&cluster.lun);
+	sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
+	assert_int_equal(cluster.lun.stats.landed_late, 1);
+	assert_int_equal(do_io(1, FERRY_OP_READ, 8), 0);
+	assert_true(cluster.sim.violations > 0);
+	sim_cluster_done(&cluster);
+}
+
+static void test_all_paths_lost(void **state)
+{
+	(void)state;
+	begin(106, 3, 0);
+	for (uint32_t i = 1; i <= 3; i++)
+		sim_lun_cut(&cluster.lun, i);
+	assert_int_equal(do_io(1, FERRY_OP_WRITE, 0), -ETIMEDOUT);
+	assert_int_equal(do_io(1, FERRY_OP_READ, 0), -ETIMEDOUT);
+	assert_true(sim_cluster_node(&cluster, 1)->events_seen[FERRY_EVENT_HOLD] > 0);
+	for (uint32_t i = 1; i <= 3; i++)
+		sim_lun_heal(&cluster.lun, i);
+	sim_cluster_run(&cluster, 10 * FERRY_NS_PER_S);
+	assert_int_equal(do_io(1, FERRY_OP_WRITE, 0), 0);
+	end();
+}
+
+static void test_lun_fails(void **state)
+{
+	(void)state;
+	begin(107, 3, 2);
+	sim_lun_power(&cluster.lun, false);
+	sim_cluster_run(&cluster, 30 * FERRY_NS_PER_S);
+	for (uint32_t i = 1; i <= 3; i++) {
+		assert_int_equal(sim_cluster_node(&cluster, i)->convictions, 0);
+		assert_int_equal(sim_cluster_node(&cluster, i)->engine.router.tracker.verdict,
+				 FERRY_VERDICT_NONE);
+	}
+	assert_int_equal(sim_cluster_owner(&cluster)->id, 1); /* Nothing moves. */
+	end();
+}
+
+/* ---- Peers. ---- */
+
+static void test_link_lost_with_writes_in_flight(void **state)
+{
+	uint64_t repeated;
+
+	(void)state;
+	begin(108, 2, 6);
+	sim_lun_cut(&cluster.lun, 1);
+	sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
+	for (int i = 0; i < 20; i++) { /* Only the agents' network: the members stay. */
+		uint64_t pause_ns = sim_below(&cluster.sim, SIM_CRASH, 50 * FERRY_NS_PER_MS);
+		struct sim_node *node = sim_cluster_node(&cluster, 1);
+
+		sim_cluster_run(&cluster, 300 * FERRY_NS_PER_MS + pause_ns);
+		node->links[2].link.ops->reset(&node->links[2].link, "the scenario");
+	}
+	sim_cluster_run(&cluster, 2 * FERRY_NS_PER_S);
+	repeated = sim_cluster_node(&cluster, 2)->carrier.stats.repeated;
+	assert_true(sim_cluster_node(&cluster, 1)->peers[2].resent > 0);
+	assert_true(repeated > 0); /* And answered from what is kept, not run again. */
+	assert_int_equal(errors(), 0);
+	end();
+}
+
+static void test_peer_restarts(void **state)
+{
+	(void)state;
+	begin(109, 3, 6);
+	sim_lun_cut(&cluster.lun, 1);
+	sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
+	for (int i = 0; i < 6; i++) {
+		uint32_t peer = 2 + (uint32_t)i % 2;
+
+		sim_cluster_crash(&cluster, peer, /* is_power_cut= */ i % 3 == 0);
+		sim_cluster_run(&cluster, 400 * FERRY_NS_PER_MS);
+		sim_cluster_start(&cluster, peer);
+		sim_cluster_run(&cluster, 4 * FERRY_NS_PER_S);
+	}
+	assert_true(cluster.nodes[2].incarnation.v == 4);
+	assert_int_equal(errors(), 0);
+	end();
+}
+
+/* By hand: a link, and a request of an epoch that is gone. */
+static void test_stale_epoch_is_refused(void **state)
+{
+	struct sim_node *carrier;
+	uint64_t refused;
+
+	(void)state;
+	begin(110, 3, 0);
+	carrier = sim_cluster_node(&cluster, 2);
+	sim_lun_cut(&cluster.lun, 1);
+	assert_int_equal(do_io(1, FERRY_OP_WRITE, 0), 0); /* By a peer. */
+	refused = carrier->carrier.stats.refused;
+	/* Node 1 hears nothing of its successor, but still reaches node 2. */
+	sim_loop_freeze(&sim_cluster_node(&cluster, 1)->loop);
+	sim_cluster_acquire(&cluster, 2);
+	sim_cluster_run(&cluster, 500 * FERRY_NS_PER_MS);
+	sim_loop_wake(&sim_cluster_node(&cluster, 1)->loop);
+	assert_true(do_io(1, FERRY_OP_WRITE, 0) < 0);
+	sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
+	assert_true(carrier->carrier.stats.refused >= refused);
+	assert_int_equal(sim_cluster_owner(&cluster)->id, 2);
+	end();
+}
+
+/* ---- Owners. ---- */
+
+static void test_owner_crashes(void **state)
+{
+	uint32_t two = 2;
+	uint64_t epoch;
+
+	(void)state;
+	begin(111, 3, 4);
+	epoch = sim_cluster_owner(&cluster)->engine.router.epoch.v;
+	sim_lun_hold(&cluster.lun, 1, 4);
+	sim_cluster_run(&cluster, 50 * FERRY_NS_PER_MS);
+	sim_cluster_crash(&cluster, 1, /* is_power_cut= */ true);
+	sim_cluster_acquire(&cluster, 2);
+	assert_true(sim_cluster_run_until(&cluster, owner_is, &two, 10 * FERRY_NS_PER_S));
+	assert_true(sim_cluster_owner(&cluster)->engine.router.epoch.v > epoch);
+	assert_true(cluster.lun.stats.aborted > 0); /* What node 1 left in the queue. */
+	sim_lun_let_go(&cluster.lun);
+	sim_cluster_run(&cluster, 2 * FERRY_NS_PER_S);
+	end();
+}
+
+static void test_owner_is_cut_off(void **state)
+{
+	uint32_t two = 2;
+	uint64_t carried;
+
+	(void)state;
+	begin(112, 3, 4);
+	sim_cluster_isolate(&cluster, 1);
+	sim_cluster_run(&cluster, 2 * FERRY_NS_PER_S);
+	assert_false(sim_cluster_node(&cluster, 1)->engine.router.is_open);
+	sim_cluster_acquire(&cluster, 2);
+	assert_true(sim_cluster_run_until(&cluster, owner_is, &two, 10 * FERRY_NS_PER_S));
+	carried = stats(1)->reads + stats(1)->writes;
+	cluster.workload.strays_per_mille = 50;
+	sim_cluster_run(&cluster, 20 * FERRY_NS_PER_S);
+	cluster.workload.strays_per_mille = 0;
+	sim_cluster_run(&cluster, 10 * FERRY_NS_PER_S);
+	/* The minority serves nothing: what was asked there has failed. */
+	assert_false(sim_cluster_node(&cluster, 1)->engine.router.is_open);
+	assert_int_equal(sim_cluster_node(&cluster, 1)->client.running_count, 0);
+	assert_true(stats(1)->reads + stats(1)->writes > carried);
+	assert_true(cluster.workload.errors[ETIMEDOUT] > 0);
+	end();
+}
+
+static void frozen_owner_wakes(uint64_t seed, bool loses_session)
+{
+	uint32_t two = 2;
+
+	begin(seed, 3, 6);
+	cluster.workload.tolerates_stale_reads = true;
+	sim_cluster_freeze(&cluster, 1);
+	sim_cluster_run(&cluster, 2 * FERRY_NS_PER_S);
+	sim_cluster_acquire(&cluster, 2);
+	assert_true(sim_cluster_run_until(&cluster, owner_is, &two, 20 * FERRY_NS_PER_S));
+	sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
+	if (loses_session)
+		sim_lun_reset_session(&cluster.lun, 1);
+	sim_cluster_wake(&cluster, 1);
+	sim_cluster_run(&cluster, 3 * FERRY_NS_PER_S);
+	assert_false(sim_cluster_node(&cluster, 1)->engine.router.is_open);
+	assert_int_equal(sim_cluster_owner(&cluster)->id, 2);
+	end();
+}
+
+static void test_frozen_owner_wakes(void **state)
+{
+	(void)state;
+	frozen_owner_wakes(113, /* loses_session= */ false);
+	frozen_owner_wakes(114, /* loses_session= */ true);
+}
+
+static void test_owner_moves(void **state)
+{
+	(void)state;
+	begin(115, 3, 4);
+	for (uint32_t i = 0; i < 12; i++) {
+		uint32_t next = 1 + (i + 1) % 3;
+
+		sim_cluster_acquire(&cluster, next);
+		assert_true(sim_cluster_run_until(&cluster, owner_is, &next, 10 * FERRY_NS_PER_S));
+		sim_cluster_run(&cluster, 200 * FERRY_NS_PER_MS);
+	}
+	assert_int_equal(cluster.lun.stats.preempts, 0); /* Everyone drained. */
+	end();
+}
+
+/* ---- The simulator itself. ---- */
+
+static void test_same_seed_same_trace(void **state)
+{
+	const struct sim_chaos_options options = {0};
+
+	(void)state;
+	for (uint64_t seed = 1; seed <= 4; seed++) {
+		struct sim_result first;
+		struct sim_result second;
+
+		sim_chaos_run(seed, &options, &first);
+		sim_chaos_run(seed, &options, &second);
+		assert_int_equal(first.exit_code, 0);
+		assert_true(first.trace_hash == second.trace_hash);
+		assert_true(first.steps == second.steps && first.steps > 1000);
+	}
+}
+
+/* Timeouts taken for failures: the oldest mistake of all. It must not stay hidden. */
+static void test_canary_timeouts_as_failures(void **state)
+{
+	const struct sim_chaos_options options = {.takes_timeouts_as_failures = true};
+	bool is_caught = false;
+
+	(void)state;
+	for (uint64_t seed = 1; seed <= 60 && !is_caught; seed++) {
+		struct sim_result result;
+
+		sim_chaos_run(seed, &options, &result);
+		is_caught = result.exit_code == SIM_EXIT_WRONG;
+	}
+	assert_true(is_caught);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_black_hole),
+		cmocka_unit_test(test_reset),
+		cmocka_unit_test(test_late_landing_is_aborted),
+		cmocka_unit_test(test_late_landing_is_waited_for),
+		cmocka_unit_test(test_canary_preempt_without_abort),
+		cmocka_unit_test(test_all_paths_lost),
+		cmocka_unit_test(test_lun_fails),
+		cmocka_unit_test(test_link_lost_with_writes_in_flight),
+		cmocka_unit_test(test_peer_restarts),
+		cmocka_unit_test(test_stale_epoch_is_refused),
+		cmocka_unit_test(test_owner_crashes),
+		cmocka_unit_test(test_owner_is_cut_off),
+		cmocka_unit_test(test_frozen_owner_wakes),
+		cmocka_unit_test(test_owner_moves),
+		cmocka_unit_test(test_same_seed_same_trace),
+		cmocka_unit_test(test_canary_timeouts_as_failures),
+	};
+
+	return cmocka_run_group_tests_name("sim", tests, NULL, NULL);
+}
