@@ -354,10 +354,10 @@ static void unwind(struct ferry_data *data)
 		return; /* Nothing more can be waited for. */
 }
 
+static struct ferry_data *volatile left_to_exit; /* In sight of who looks for leaks. */
+
 struct ferry_data *ferry_data_close(struct ferry_data *data)
 {
-	static struct ferry_data *volatile left_to_exit; /* In sight of who looks for leaks. */
-
 	if (!data)
 		return NULL;
 	unwind(data);

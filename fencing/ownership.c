@@ -153,10 +153,9 @@ static void view_publish(struct ferry_ownership *ownership)
 	 * yet: the taker may need another's registration to have its own nexus killed. Nobody
 	 * leaves a key on a lun that the others don't call by this pool's name.
 	 */
-	view->may_register =
-		view->is_quorate &&
-		(is_mine || (ferry_ownership_lun_is_agreed(ownership) &&
-			     (view->owner.v == 0 || is_drained_here(ownership))));
+	view->may_register = view->is_quorate &&
+			     (is_mine || (ferry_ownership_lun_is_agreed(ownership) &&
+					  (view->owner.v == 0 || is_drained_here(ownership))));
 	ownership->config.set_view(view, ownership->config.context);
 }
 
