@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <sys/mman.h>
 
+#include "agent/core/key.h"
 #include "agent/data_internal.h"
 
 /* How much longer a change of owner may take for the sake of a warm start. */
@@ -82,7 +83,6 @@ void data_cache_opened(struct data_pool *pool)
 		.pool = pool->config->name,
 		.cache = ferry_engine_cache(&pool->engine),
 		.name = own_name(pool),
-		.patience_ns = WARM_PATIENCE_NS,
 		.peer_of = pull_peer_of,
 		.on_ready = pull_ready,
 		.context = pool,
@@ -93,11 +93,23 @@ void data_cache_opened(struct data_pool *pool)
 		ferry_pull_init(&pool->pull, &config);
 }
 
+/* Who had to be preempted is dead or frozen, as like as not: nobody waits for it. */
+static bool last_owner_drained(const struct data_pool *pool)
+{
+	struct ferry_node owner = pool->engine.cache.heritage.owner;
+
+	for (uint32_t i = 0; i < pool->drained_keys.count; i++)
+		if (ferry_key_node(pool->drained_keys.keys[i]).v == owner.v)
+			return true;
+	return false;
+}
+
 void data_cache_taken(struct data_pool *pool, int error)
 {
 	if (pool->has_pull && error == 0) {
 		/* The lun is this node's alone, and nobody writes yet: now is the time. */
-		ferry_pull_start(&pool->pull, pool->engine.view.epoch);
+		ferry_pull_start(&pool->pull, pool->engine.view.epoch,
+				 last_owner_drained(pool) ? WARM_PATIENCE_NS : 0);
 		return;
 	}
 	if (pool->has_pull)

@@ -50,7 +50,8 @@ struct data_pool {
 	size_t cache_memory_bytes;
 	const char *cache_reason; /* Why there is none, or NULL. */
 	bool has_pull;
-	struct ferry_pull pull; /* A warm start from the last owner. */
+	struct ferry_pull pull;			/* A warm start from the last owner. */
+	struct ferry_drained_keys drained_keys; /* Who had drained when the lun was taken. */
 
 	bool is_shown;
 	bool is_hiding;

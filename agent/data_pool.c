@@ -354,6 +354,7 @@ void data_pool_mail(struct data_pool *pool, const struct ferry_mail *mail)
 		break;
 	case FERRY_MAIL_TAKE:
 		if (pool->is_open) {
+			pool->drained_keys = mail->drained;
 			ferry_engine_take(&pool->engine, &mail->drained);
 		} else {
 			pool->taken_error = -ENXIO;

@@ -30,6 +30,8 @@ test=(
 	nbdkit qemu-utils fio                        # others' servers and clients, load
 	xfsprogs e2fsprogs util-linux                # filesystems on a volume; losetup
 	tgt libiscsi-bin                             # a real iSCSI target and its client
+	iproute2 nftables                            # a path that is reset or cut
+	libxml2-utils                                # the resource agent's meta-data
 	jq procps
 )
 lab=(
@@ -38,7 +40,8 @@ lab=(
 	tgt libiscsi-bin sg3-utils                   # shared storage
 	user-mode-linux                              # the kernel's own target, where it is wanted
 	postgresql postgresql-contrib                # the demonstration's application
-	e2fsprogs xfsprogs fio jq psmisc python3
+	python3-psycopg2                             # and its client
+	e2fsprogs xfsprogs fio jq psmisc procps kmod python3
 )
 
 say()

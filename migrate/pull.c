@@ -115,7 +115,7 @@ void ferry_pull_init(struct ferry_pull *pull, const struct ferry_pull_config *co
 	*pull = (struct ferry_pull){.config = *config, .timer = {.run = timer_ran}};
 }
 
-void ferry_pull_start(struct ferry_pull *pull, struct ferry_epoch epoch)
+void ferry_pull_start(struct ferry_pull *pull, struct ferry_epoch epoch, uint64_t patience_ns)
 {
 	const struct ferry_pull_config *config = &pull->config;
 	int r;
@@ -142,7 +142,7 @@ void ferry_pull_start(struct ferry_pull *pull, struct ferry_epoch epoch)
 	pull->request.epoch = epoch;
 	pull->request.on_done = part_came;
 	pull->request.context = pull;
-	ferry_timer_start_in(config->loop, &pull->timer, config->patience_ns);
+	ferry_timer_start_in(config->loop, &pull->timer, patience_ns);
 	ask(pull, 0);
 }
 

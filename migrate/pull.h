@@ -23,7 +23,6 @@ struct ferry_pull_config {
 	const char *pool; /* For events. */
 	struct ferry_cache *cache;
 	struct ferry_warm_name name;
-	uint64_t patience_ns; /* How long on_ready() may be waited for. */
 	/* The requester's side of that node's agent, or NULL. */
 	struct ferry_peer *(*peer_of)(struct ferry_node node, void *context);
 	/* Once per start, never from inside: go on. */
@@ -46,8 +45,11 @@ struct ferry_pull {
 
 void ferry_pull_init(struct ferry_pull *pull, const struct ferry_pull_config *config);
 
-/* For @epoch, which this node has claimed; on_ready() follows. An older pull ends. */
-void ferry_pull_start(struct ferry_pull *pull, struct ferry_epoch epoch);
+/*
+ * For @epoch, which this node has claimed; on_ready() follows, after @patience_ns at the latest.
+ * An older pull ends.
+ */
+void ferry_pull_start(struct ferry_pull *pull, struct ferry_epoch epoch, uint64_t patience_ns);
 
 /* Ask for no more; on_ready() does not follow. What is out comes back by itself. */
 void ferry_pull_stop(struct ferry_pull *pull);

@@ -151,7 +151,6 @@ static int setup(void **state)
 	struct ferry_peer_config peer_config = {.self = {2}, .incarnation = {20}};
 	struct ferry_pull_config config = {.pool = "rig",
 					   .name = {lun_uuid, lineage, {2}, {20}},
-					   .patience_ns = PATIENCE_NS,
 					   .peer_of = peer_of,
 					   .on_ready = on_ready};
 	struct ferry_region region;
@@ -196,7 +195,7 @@ static int teardown(void **state)
 
 static void start(void)
 {
-	ferry_pull_start(&pull, (struct ferry_epoch){2});
+	ferry_pull_start(&pull, (struct ferry_epoch){2}, PATIENCE_NS);
 	assert_int_equal(ready_count, 0); /* Never from inside. */
 }
 
@@ -282,7 +281,8 @@ static void stopped_it_lets_the_late_answer_go(void **state)
 	(void)state;
 	start();
 	ferry_pull_stop(&pull);
-	ferry_pull_start(&pull, (struct ferry_epoch){2}); /* The old request is still out. */
+	ferry_pull_start(&pull, (struct ferry_epoch){2},
+			 PATIENCE_NS); /* The old request is still out. */
 	rig_advance(&target, 0);
 	assert_int_equal(ready_count, 1);
 	round_trip();

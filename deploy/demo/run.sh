@@ -261,11 +261,11 @@ watch()
 	local node
 
 	while [ ! -e "$scratch/watched" ]; do
-		"$lab" counters 1 2>/dev/null | sed "s/^/$EPOCHREALTIME /" >>"$out/counters.txt"
+		"$lab" counters 1 2>/dev/null | sed "s/^/$EPOCHREALTIME /" >>"$out/counters.txt" || true
 		for node in $nodes; do
 			on "$node" ferry --timeout 2 status --json 2>/dev/null |
 				jq -c "{at: $EPOCHREALTIME, node: \"$node\", pool: .pools[0]}" \
-					>>"$out/status.jsonl"
+					>>"$out/status.jsonl" || true
 		done
 		sleep 0.2
 	done
@@ -432,7 +432,7 @@ take_down()
 	[ -z "$(where pg-pool)" ] || fail "the pool did not stop"
 	for node in $nodes; do
 		agent_stop "$node"
-		! on "$node" grep -q ferry /proc/mounts || fail "something of Ferry is mounted on $node"
+		! on "$node" grep -qE ' (/run/ferry|/var/lib/postgresql/ferry)' /proc/mounts || fail "something of Ferry is mounted on $node"
 	done
 	loops_note
 	[ -z "$loop_devices" ] || fail "still attached: $loop_devices"
