@@ -162,6 +162,7 @@ static int carried_lay(struct ferry_carrier_lun *lun, struct ferry_key victim,
 							   .victim = victim,
 							   .on_done = peer_lay_done,
 							   .context = engine};
+	ferry_router_expect_reset(&engine->router);
 	ferry_fence_submit(engine->config.fence, &engine->lay_request);
 	return 0;
 }

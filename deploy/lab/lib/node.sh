@@ -13,7 +13,7 @@ node_names() {
 }
 
 node_known() {
-	node_names | grep -qxF -- "$1" || die "no node $1 here"
+	node_names | grep -xF -- "$1" >/dev/null || die "no node $1 here"
 }
 
 # ------------------------------------------------------------------ holders ----
