@@ -243,8 +243,10 @@ def tell(report):
   on detours                     {report["tps_on_detours"]} commits per second, {report["detours"]} I/Os carried by peers
   failed before the move         {report["failed_transactions"]}
   convicted                      {report["conviction_ms"]} ms after the cut
-  moved                          {report["moved_from"]} to {report["moved_to"]}, commits again {report["move_ms"]} ms after conviction
-  interrupted by the restart     {report["interrupted_by_move"]} ({report["interrupted_but_committed"]} of them had been committed)
+  moved                          {report["moved_from"]} to {report["moved_to"]}
+  commits again                  {report["move_ms"]} ms after conviction
+  interrupted by the restart     {report["interrupted_by_move"]}
+    of these, were committed     {report["interrupted_but_committed"]}
   acknowledged, lost             {report["acknowledged"]}, {report["lost"]}""")
     reads = (f'{report["storage_reads_after_move"]} reads at the target for the first '
              f'{READS_ACKS} commits; cold: {report["storage_reads_cold"]}')

@@ -435,7 +435,8 @@ take_down()
 	[ -z "$(where pg-pool)" ] || fail "the pool did not stop"
 	for node in $nodes; do
 		agent_stop "$node"
-		! on "$node" grep -qE ' (/run/ferry|/var/lib/postgresql/ferry)' /proc/mounts || fail "something of Ferry is mounted on $node"
+		! on "$node" grep -qE ' (/run/ferry|/var/lib/postgresql/ferry)' /proc/mounts ||
+			fail "something of Ferry is mounted on $node"
 	done
 	loops_note
 	[ -z "$loop_devices" ] || fail "still attached: $loop_devices"
