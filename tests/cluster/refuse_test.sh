@@ -210,7 +210,9 @@ another_lun() {
 same_lun_twice() {
 	local twice
 	agent_stop n3
-	twice=$(config_make 1 | sed 's/^\[decision\]/[lun again]\niscsi = iscsi:\/\/10.98.0.254\/iqn.2026-11.ferry.lab:disk\/1\n[pool again]\nluns = again\n[volume again]\nlun = again\n[decision]/')
+	url=iscsi://10.98.0.254/iqn.2026-11.ferry.lab:disk/1
+	again="[lun again]\\niscsi = $url\\n[pool again]\\nluns = again\\n[volume again]\\nlun = again"
+	twice=$(config_make 1 | sed "s|^\[decision\]|$again\n[decision]|")
 	config_set n3 "$twice"
 	says n3 2 'again\|same lun\|twice'
 	config_set_n3 1
