@@ -8,11 +8,6 @@ ghosts_are_laid() {
 	is n1 status '.pools[0].ghosts_alive == 0'
 }
 
-# No path is left, or ghosts that nobody can lay. (Reads may still come from the cache.)
-io_is_held() {
-	is n1 status '.pools[0] | .state == "holding" or .ghosts_alive > 0'
-}
-
 ghosts_laid() {
 	ask n1 status '.pools[0].ghosts_laid'
 }
@@ -113,7 +108,7 @@ target_pause() {
 	load n1 pause
 	sleep 1
 	"$LAB" target stop
-	wait_for 20 "I/O is held" io_is_held
+	wait_for 20 "I/O is held" io_is_held n1
 	never_for 4 "a stopped target convicts nobody" path_is n1 convicted
 	"$LAB" target continue
 	wait_for 30 "the pool is served again" is n1 status \
@@ -134,7 +129,7 @@ all_cut() {
 	for node in n1 n2 n3; do
 		"$LAB" cut $node storage
 	done
-	wait_for 20 "I/O is held" io_is_held
+	wait_for 20 "I/O is held" io_is_held n1
 	never_for 3 "both failed, yet it was convicted" path_is n1 convicted
 	wait_for $((HOLD + 10)) "held I/O fails at last" is n1 status '.pools[0].failures > 0'
 	is n1 status '.pools[0].owner == 1' || fail "the pool has moved"
@@ -205,7 +200,7 @@ stalls_default_timeout() {
 }
 
 HOLD=10
-PATH_TIMEOUT=1s HOLD_TIMEOUT=${HOLD}s
+export PATH_TIMEOUT=1s HOLD_TIMEOUT=${HOLD}s
 begin
 agents_up
 own n1
