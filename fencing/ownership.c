@@ -23,19 +23,25 @@ const char *ferry_ownership_phase_name(enum ferry_ownership_phase phase)
 	return names[phase];
 }
 
-uint32_t ferry_ownership_majority(uint32_t nodes_expected, bool has_reservations)
+uint32_t ferry_ownership_majority(uint32_t nodes_expected)
 {
 	ferry_assert(nodes_expected > 0);
-	/* With two nodes the lun itself is the third voice. */
-	if (nodes_expected == 2 && has_reservations)
-		return 1;
 	return nodes_expected / 2 + 1;
 }
 
+/* A change of owner: with two nodes both, since each may be the one that is cut off. */
 static uint32_t majority(const struct ferry_ownership *ownership)
 {
-	return ferry_ownership_majority(ownership->config.group->nodes_expected,
-					ownership->config.has_reservations);
+	return ferry_ownership_majority(ownership->config.group->nodes_expected);
+}
+
+/*
+ * Whose words make this node's own knowledge current. Of two nodes one is enough to go on with
+ * what it has: the other cannot change it alone.
+ */
+static uint32_t sync_majority(const struct ferry_ownership *ownership)
+{
+	return ownership->config.group->nodes_expected == 2 ? 1 : majority(ownership);
 }
 
 static void emit(struct ferry_ownership *ownership, enum ferry_event_kind kind,
@@ -137,7 +143,7 @@ bool ferry_ownership_lun_is_agreed(const struct ferry_ownership *ownership)
 	uint32_t agreeing = spoken_count(ownership, /* with_this_lun= */ true);
 
 	ferry_assert(agreeing <= spoken);
-	return agreeing >= majority(ownership) && 2 * agreeing > spoken;
+	return agreeing >= sync_majority(ownership) && 2 * agreeing > spoken;
 }
 
 static void view_publish(struct ferry_ownership *ownership)
@@ -153,10 +159,10 @@ static void view_publish(struct ferry_ownership *ownership)
 	 * yet: the taker may need another's registration to have its own nexus killed. Nobody
 	 * leaves a key on a lun that the others don't call by this pool's name.
 	 */
-	view->may_register =
-		view->is_quorate &&
-		(is_mine || (ferry_ownership_lun_is_agreed(ownership) &&
-			     (view->owner.v == 0 || is_drained_here(ownership))));
+	view->may_register = view->is_quorate &&
+			     (is_mine || (ferry_ownership_lun_is_agreed(ownership) &&
+					  (view->owner.v == 0 || is_drained_here(ownership))));
+	view->may_help = view->is_quorate && (is_mine || ferry_ownership_lun_is_agreed(ownership));
 	ownership->config.set_view(view, ownership->config.context);
 }
 
@@ -481,7 +487,7 @@ static void sync_check(struct ferry_ownership *ownership)
 {
 	bool may_register = ownership->view.may_register;
 
-	ownership->is_synced |= spoken_count(ownership, false) >= majority(ownership);
+	ownership->is_synced |= spoken_count(ownership, false) >= sync_majority(ownership);
 	if (!ownership->is_synced)
 		return;
 	if (!ownership->view.is_quorate || !may_register)

@@ -145,4 +145,4 @@ void ferry_ownership_release(struct ferry_ownership *ownership, struct ferry_nod
 bool ferry_ownership_lun_is_agreed(const struct ferry_ownership *ownership);
 
 /* How many members' acknowledgements put an epoch in force (rule 12). */
-uint32_t ferry_ownership_majority(uint32_t nodes_expected, bool has_reservations);
+uint32_t ferry_ownership_majority(uint32_t nodes_expected);

@@ -223,9 +223,13 @@ static bool job_run(struct ferry_job *job)
 	enum ferry_cause cause = check_standing(job->lun, &job->request);
 	int r;
 
-	/* While it waited its requester may have started anew, or settled it. */
+	/*
+	 * While it waited its requester may have started anew, or settled it; or the link that
+	 * asked was cut: who still wants it asks again, and hears that it was not run.
+	 */
 	if (job->request.incarnation.v != job->session->incarnation.v ||
-	    job->request.sequence < job->session->floor)
+	    job->request.sequence < job->session->floor || !job->session->link ||
+	    job->session->link_number != job->link_number)
 		cause = FERRY_CAUSE_STALE;
 	if (cause == FERRY_CAUSE_NONE)
 		cause = check_range(job->lun, &job->request);
@@ -586,6 +590,17 @@ int ferry_carrier_accept(struct ferry_carrier *carrier, struct ferry_link *link,
 	link->on_message = link_message;
 	link->context = session;
 	return 0;
+}
+
+void ferry_carrier_cut_links(struct ferry_carrier *carrier, const char *why)
+{
+	ferry_assert(carrier && why);
+	for (uint32_t i = 0; i < carrier->config.sessions_max; i++) {
+		struct ferry_link *link = carrier->sessions[i].link;
+
+		if (link)
+			link->ops->reset(link, why);
+	}
 }
 
 void ferry_carrier_look_again(struct ferry_carrier *carrier)

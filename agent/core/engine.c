@@ -115,6 +115,15 @@ static uint64_t registrar_ask(void *context)
 	return engine->word_asked;
 }
 
+static void registrar_rejoin(void *context)
+{
+	struct ferry_engine *engine = context;
+
+	if (engine->config.carrier)
+		ferry_carrier_cut_links(engine->config.carrier,
+					"this node registers anew: requests from before are void");
+}
+
 static void registrar_taken(int error, void *context)
 {
 	struct ferry_engine *engine = context;
@@ -385,6 +394,7 @@ static void laying_open(struct ferry_engine *engine)
 		.on_old_key = registrar_old_key,
 		.on_old_key_over = registrar_old_key_over,
 		.ask = registrar_ask,
+		.on_rejoin = registrar_rejoin,
 		.on_taken = registrar_taken,
 		.context = engine,
 	};

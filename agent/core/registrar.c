@@ -258,6 +258,8 @@ static void join_finish(struct ferry_registrar *registrar)
 		return;
 	if (!ferry_router_lane_is_clean(registrar->config.router, local_lane(registrar)))
 		return;
+	if (registrar->was_in)
+		registrar->config.on_rejoin(registrar->config.context);
 	registrar->state = FERRY_REGISTRAR_IN;
 	registrar->was_in = true;
 	registrar->was_laid = false;
@@ -385,7 +387,7 @@ void ferry_registrar_poke(struct ferry_registrar *registrar)
 		join_finish(registrar);
 		return;
 	}
-	if (!registrar->config.view->is_quorate || !registrar->session_is_new)
+	if (!registrar->config.view->may_help || !registrar->session_is_new)
 		return;
 	if (registrar->old_key_deadline_ns != 0 &&
 	    registrar->config.is_being_laid(registrar->config.context) &&

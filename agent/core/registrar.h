@@ -51,6 +51,8 @@ struct ferry_registrar_config {
 	void (*on_old_key_over)(void *context);
 	/* Ask the group for a view that is newer than now; its word() answers. 0: nobody to ask. */
 	uint64_t (*ask)(void *context);
+	/* About to be allowed again, after a registration of this agent's was lost. */
+	void (*on_rejoin)(void *context);
 	void (*on_taken)(int error, void *context);
 	void *context;
 };

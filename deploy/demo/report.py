@@ -11,7 +11,7 @@ import os
 import sys
 
 STALL_MS_MAX = 5500  # The default path timeout, 5 s, and half a second.
-READS_ACKS = 3000  # Reads at the target are counted until so many commits were made.
+READS_ACKS = 2500  # Reads at the target are counted until so many commits were made.
 WIDTH, HEIGHT = 960, 520
 
 
@@ -238,7 +238,7 @@ def svg_of(run, report, marks):
 def tell(report):
     print(f"""
   until the path failed          {report["tps_before_cut"]} commits per second
-  writes in flight at the cut    {report["ghosts_at_cut"]} ghosts, each laid
+  writes in flight at the cut    {report["ghosts_at_cut"]} ghosts, each proven dead
   longest stall                  {report["stall_ms_max"]} ms (path timeout 5000 ms)
   on detours                     {report["tps_on_detours"]} commits per second, {report["detours"]} I/Os carried by peers
   failed before the move         {report["failed_transactions"]}

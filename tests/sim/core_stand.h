@@ -1,0 +1,112 @@
+/*
+ * core_stand.h - what the unit tests of core/ share: a simulated loop, an arena, a path that does
+ * what the test says.
+ *
+ * Owns:    its attempts, until the test ends them.
+ * Callers: lane_test.c, router_test.c, carrier_test.c.
+ * Thread:  one.
+ * Rooms:   rank 5.
+ */
+#pragma once
+
+#include <stdlib.h>
+
+#include "agent/ports/path.h"
+#include "tests/sim/sim_loop.h"
+
+enum { STAND_CHUNKS = 16, STAND_ATTEMPTS_MAX = 32, STAND_BLOCK_BYTES = 512 };
+
+struct stand_path {
+	struct ferry_path path;
+	struct ferry_attempt *attempts[STAND_ATTEMPTS_MAX]; /* In the order of submission. */
+	uint32_t count;
+	int submit_error;
+	uint32_t resets;
+};
+
+struct stand {
+	struct sim sim;
+	struct sim_loop loop;
+	struct ferry_region region;
+	void *memory;
+	void *chunks;
+	struct ferry_arena arena;
+};
+
+static inline int stand_path_submit(struct ferry_path *path, struct ferry_attempt *attempt)
+{
+	struct stand_path *self = FERRY_CONTAINER_OF(path, struct stand_path, path);
+
+	if (self->submit_error < 0)
+		return self->submit_error;
+	ferry_assert(self->count < STAND_ATTEMPTS_MAX);
+	self->attempts[self->count++] = attempt;
+	return 0;
+}
+
+static inline void stand_path_reset(struct ferry_path *path)
+{
+	FERRY_CONTAINER_OF(path, struct stand_path, path)->resets++;
+}
+
+static inline void stand_path_init(struct stand_path *self, enum ferry_path_kind kind,
+				   uint32_t node, bool can_reset)
+{
+	static const struct ferry_path_ops with_reset = {
+		.name = "stand", .submit = stand_path_submit, .reset = stand_path_reset};
+	static const struct ferry_path_ops without_reset = {.name = "stand",
+							    .submit = stand_path_submit};
+
+	*self = (struct stand_path){.path = {.ops = can_reset ? &with_reset : &without_reset,
+					     .kind = kind,
+					     .node = {node},
+					     .is_up = true}};
+}
+
+static inline void stand_end(struct stand_path *self, uint32_t i, enum ferry_outcome outcome,
+			     enum ferry_cause cause)
+{
+	ferry_assert(i < self->count && self->attempts[i]);
+	self->attempts[i]->on_end(self->attempts[i], outcome, cause);
+}
+
+static inline void stand_release(struct stand_path *self, uint32_t i)
+{
+	struct ferry_attempt *attempt = TAKE_PTR(self->attempts[i]);
+
+	attempt->on_released(attempt);
+}
+
+static inline void stand_done(struct stand_path *self, uint32_t i)
+{
+	stand_end(self, i, FERRY_OUTCOME_DONE, FERRY_CAUSE_NONE);
+	stand_release(self, i);
+}
+
+static inline void stand_open(struct stand *stand)
+{
+	int r;
+
+	sim_init(&stand->sim, 1);
+	sim_loop_init(&stand->loop, &stand->sim, 1);
+	stand->memory = sim_alloc(8 * FERRY_MIB);
+	ferry_region_init(&stand->region, stand->memory, 8 * FERRY_MIB);
+	stand->chunks = aligned_alloc(FERRY_CHUNK_BYTES, STAND_CHUNKS * FERRY_CHUNK_BYTES);
+	r = ferry_arena_init(&stand->arena, &stand->region, stand->chunks,
+			     STAND_CHUNKS * FERRY_CHUNK_BYTES);
+	ferry_assert(r == 0);
+}
+
+static inline void stand_close(struct stand *stand)
+{
+	ferry_assert(stand->arena.free_count == STAND_CHUNKS); /* Nothing leaks. */
+	sim_loop_done(&stand->loop);
+	sim_done(&stand->sim);
+	free(stand->memory);
+	free(stand->chunks);
+}
+
+static inline void stand_run_ms(struct stand *stand, uint64_t ms)
+{
+	sim_run_until(&stand->sim, stand->sim.now_ns + ms * FERRY_NS_PER_MS);
+}
