@@ -25,7 +25,7 @@ fio_start() {
 		--verify_backlog=512 --verify_fatal=1 --fsync=64 --minimal \
 		--trigger-file="$WORK/$name.stop" "$@" >"$WORK/$name.fio" 2>&1 &
 	FIO=$!
-	JOBS+=($FIO)
+	JOBS+=("$FIO")
 }
 
 # ---- One cut of n1's storage, whatever its kind, and its heal. ----
@@ -80,6 +80,7 @@ loop_end() {
 	[ -z "${LOOP:-}" ] || "$LAB" exec n1 losetup --detach "$LOOP" 2>/dev/null
 	LOOP=
 }
+# shellcheck disable=SC2034 # clean_up() runs it.
 FINISH=loop_end
 
 fio_cut() {
