@@ -26,7 +26,7 @@ say_state() {
 	local node
 	for node in n1 n2 n3; do
 		"$LAB" exec $node sh -c "cat /var/log/ferryd.log" 2>/dev/null |
-			tail -n "${1:-40}" | sed "s/^/    $node: /"
+			tail -n 40 | sed "s/^/    $node: /"
 		ferry $node status 2>&1 | tail -1 | sed "s/^/    $node: /"
 	done
 	"$LAB" status 2>&1 | sed 's/^/    lab: /'
@@ -78,6 +78,7 @@ begin() {
 		{ cat "$WORK/up.log"; echo "FAILED: the lab does not come up"; exit 1; }
 }
 
+# shellcheck disable=SC2120 # refuse_test.sh passes one.
 # config_make [lun]: a configuration file; PATH_TIMEOUT, HOLD_TIMEOUT and LUN_MORE shape it.
 config_make() {
 	cat <<-END
@@ -204,6 +205,11 @@ log_has() {
 # log_count NODE WORDS
 log_count() {
 	on "$1" grep -c -e "$2" /var/log/ferryd.log || true
+}
+
+# No path is left, or ghosts that nobody can lay. (Reads may still come from the cache.)
+io_is_held() {
+	is "$1" status '.pools[0] | .state == "holding" or .ghosts_alive > 0'
 }
 
 # own NODE: it acquires the pool.

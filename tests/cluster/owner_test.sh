@@ -119,7 +119,7 @@ forget() {
 # ---- A frozen owner. ----
 
 freeze_the_owner() {
-	local before refused
+	local before
 	restful n3
 	before=$(epoch n3)
 	load n3 $J1 --go-on
@@ -221,7 +221,7 @@ release_without_any_storage() {
 	for node in n1 n2 n3; do
 		"$LAB" cut $node storage
 	done
-	wait_for 20 "I/O is held" is n3 status '.pools[0].state == "holding"'
+	wait_for 20 "I/O is held" io_is_held n3
 	began=$(now_ns)
 	ferry n3 release data >"$WORK/release.out" 2>&1 ||
 		fail "n3 does not release: $(cat "$WORK/release.out")"
@@ -252,7 +252,7 @@ all_restart() {
 }
 
 HOLD=8
-PATH_TIMEOUT=1s HOLD_TIMEOUT=${HOLD}s
+export PATH_TIMEOUT=1s HOLD_TIMEOUT=${HOLD}s
 begin
 agents_up
 scenario "power cut of the owner" kill_the_owner

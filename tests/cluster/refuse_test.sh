@@ -227,7 +227,7 @@ bad_config() {
 	n3_is_back
 }
 
-PATH_TIMEOUT=1s HOLD_TIMEOUT=20s
+export PATH_TIMEOUT=1s HOLD_TIMEOUT=20s
 begin --luns 2
 agents_up
 own n1

@@ -8,11 +8,6 @@ ghosts_are_laid() {
 	is n1 status '.pools[0].ghosts_alive == 0'
 }
 
-# No path is left, or ghosts that nobody can lay. (Reads may still come from the cache.)
-io_is_held() {
-	is n1 status '.pools[0] | .state == "holding" or .ghosts_alive > 0'
-}
-
 ghosts_laid() {
 	ask n1 status '.pools[0].ghosts_laid'
 }
@@ -30,7 +25,7 @@ fio_start() {
 		--verify_backlog=512 --verify_fatal=1 --fsync=64 --minimal \
 		--trigger-file="$WORK/$name.stop" "$@" >"$WORK/$name.fio" 2>&1 &
 	FIO=$!
-	JOBS+=($FIO)
+	JOBS+=("$FIO")
 }
 
 # ---- One cut of n1's storage, whatever its kind, and its heal. ----
@@ -85,6 +80,7 @@ loop_end() {
 	[ -z "${LOOP:-}" ] || "$LAB" exec n1 losetup --detach "$LOOP" 2>/dev/null
 	LOOP=
 }
+# shellcheck disable=SC2034 # clean_up() runs it.
 FINISH=loop_end
 
 fio_cut() {
@@ -113,7 +109,7 @@ target_pause() {
 	load n1 pause
 	sleep 1
 	"$LAB" target stop
-	wait_for 20 "I/O is held" io_is_held
+	wait_for 20 "I/O is held" io_is_held n1
 	never_for 4 "a stopped target convicts nobody" path_is n1 convicted
 	"$LAB" target continue
 	wait_for 30 "the pool is served again" is n1 status \
@@ -134,7 +130,7 @@ all_cut() {
 	for node in n1 n2 n3; do
 		"$LAB" cut $node storage
 	done
-	wait_for 20 "I/O is held" io_is_held
+	wait_for 20 "I/O is held" io_is_held n1
 	never_for 3 "both failed, yet it was convicted" path_is n1 convicted
 	wait_for $((HOLD + 10)) "held I/O fails at last" is n1 status '.pools[0].failures > 0'
 	is n1 status '.pools[0].owner == 1' || fail "the pool has moved"
@@ -205,7 +201,7 @@ stalls_default_timeout() {
 }
 
 HOLD=10
-PATH_TIMEOUT=1s HOLD_TIMEOUT=${HOLD}s
+export PATH_TIMEOUT=1s HOLD_TIMEOUT=${HOLD}s
 begin
 agents_up
 own n1
