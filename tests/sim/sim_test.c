@@ -266,6 +266,49 @@ static void test_peer_restarts(void **state)
 	end();
 }
 
+static uint32_t ghosts_alive(void)
+{
+	return sim_cluster_node(&cluster, 1)->engine.router.ghosts_count;
+}
+
+static bool is_ghostless(struct sim_cluster *self, void *context)
+{
+	(void)self;
+	(void)context;
+	return ghosts_alive() == 0;
+}
+
+/*
+ * Writes are lost on the way to a peer, proven dead at the lun, and done by another. When the
+ * agents' network is back, their numbers are still unanswered: they must not be asked again.
+ */
+static void test_laid_is_not_asked_again(void **state)
+{
+	struct sim_node *owner;
+
+	(void)state;
+	begin(116, 3, 0);
+	owner = sim_cluster_node(&cluster, 1);
+	sim_lun_cut(&cluster.lun, 1);
+	assert_int_equal(do_io(1, FERRY_OP_WRITE, 0), 0); /* By a peer, from here on. */
+	sim_net_cut(&cluster.net, 1, 2, true);
+	for (uint64_t lba = 0; lba < 32; lba += 4)
+		assert_int_equal(sim_client_submit(&owner->client, FERRY_OP_WRITE, lba, 4), 0);
+	assert_true(sim_cluster_run_until(&cluster, is_quiet, NULL, 60 * FERRY_NS_PER_S));
+	assert_true(sim_cluster_run_until(&cluster, is_ghostless, NULL, 60 * FERRY_NS_PER_S));
+	assert_true(stats(1)->ghosts_laid_abort > 0);
+	for (uint64_t lba = 0; lba < 32; lba += 4) /* Newer data, by node 3. */
+		assert_int_equal(do_io(1, FERRY_OP_WRITE, lba), 0);
+	/* Node 2 has a new session, and so a new registration. */
+	sim_lun_reset_session(&cluster.lun, 2);
+	sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
+	sim_net_cut(&cluster.net, 1, 2, false);
+	sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
+	for (uint64_t lba = 0; lba < 32; lba += 4)
+		assert_int_equal(do_io(1, FERRY_OP_READ, lba), 0);
+	end();
+}
+
 /* By hand: a link, and a request of an epoch that is gone. */
 static void test_stale_epoch_is_refused(void **state)
 {
@@ -426,6 +469,7 @@ int main(void)
 		cmocka_unit_test(test_lun_fails),
 		cmocka_unit_test(test_link_lost_with_writes_in_flight),
 		cmocka_unit_test(test_peer_restarts),
+		cmocka_unit_test(test_laid_is_not_asked_again),
 		cmocka_unit_test(test_stale_epoch_is_refused),
 		cmocka_unit_test(test_owner_crashes),
 		cmocka_unit_test(test_owner_is_cut_off),
