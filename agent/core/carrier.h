@@ -138,5 +138,11 @@ int ferry_carrier_add_lun(struct ferry_carrier *carrier,
 int ferry_carrier_accept(struct ferry_carrier *carrier, struct ferry_link *link,
 			 struct ferry_incarnation incarnation) FERRY_MUST_CHECK;
 
+/*
+ * A registration of this node's is gone: what peers sent until now may have been proven dead by
+ * that, and must not be heard once there is a new one. They ask anew for what still counts.
+ */
+void ferry_carrier_cut(struct ferry_carrier *carrier, const char *why);
+
 /* The view or the local path has changed: what waits is looked at again. */
 void ferry_carrier_look_again(struct ferry_carrier *carrier);
