@@ -120,8 +120,8 @@ static void registrar_rejoin(void *context)
 	struct ferry_engine *engine = context;
 
 	if (engine->config.carrier)
-		ferry_carrier_cut_links(engine->config.carrier,
-					"this node registers anew: requests from before are void");
+		ferry_carrier_cut(engine->config.carrier,
+				  "this node registers anew: requests from before are void");
 }
 
 static void registrar_taken(int error, void *context)
@@ -291,6 +291,19 @@ static void take_if_clean(struct ferry_engine *engine)
 	ferry_registrar_take(&engine->registrar, &engine->take_drained);
 }
 
+/*
+ * Whoever preempted this node's key has proven dead what was sent to it till then, but only as far
+ * as that key went: what is still on its way to us must not be carried under the next one.
+ */
+static void permit_news(struct ferry_engine *engine)
+{
+	bool is_allowed = ferry_router_local(&engine->router)->is_allowed;
+
+	if (engine->was_allowed && !is_allowed && engine->config.fence && engine->config.carrier)
+		ferry_carrier_cut(engine->config.carrier, "this node's registration is gone");
+	engine->was_allowed = is_allowed;
+}
+
 static void news(struct ferry_task *task)
 {
 	struct ferry_engine *engine = FERRY_CONTAINER_OF(task, struct ferry_engine, news_task);
@@ -299,6 +312,7 @@ static void news(struct ferry_task *task)
 	past_lay(engine);
 	take_if_clean(engine);
 	registration_news(engine);
+	permit_news(engine);
 	has_path = ferry_lane_is_usable(ferry_router_local(&engine->router));
 	if (has_path != engine->has_path) {
 		engine->has_path = has_path;
