@@ -209,6 +209,20 @@ static void past_lay(struct ferry_engine *engine)
 	}
 }
 
+/*
+ * Whether what this node carried for an older epoch's owner may yet land. A ghost of the epoch
+ * itself is for its owner to lay; and it hides none, since what is older is dead once the epoch is
+ * in force (past_lay(), which needs reservations).
+ */
+static bool has_older_carried(const struct ferry_engine *engine)
+{
+	struct ferry_epoch ghost = engine->carried.ghost_epoch;
+
+	ferry_assert(ghost.v <= engine->view.epoch.v);
+	return ghost.v != 0 && (ghost.v < engine->view.epoch.v || !engine->view.is_in_force ||
+				!engine->config.fence);
+}
+
 static void drained_report(struct ferry_engine *engine)
 {
 	if (engine->drained.v == engine->view.epoch.v)
@@ -218,7 +232,7 @@ static void drained_report(struct ferry_engine *engine)
 		if (engine->view.owner.v != engine->config.self.v &&
 		    !ferry_router_lane_is_clean(&engine->router, &engine->router.lanes[i]))
 			return;
-	if (engine->carried.jobs_count > 0 || engine->carried.ghost_epoch.v != 0)
+	if (engine->carried.jobs_count > 0 || has_older_carried(engine))
 		return;
 	engine->drained = engine->view.epoch;
 	engine->config.on_drained(engine, engine->view.epoch);

@@ -4,8 +4,8 @@
     client.py HOST LOG STOP_FILE FIRST [WORKERS]
 
 Each worker commits one transaction after the other: a random account is changed, and a row with
-the worker's next number, from FIRST on, is added. What the server acknowledged is written to LOG before the next
-transaction begins, one line each:
+the worker's next number, from FIRST on, is added. What the server acknowledged is written to LOG
+before the next transaction begins, one line each:
 
     ack      TIME LATENCY_MS WORKER NUMBER      committed, the server said so
     unknown  TIME LATENCY_MS WORKER NUMBER TEXT COMMIT was sent, no answer came
