@@ -46,7 +46,8 @@ clean_up() {
 	done
 	if [ -n "${FERRY_CLUSTER_KEEP:-}" ]; then
 		for node in n1 n2 n3; do
-			cp "$FERRY_LAB_DIR/nodes/$node/disk/var/log/ferryd.log" "$WORK/$node.log" 2>/dev/null
+			cp "$FERRY_LAB_DIR/nodes/$node/disk/var/log/ferryd.log" \
+				"$WORK/$node.log" 2>/dev/null
 		done
 		echo "kept: $WORK"
 	fi
@@ -62,8 +63,9 @@ begin() {
 	local tool
 	[ "$(id -u)" = 0 ] || { echo "SKIPPED: needs root"; exit 77; }
 	for tool in jq fio /usr/bin/python3 nft corosync iscsi-ls; do
-		command -v $tool >/dev/null ||
-			{ echo "FAILED: $tool is missing; deploy/install-deps.sh installs it"; exit 1; }
+		command -v $tool >/dev/null && continue
+		echo "FAILED: $tool is missing; deploy/install-deps.sh installs it"
+		exit 1
 	done
 	[ -x "$FERRYD" ] && [ -x "$FERRY" ] || { echo "FAILED: $FERRYD is not built"; exit 1; }
 	WORK=$(mktemp -d "${TMPDIR:-/tmp}/ferry-ct.XXXXXX")
@@ -158,7 +160,8 @@ never_for() {
 
 agent_start() {
 	on "$1" sh -c "mkdir -p /run/ferry; chmod 600 /etc/ferry/authkey
-		setsid $FERRYD --config /etc/ferry/ferryd.conf >>/var/log/ferryd.log 2>&1 </dev/null &
+		setsid $FERRYD --config /etc/ferry/ferryd.conf \
+			>>/var/log/ferryd.log 2>&1 </dev/null &
 		echo \$! >/run/ferryd.pid"
 }
 
@@ -224,6 +227,13 @@ at_rest() {
 
 # ---- The load: client.py in a node. ----
 
+# io_goes NODE [COUNT]: wait until its applications have done that many I/Os more.
+io_goes() {
+	local before
+	before=$(ask "$1" status '.pools[0].ios')
+	wait_for 30 "I/O goes on at $1" is "$1" status ".pools[0].ios >= $before + ${2:-1000}"
+}
+
 # load NODE NAME [option...]: in the background; load_end NAME waits for it.
 load() {
 	local node=$1 name=$2
@@ -260,7 +270,8 @@ check_blocks() {
 	shift
 	on "$node" /usr/bin/python3 "$HERE/client.py" check "$URI" "$@" >"$WORK/check.json" 2>&1 ||
 		fail "acknowledged data is wrong: $(cat "$WORK/check.json")"
-	note "$(jq -r '"\(.durable) durable blocks, \(.kept) as they have to be"' "$WORK/check.json")"
+	note "$(jq -r '"\(.durable) durable blocks, \(.kept) as they have to be"' \
+		"$WORK/check.json")"
 }
 
 # stall NAME FROM_NS: of a cut at that time. The longest, in ms, that the client saw nothing
