@@ -275,8 +275,12 @@ static void take_if_clean(struct ferry_engine *engine)
 {
 	struct ferry_lane *local = ferry_router_local(&engine->router);
 
-	if (engine->view.owner.v != engine->config.self.v)
-		engine->wants_take = false; /* Another claim came in between. */
+	if (engine->view.owner.v != engine->config.self.v) {
+		/* Another claim came in between: its maker is not to be preempted by an old one. */
+		engine->wants_take = false;
+		if (engine->config.fence)
+			ferry_registrar_drop_take(&engine->registrar);
+	}
 	if (!engine->wants_take || engine->carried.jobs_count > 0)
 		return;
 	if (engine->carried.ghost_epoch.v != 0) {
