@@ -451,6 +451,24 @@ static void test_frozen_owner_wakes(void **state)
 	frozen_owner_wakes(114, /* loses_session= */ true);
 }
 
+/* Its disk fails when another claims the pool: it cannot agree, and must not go on either. */
+static void test_owner_cannot_save_the_epoch(void **state)
+{
+	uint32_t two = 2;
+
+	(void)state;
+	begin(118, 3, 4);
+	cluster.nodes[1].store.saves_to_fail = 1000;
+	sim_cluster_acquire(&cluster, 2);
+	assert_true(sim_cluster_run_until(&cluster, owner_is, &two, 10 * FERRY_NS_PER_S));
+	assert_false(sim_cluster_node(&cluster, 1)->engine.router.is_open);
+	cluster.workload.strays_per_mille = 200;
+	sim_cluster_run(&cluster, 3 * FERRY_NS_PER_S);
+	cluster.workload.strays_per_mille = 0;
+	cluster.nodes[1].store.saves_to_fail = 0;
+	end();
+}
+
 static void test_owner_moves(void **state)
 {
 	(void)state;
@@ -519,6 +537,7 @@ int main(void)
 		cmocka_unit_test(test_owner_crashes),
 		cmocka_unit_test(test_owner_is_cut_off),
 		cmocka_unit_test(test_frozen_owner_wakes),
+		cmocka_unit_test(test_owner_cannot_save_the_epoch),
 		cmocka_unit_test(test_owner_moves),
 		cmocka_unit_test(test_same_seed_same_trace),
 		cmocka_unit_test(test_canary_timeouts_as_failures),
