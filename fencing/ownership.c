@@ -326,11 +326,11 @@ static uint32_t acked_count(const struct ferry_ownership *ownership, struct ferr
 }
 
 /* Who has drained in this ring, and which of the agents ever heard of has not. */
-static void drained_find(const struct ferry_ownership *ownership, struct ferry_drained_keys *ret)
+static void drained_find(struct ferry_ownership *ownership, struct ferry_drained_keys *ret)
 {
 	*ret = (struct ferry_drained_keys){0};
 	for (uint32_t i = 0; i < FERRY_NODES_MAX; i++) {
-		const struct ferry_ownership_seen *seen = &ownership->seen[i];
+		struct ferry_ownership_seen *seen = &ownership->seen[i];
 		const struct ferry_ownership_member *member;
 		struct ferry_key key;
 
@@ -344,12 +344,15 @@ static void drained_find(const struct ferry_ownership *ownership, struct ferry_d
 			ret->keys[ret->count++] = key;
 		else
 			ret->suspects[ret->suspects_count++] = key;
+		/*
+		 * Its past agents' writes are ghosts, this node's own too (rule 8), and a key that
+		 * is gone proves nothing: who preempted it may have died before the abort.
+		 */
+		seen->burying.v = seen->incarnation.v - 1;
+		if (seen->burying.v > seen->buried.v)
+			ret->suspects[ret->suspects_count++] =
+				ferry_key_make(seen->node, seen->burying);
 	}
-	/* This node's own past agent: its writes are ghosts (rule 8). */
-	if (!ownership->has_owned && ownership->config.incarnation.v > 1)
-		ret->suspects[ret->suspects_count++] = ferry_key_make(
-			self_of(ownership),
-			(struct ferry_incarnation){ownership->config.incarnation.v - 1});
 }
 
 static void take_now(struct ferry_ownership *ownership)
@@ -724,7 +727,8 @@ void ferry_ownership_taken(struct ferry_ownership *ownership, int error)
 		return;
 	}
 	ownership->phase = FERRY_OWNERSHIP_OWNING;
-	ownership->has_owned = true;
+	for (uint32_t i = 0; i < FERRY_NODES_MAX; i++)
+		ownership->seen[i].buried = ownership->seen[i].burying;
 	ownership->view.is_in_force = true;
 	ownership->in_force_is_due = true;
 	view_publish(ownership);

@@ -54,6 +54,9 @@ struct ferry_ownership_member {
 struct ferry_ownership_seen {
 	struct ferry_node node;
 	struct ferry_incarnation incarnation;
+	/* Up to this one all are proven dead: by a taking of this node's that succeeded... */
+	struct ferry_incarnation buried;
+	struct ferry_incarnation burying; /* ...and by the one under way, if it does. */
 };
 
 struct ferry_ownership_config {
@@ -86,7 +89,6 @@ struct ferry_ownership {
 	struct ferry_ownership_member known[FERRY_NODES_MAX]; /* By members' index. */
 	struct ferry_ownership_seen seen[FERRY_NODES_MAX];
 	struct ferry_node next_owner; /* Of a release under way. */
-	bool has_owned;		      /* Since this agent started. */
 	struct ferry_epoch claimed;   /* This node's own claim. */
 	struct ferry_epoch released;  /* The last epoch whose owner let go. */
 	struct ferry_epoch drained;   /* At this node. */
