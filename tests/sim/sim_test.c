@@ -431,6 +431,38 @@ static void test_owner_crashes(void **state)
 	end();
 }
 
+/*
+ * Who preempts the dead owner dies itself before the target's queue is empty: the key is gone, the
+ * write is not, and the node that left it is back and has drained.
+ */
+static void test_preempter_crashes(void **state)
+{
+	uint32_t two = 2;
+
+	(void)state;
+	begin(119, 3, 0);
+	cluster.lun.options.preempt_waits = true;
+	sim_lun_hold(&cluster.lun, 1, 1);
+	assert_int_equal(
+		sim_client_submit(&sim_cluster_node(&cluster, 1)->client, FERRY_OP_WRITE, 8, 4), 0);
+	sim_cluster_run(&cluster, 10 * FERRY_NS_PER_MS);
+	sim_cluster_crash(&cluster, 1, /* is_power_cut= */ true);
+	sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
+	sim_cluster_acquire(&cluster, 3);
+	sim_cluster_run(&cluster, 2500 * FERRY_NS_PER_MS);
+	assert_int_equal(cluster.lun.stats.preempts, 1);
+	sim_cluster_crash(&cluster, 3, /* is_power_cut= */ true);
+	sim_cluster_start(&cluster, 1);
+	sim_cluster_start(&cluster, 3);
+	sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
+	sim_cluster_acquire(&cluster, 2);
+	sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
+	sim_lun_let_go(&cluster.lun);
+	assert_true(sim_cluster_run_until(&cluster, owner_is, &two, 20 * FERRY_NS_PER_S));
+	assert_int_equal(do_io(2, FERRY_OP_WRITE, 8), 0);
+	end();
+}
+
 static void test_owner_is_cut_off(void **state)
 {
 	uint32_t two = 2;
@@ -481,6 +513,24 @@ static void test_frozen_owner_wakes(void **state)
 	(void)state;
 	frozen_owner_wakes(113, /* loses_session= */ false);
 	frozen_owner_wakes(114, /* loses_session= */ true);
+}
+
+/* Its disk fails when another claims the pool: it cannot agree, and must not go on either. */
+static void test_owner_cannot_save_the_epoch(void **state)
+{
+	uint32_t two = 2;
+
+	(void)state;
+	begin(118, 3, 4);
+	cluster.nodes[1].store.saves_to_fail = 1000;
+	sim_cluster_acquire(&cluster, 2);
+	assert_true(sim_cluster_run_until(&cluster, owner_is, &two, 10 * FERRY_NS_PER_S));
+	assert_false(sim_cluster_node(&cluster, 1)->engine.router.is_open);
+	cluster.workload.strays_per_mille = 200;
+	sim_cluster_run(&cluster, 3 * FERRY_NS_PER_S);
+	cluster.workload.strays_per_mille = 0;
+	cluster.nodes[1].store.saves_to_fail = 0;
+	end();
 }
 
 static void test_owner_moves(void **state)
@@ -550,8 +600,10 @@ int main(void)
 		cmocka_unit_test(test_laid_is_not_heard_later),
 		cmocka_unit_test(test_stale_epoch_is_refused),
 		cmocka_unit_test(test_owner_crashes),
+		cmocka_unit_test(test_preempter_crashes),
 		cmocka_unit_test(test_owner_is_cut_off),
 		cmocka_unit_test(test_frozen_owner_wakes),
+		cmocka_unit_test(test_owner_cannot_save_the_epoch),
 		cmocka_unit_test(test_owner_moves),
 		cmocka_unit_test(test_same_seed_same_trace),
 		cmocka_unit_test(test_canary_timeouts_as_failures),
