@@ -448,6 +448,10 @@ static bool epoch_install(struct ferry_ownership *ownership, struct ferry_epoch 
 		ownership->store_failed = true;
 		emit(ownership, FERRY_EVENT_ADMIN, FERRY_SEVERITY_ERROR,
 		     "an epoch could not be saved: this node acknowledges nothing");
+		/* But it has heard of it: nobody owns by the older one any more, here too. */
+		ownership->view.owner.v = 0;
+		ownership->view.is_in_force = false;
+		view_publish(ownership);
 		return false;
 	}
 	ownership->store_failed = false;
