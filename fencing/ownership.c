@@ -331,6 +331,23 @@ static uint32_t acked_count(const struct ferry_ownership *ownership, struct ferr
 	return count;
 }
 
+/*
+ * Drained is an agent's word for itself: what its elder at the same node had in flight may land
+ * yet (rule 8). Finding no key of the elder's proves nothing: whoever took the lun before may have
+ * been overtaken between removing it and the end of the reset. Only a taking that this node itself
+ * has seen through settles it.
+ */
+static bool elder_is_suspect(const struct ferry_ownership_seen *seen)
+{
+	return seen->incarnation.v > ferry_max_u64(seen->laid.v, 1);
+}
+
+static struct ferry_key elder_key(const struct ferry_ownership_seen *seen)
+{
+	ferry_assert(seen->incarnation.v > 1);
+	return ferry_key_make(seen->node, (struct ferry_incarnation){seen->incarnation.v - 1});
+}
+
 /* Who has drained in this ring, and which of the agents ever heard of has not. */
 static void drained_find(const struct ferry_ownership *ownership, struct ferry_drained_keys *ret)
 {
@@ -338,24 +355,23 @@ static void drained_find(const struct ferry_ownership *ownership, struct ferry_d
 	for (uint32_t i = 0; i < FERRY_NODES_MAX; i++) {
 		const struct ferry_ownership_seen *seen = &ownership->seen[i];
 		const struct ferry_ownership_member *member;
-		struct ferry_key key;
+		bool is_drained;
 
 		if (seen->node.v == 0)
 			break;
-		key = ferry_key_make(seen->node, seen->incarnation);
 		member = member_find(ownership, seen->node);
-		if (member && member->ack_ring == ownership->config.group->ring &&
-		    member->incarnation.v == seen->incarnation.v &&
-		    member->drained.v == ownership->claimed.v)
-			ret->keys[ret->count++] = key;
-		else
-			ret->suspects[ret->suspects_count++] = key;
+		is_drained = member && member->ack_ring == ownership->config.group->ring &&
+			     member->incarnation.v == seen->incarnation.v &&
+			     member->drained.v == ownership->claimed.v;
+		if (is_drained)
+			ret->keys[ret->count++] = ferry_key_make(seen->node, seen->incarnation);
+		/* Who takes does not preempt itself: it waits for what it carries (engine.c). */
+		if (!is_drained && seen->node.v != self_of(ownership).v)
+			ret->suspects[ret->suspects_count++] =
+				ferry_key_make(seen->node, seen->incarnation);
+		else if (elder_is_suspect(seen))
+			ret->suspects[ret->suspects_count++] = elder_key(seen);
 	}
-	/* This node's own past agent: its writes are ghosts (rule 8). */
-	if (!ownership->has_owned && ownership->config.incarnation.v > 1)
-		ret->suspects[ret->suspects_count++] = ferry_key_make(
-			self_of(ownership),
-			(struct ferry_incarnation){ownership->config.incarnation.v - 1});
 }
 
 static void take_now(struct ferry_ownership *ownership)
@@ -372,6 +388,8 @@ static void take_now(struct ferry_ownership *ownership)
 			  "missing nodes, or start their agents");
 		return;
 	}
+	for (uint32_t i = 0; i < FERRY_NODES_MAX; i++)
+		ownership->seen[i].taking = ownership->seen[i].incarnation;
 	ownership->phase = FERRY_OWNERSHIP_TAKING;
 	emit(ownership, FERRY_EVENT_EPOCH, FERRY_SEVERITY_INFO, "taking the lun");
 	ownership->config.take(&drained, ownership->config.context);
@@ -430,6 +448,10 @@ static bool epoch_install(struct ferry_ownership *ownership, struct ferry_epoch 
 		ownership->store_failed = true;
 		emit(ownership, FERRY_EVENT_ADMIN, FERRY_SEVERITY_ERROR,
 		     "an epoch could not be saved: this node acknowledges nothing");
+		/* But it has heard of it: nobody owns by the older one any more, here too. */
+		ownership->view.owner.v = 0;
+		ownership->view.is_in_force = false;
+		view_publish(ownership);
 		return false;
 	}
 	ownership->store_failed = false;
@@ -718,6 +740,8 @@ void ferry_ownership_taken(struct ferry_ownership *ownership, int error)
 					  : "the lun could not be taken");
 		return;
 	}
+	for (uint32_t i = 0; i < FERRY_NODES_MAX; i++)
+		ownership->seen[i].laid = ownership->seen[i].taking;
 	/* A change of ring meanwhile asks for the majority anew. */
 	if (ownership->view.epoch.v != ownership->claimed.v ||
 	    ownership->view.owner.v != self_of(ownership).v ||
@@ -726,7 +750,6 @@ void ferry_ownership_taken(struct ferry_ownership *ownership, int error)
 		return;
 	}
 	ownership->phase = FERRY_OWNERSHIP_OWNING;
-	ownership->has_owned = true;
 	ownership->view.is_in_force = true;
 	ownership->in_force_is_due = true;
 	view_publish(ownership);

@@ -54,6 +54,8 @@ struct ferry_ownership_member {
 struct ferry_ownership_seen {
 	struct ferry_node node;
 	struct ferry_incarnation incarnation;
+	struct ferry_incarnation taking; /* What it was when this node began to take the lun. */
+	struct ferry_incarnation laid;	 /* What this one's elders wrote is known to be dead. */
 };
 
 struct ferry_ownership_config {
@@ -86,7 +88,6 @@ struct ferry_ownership {
 	struct ferry_ownership_member known[FERRY_NODES_MAX]; /* By members' index. */
 	struct ferry_ownership_seen seen[FERRY_NODES_MAX];
 	struct ferry_node next_owner; /* Of a release under way. */
-	bool has_owned;		      /* Since this agent started. */
 	struct ferry_epoch claimed;   /* This node's own claim. */
 	struct ferry_epoch released;  /* The last epoch whose owner let go. */
 	struct ferry_epoch drained;   /* At this node. */

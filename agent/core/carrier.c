@@ -592,15 +592,12 @@ int ferry_carrier_accept(struct ferry_carrier *carrier, struct ferry_link *link,
 	return 0;
 }
 
-void ferry_carrier_cut_links(struct ferry_carrier *carrier, const char *why)
+void ferry_carrier_cut(struct ferry_carrier *carrier, const char *why)
 {
 	ferry_assert(carrier && why);
-	for (uint32_t i = 0; i < carrier->config.sessions_max; i++) {
-		struct ferry_link *link = carrier->sessions[i].link;
-
-		if (link)
-			link->ops->reset(link, why);
-	}
+	for (uint32_t i = 0; i < carrier->config.sessions_max; i++)
+		if (carrier->sessions[i].link)
+			carrier->sessions[i].link->ops->reset(carrier->sessions[i].link, why);
 }
 
 void ferry_carrier_look_again(struct ferry_carrier *carrier)

@@ -139,10 +139,11 @@ int ferry_carrier_accept(struct ferry_carrier *carrier, struct ferry_link *link,
 			 struct ferry_incarnation incarnation) FERRY_MUST_CHECK;
 
 /*
- * This node registers anew at a lun where it was preempted: requests from before, still on their
- * way in some link, may be writes that others have proven dead by that. They go with the links.
+ * A registration of this node's is gone, or about to be made anew: what peers sent until now may
+ * have been proven dead by that, and must not be heard under a new one. They ask anew for what
+ * still counts.
  */
-void ferry_carrier_cut_links(struct ferry_carrier *carrier, const char *why);
+void ferry_carrier_cut(struct ferry_carrier *carrier, const char *why);
 
 /* The view or the local path has changed: what waits is looked at again. */
 void ferry_carrier_look_again(struct ferry_carrier *carrier);

@@ -120,8 +120,8 @@ static void registrar_rejoin(void *context)
 	struct ferry_engine *engine = context;
 
 	if (engine->config.carrier)
-		ferry_carrier_cut_links(engine->config.carrier,
-					"this node registers anew: requests from before are void");
+		ferry_carrier_cut(engine->config.carrier,
+				  "this node registers anew: requests from before are void");
 }
 
 static void registrar_taken(int error, void *context)
@@ -209,6 +209,20 @@ static void past_lay(struct ferry_engine *engine)
 	}
 }
 
+/*
+ * Whether what this node carried for an older epoch's owner may yet land. A ghost of the epoch
+ * itself is for its owner to lay; and it hides none, since what is older is dead once the epoch is
+ * in force (past_lay(), which needs reservations).
+ */
+static bool has_older_carried(const struct ferry_engine *engine)
+{
+	struct ferry_epoch ghost = engine->carried.ghost_epoch;
+
+	ferry_assert(ghost.v <= engine->view.epoch.v);
+	return ghost.v != 0 && (ghost.v < engine->view.epoch.v || !engine->view.is_in_force ||
+				!engine->config.fence);
+}
+
 static void drained_report(struct ferry_engine *engine)
 {
 	if (engine->drained.v == engine->view.epoch.v)
@@ -218,7 +232,7 @@ static void drained_report(struct ferry_engine *engine)
 		if (engine->view.owner.v != engine->config.self.v &&
 		    !ferry_router_lane_is_clean(&engine->router, &engine->router.lanes[i]))
 			return;
-	if (engine->carried.jobs_count > 0 || engine->carried.ghost_epoch.v != 0)
+	if (engine->carried.jobs_count > 0 || has_older_carried(engine))
 		return;
 	engine->drained = engine->view.epoch;
 	engine->config.on_drained(engine, engine->view.epoch);
@@ -261,8 +275,12 @@ static void take_if_clean(struct ferry_engine *engine)
 {
 	struct ferry_lane *local = ferry_router_local(&engine->router);
 
-	if (engine->view.owner.v != engine->config.self.v)
-		engine->wants_take = false; /* Another claim came in between. */
+	if (engine->view.owner.v != engine->config.self.v) {
+		/* Another claim came in between: its maker is not to be preempted by an old one. */
+		engine->wants_take = false;
+		if (engine->config.fence)
+			ferry_registrar_drop_take(&engine->registrar);
+	}
 	if (!engine->wants_take || engine->carried.jobs_count > 0)
 		return;
 	if (engine->carried.ghost_epoch.v != 0) {
@@ -277,6 +295,19 @@ static void take_if_clean(struct ferry_engine *engine)
 	ferry_registrar_take(&engine->registrar, &engine->take_drained);
 }
 
+/*
+ * Whoever preempted this node's key has proven dead what was sent to it till then, but only as far
+ * as that key went: what is still on its way to us must not be carried under the next one.
+ */
+static void permit_news(struct ferry_engine *engine)
+{
+	bool is_allowed = ferry_router_local(&engine->router)->is_allowed;
+
+	if (engine->was_allowed && !is_allowed && engine->config.fence && engine->config.carrier)
+		ferry_carrier_cut(engine->config.carrier, "this node's registration is gone");
+	engine->was_allowed = is_allowed;
+}
+
 static void news(struct ferry_task *task)
 {
 	struct ferry_engine *engine = FERRY_CONTAINER_OF(task, struct ferry_engine, news_task);
@@ -285,6 +316,7 @@ static void news(struct ferry_task *task)
 	past_lay(engine);
 	take_if_clean(engine);
 	registration_news(engine);
+	permit_news(engine);
 	has_path = ferry_lane_is_usable(ferry_router_local(&engine->router));
 	if (has_path != engine->has_path) {
 		engine->has_path = has_path;

@@ -84,6 +84,7 @@ struct ferry_engine {
 	struct ferry_carrier_lun carried;
 	struct ferry_peer *peers[FERRY_LANES_MAX]; /* By lane. */
 	bool session_is_up;
+	bool was_allowed;	    /* Whether the local lane had its permit when last looked at. */
 	bool has_path;		    /* As last reported. */
 	struct ferry_epoch drained; /* As last reported. */
 	struct ferry_task news_task;

@@ -220,6 +220,7 @@ int ferry_lane_submit(struct ferry_lane *lane, struct ferry_flight *flight)
 	ferry_assert(flight->on_end && flight->on_released && flight->on_overdue);
 	flight->lane = lane;
 	flight->is_overdue = false;
+	flight->attempt.is_given_up = false;
 	flight->started_ns = ferry_loop_now_ns(lane_loop(lane));
 	flight->attempt.on_end = flight_end;
 	flight->attempt.on_released = flight_released;
@@ -268,6 +269,7 @@ static void deadline_passed(struct ferry_timer *timer)
 		if (!overdue)
 			break;
 		overdue->is_overdue = true;
+		overdue->attempt.is_given_up = true;
 		overdue->on_overdue(overdue); /* May submit, so the list is read anew. */
 	}
 	deadline_restart(lane);

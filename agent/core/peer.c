@@ -329,6 +329,14 @@ static void link_up(struct ferry_link *link, struct ferry_incarnation incarnatio
 
 		if (!request || request->is_sending || request->is_abandoned)
 			continue;
+		if (request->attempt && request->attempt->is_given_up) {
+			/* It may be proven dead already, and its blocks written anew. */
+			request_end(request,
+				    request->may_have_left ? FERRY_OUTCOME_UNKNOWN
+							   : FERRY_OUTCOME_FAILED,
+				    request->may_have_left ? FERRY_CAUSE_PATH : FERRY_CAUSE_UNSENT);
+			continue;
+		}
 		peer->resent += request->may_have_left;
 		request_send(request);
 	}
@@ -348,7 +356,8 @@ static void link_down(struct ferry_link *link, const char *why)
 		/* Writes that may have left stay: their number asks again on the next link. */
 		if (!request->may_have_left)
 			request_end(request, FERRY_OUTCOME_FAILED, FERRY_CAUSE_UNSENT);
-		else if (!request->attempt || !ferry_op_changes_blocks(request->attempt->op))
+		else if (!request->attempt || !ferry_op_changes_blocks(request->attempt->op) ||
+			 request->attempt->is_given_up)
 			request_end(request, FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_PATH);
 	}
 	emit(peer, FERRY_SEVERITY_WARNING, "down", why);

@@ -3,7 +3,8 @@
  *
  * One ferry_peer per node, one ferry_peer_path per lun on it. Requests are numbered; while the
  * same incarnation of the peer's agent lives, a request whose connection broke is sent again under
- * its old number, and the peer's reply cache makes that harmless (design, rule 8). When the peer is
+ * its old number, and the peer's reply cache makes that harmless (design, rule 8); but not if its
+ * deadline has passed meanwhile, for then it may have been proven dead. When the peer is
  * no longer a member, or has started anew, what was sent to it ends UNKNOWN.
  *
  * Owns:    its outgoing link's callbacks; the window of requests.

@@ -105,3 +105,7 @@ void ferry_registrar_was_killed(struct ferry_registrar *registrar);
  */
 void ferry_registrar_take(struct ferry_registrar *registrar,
 			  const struct ferry_drained_keys *drained);
+
+/* Another has claimed the pool: no further step, and no on_taken(). A step under way ends unheard.
+ */
+void ferry_registrar_drop_take(struct ferry_registrar *registrar);

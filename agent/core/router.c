@@ -149,6 +149,10 @@ static void hold_over(struct ferry_timer *timer)
 /* Put a route back to wait for a lane. */
 static void route_wait(struct ferry_router *router, struct ferry_route *route)
 {
+	if (router->is_deposed) { /* Others write now: it must not be there when we own again. */
+		route_fail(router, route, -ESHUTDOWN);
+		return;
+	}
 	ferry_list_remove(&route->link);
 	ferry_list_append(&router->waiting, &route->link);
 	if (!ferry_timer_is_started(&router->hold_timer))
@@ -284,6 +288,8 @@ static void route_try_ended(struct ferry_router *router, struct ferry_try *try,
 		route->lanes_failed |= lane_bit(router, try->flight.lane);
 		try->route = route;
 		ghost_make(router, try);
+		if (router->is_deposed)
+			route_fail(router, route, -ESHUTDOWN);
 		break;
 	}
 }

@@ -268,6 +268,33 @@ static void test_closed_admits_nothing(void **state)
 	assert_int_equal(results[0], 0);
 }
 
+/* What was in flight when another took the pool is not tried again when it comes back. */
+static void test_deposed_retries_nothing(void **state)
+{
+	uint32_t tried = 0;
+
+	(void)state;
+	submit(0, FERRY_OP_WRITE, 0);
+	submit(1, FERRY_OP_WRITE, 8);
+	ferry_router_close(&router);
+	ferry_router_depose(&router);
+	stand_end(&paths[0], 0, FERRY_OUTCOME_FAILED, FERRY_CAUSE_CONFLICT);
+	stand_release(&paths[0], 0);
+	stand_end(&paths[0], 1, FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_PATH);
+	stand_release(&paths[0], 1);
+	stand_run_ms(&stand, 1);
+	ferry_router_open(&router, (struct ferry_epoch){9}); /* In between others have written. */
+	assert_true(ferry_router_laid(&router, ferry_router_local(&router), UINT64_MAX, "test"));
+	stand_run_ms(&stand, 10);
+	for (int i = 0; i < 3; i++)
+		for (uint32_t j = 0; j < paths[i].count; j++)
+			tried += paths[i].attempts[j] && paths[i].attempts[j]->op == FERRY_OP_WRITE;
+	assert_int_equal(tried, 0);
+	assert_int_equal(results[0], -ESHUTDOWN);
+	assert_int_equal(results[1], -ESHUTDOWN);
+	assert_int_equal(router.ghosts_count, 0);
+}
+
 static void test_failed_flush_stays_failed(void **state)
 {
 	(void)state;
@@ -298,6 +325,7 @@ int main(void)
 		TEST(test_deadlines),
 		TEST(test_nothing_can_carry),
 		TEST(test_closed_admits_nothing),
+		TEST(test_deposed_retries_nothing),
 		TEST(test_failed_flush_stays_failed),
 	};
 

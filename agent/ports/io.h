@@ -107,6 +107,12 @@ struct ferry_attempt {
 	/* Exactly once, after on_end(): neither kernel nor NIC touches the segments any more. */
 	void (*on_released)(struct ferry_attempt *attempt);
 
+	/*
+	 * Set by who submitted it: the outcome counts as UNKNOWN from here on, and may be proven
+	 * dead by other means. What of it has not left this node must never leave any more.
+	 */
+	bool is_given_up;
+
 	uint64_t sequence;	/* The path's: the request's number on a peer's link. */
 	struct ferry_list link; /* The path's, while the attempt is in its hands. */
 	void *path_private;	/* The path's. */

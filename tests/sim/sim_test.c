@@ -25,11 +25,10 @@ static bool is_converged(struct sim_cluster *self, void *context)
 }
 
 /* @nodes_count agents; node 1 owns the pool; applications are quiet unless @depth says so. */
-static void begin(uint64_t seed, uint32_t nodes_count, uint32_t depth)
+static void start(uint32_t depth)
 {
 	uint32_t one = 1;
 
-	sim_cluster_init(&cluster, seed, nodes_count);
 	cluster.workload.depth = depth;
 	cluster.workload.is_stopped = depth == 0;
 	cluster.lun.options.slow_per_mille = 0;
@@ -38,6 +37,19 @@ static void begin(uint64_t seed, uint32_t nodes_count, uint32_t depth)
 	sim_cluster_acquire(&cluster, 1);
 	assert_true(sim_cluster_run_until(&cluster, owner_is, &one, 10 * FERRY_NS_PER_S));
 	sim_cluster_run(&cluster, 3 * FERRY_NS_PER_S); /* Trials are stood. */
+}
+
+static void begin(uint64_t seed, uint32_t nodes_count, uint32_t depth)
+{
+	sim_cluster_init(&cluster, seed, nodes_count);
+	start(depth);
+}
+
+static void begin_impatient(uint64_t seed, uint64_t path_timeout_ns)
+{
+	sim_cluster_init(&cluster, seed, 3);
+	cluster.options.path_timeout_ns = path_timeout_ns;
+	start(/* depth= */ 0);
 }
 
 /* Faults stop, everything comes to rest, every block is what it may be. */
@@ -176,6 +188,38 @@ static void test_late_landing_is_waited_for(void **state)
 	end();
 }
 
+/*
+ * An owner dies with a write at the target. The next one has its key removed and waits for the
+ * reset; the dead node's agent starts anew, finds no older key and drains; a third one claims. All
+ * have drained and no key is to be preempted, yet the write may land.
+ */
+static void test_elders_write_is_waited_for(void **state)
+{
+	uint32_t three = 3;
+
+	(void)state;
+	begin(121, 3, 0);
+	cluster.lun.options.preempt_waits = true;
+	sim_lun_hold(&cluster.lun, 1, 1);
+	assert_int_equal(
+		sim_client_submit(&sim_cluster_node(&cluster, 1)->client, FERRY_OP_WRITE, 8, 4), 0);
+	sim_cluster_run(&cluster, 10 * FERRY_NS_PER_MS);
+	sim_cluster_crash(&cluster, 1, /* is_power_cut= */ false);
+	sim_cluster_acquire(&cluster, 2);
+	sim_cluster_run(&cluster, 500 * FERRY_NS_PER_MS);
+	assert_int_equal(cluster.lun.stats.preempts, 1); /* And its reset waits. */
+	assert_null(sim_cluster_owner(&cluster));
+	sim_cluster_start(&cluster, 1);
+	sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
+	sim_cluster_acquire(&cluster, 3);
+	assert_false(sim_cluster_run_until(&cluster, owner_is, &three, 5 * FERRY_NS_PER_S));
+	sim_lun_let_go(&cluster.lun);
+	assert_true(sim_cluster_run_until(&cluster, owner_is, &three, 10 * FERRY_NS_PER_S));
+	assert_int_equal(cluster.lun.stats.landed_late, 1);
+	assert_int_equal(do_io(3, FERRY_OP_WRITE, 8), 0);
+	end();
+}
+
 /* The rig's own proof: were it not aborted, it would land over newer data, and be found out. */
 static void test_canary_preempt_without_abort(void **state)
 {
@@ -266,6 +310,81 @@ static void test_peer_restarts(void **state)
 	end();
 }
 
+static uint32_t ghosts_alive(void)
+{
+	return sim_cluster_node(&cluster, 1)->engine.router.ghosts_count;
+}
+
+static bool is_ghostless(struct sim_cluster *self, void *context)
+{
+	(void)self;
+	(void)context;
+	return ghosts_alive() == 0;
+}
+
+/*
+ * Writes are lost on the way to a peer, proven dead at the lun, and done by another. When the
+ * agents' network is back, their numbers are still unanswered: they must not be asked again.
+ */
+static void test_laid_is_not_asked_again(void **state)
+{
+	struct sim_node *owner;
+
+	(void)state;
+	begin(116, 3, 0);
+	owner = sim_cluster_node(&cluster, 1);
+	sim_lun_cut(&cluster.lun, 1);
+	assert_int_equal(do_io(1, FERRY_OP_WRITE, 0), 0); /* By a peer, from here on. */
+	sim_net_cut(&cluster.net, 1, 2, true);
+	for (uint64_t lba = 0; lba < 32; lba += 4)
+		assert_int_equal(sim_client_submit(&owner->client, FERRY_OP_WRITE, lba, 4), 0);
+	assert_true(sim_cluster_run_until(&cluster, is_quiet, NULL, 60 * FERRY_NS_PER_S));
+	assert_true(sim_cluster_run_until(&cluster, is_ghostless, NULL, 60 * FERRY_NS_PER_S));
+	assert_true(stats(1)->ghosts_laid_abort > 0);
+	for (uint64_t lba = 0; lba < 32; lba += 4) /* Newer data, by node 3. */
+		assert_int_equal(do_io(1, FERRY_OP_WRITE, lba), 0);
+	/* Node 2 has a new session, and so a new registration. */
+	sim_lun_reset_session(&cluster.lun, 2);
+	sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
+	sim_net_cut(&cluster.net, 1, 2, false);
+	sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
+	for (uint64_t lba = 0; lba < 32; lba += 4)
+		assert_int_equal(do_io(1, FERRY_OP_READ, lba), 0);
+	end();
+}
+
+/*
+ * The same, but the link lives through it: what was under way on it arrives when the peer whose
+ * registration was taken has a new one.
+ */
+static void test_laid_is_not_heard_later(void **state)
+{
+	struct sim_node *owner;
+
+	(void)state;
+	begin_impatient(117, 200 * FERRY_NS_PER_MS);
+	owner = sim_cluster_node(&cluster, 1);
+	sim_lun_cut(&cluster.lun, 1);
+	assert_int_equal(do_io(1, FERRY_OP_WRITE, 0), 0); /* By a peer, from here on. */
+	sim_cluster_run(&cluster, 3 * FERRY_NS_PER_S);
+	sim_net_cut(&cluster.net, 1, 2, true);
+	for (uint64_t lba = 0; lba < 32; lba += 4)
+		assert_int_equal(sim_client_submit(&owner->client, FERRY_OP_WRITE, lba, 4), 0);
+	sim_cluster_run(&cluster, 220 * FERRY_NS_PER_MS);
+	assert_true(stats(1)->ghosts_laid_abort > 1);
+	assert_int_equal(ghosts_alive(), 0);
+	for (uint64_t lba = 0; lba < 32; lba += 4) /* Newer data, by node 3. */
+		assert_int_equal(do_io(1, FERRY_OP_WRITE, lba), 0);
+	/* Node 2 has a new session, and so a new registration. */
+	sim_lun_reset_session(&cluster.lun, 2);
+	sim_cluster_run(&cluster, 200 * FERRY_NS_PER_MS);
+	sim_net_cut(&cluster.net, 1, 2, false);
+	sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
+	for (uint64_t lba = 0; lba < 32; lba += 4)
+		assert_int_equal(do_io(1, FERRY_OP_READ, lba), 0);
+	end();
+}
+
 /* By hand: a link, and a request of an epoch that is gone. */
 static void test_stale_epoch_is_refused(void **state)
 {
@@ -309,6 +428,38 @@ static void test_owner_crashes(void **state)
 	assert_true(cluster.lun.stats.aborted > 0); /* What node 1 left in the queue. */
 	sim_lun_let_go(&cluster.lun);
 	sim_cluster_run(&cluster, 2 * FERRY_NS_PER_S);
+	end();
+}
+
+/*
+ * Who preempts the dead owner dies itself before the target's queue is empty: the key is gone, the
+ * write is not, and the node that left it is back and has drained.
+ */
+static void test_preempter_crashes(void **state)
+{
+	uint32_t two = 2;
+
+	(void)state;
+	begin(119, 3, 0);
+	cluster.lun.options.preempt_waits = true;
+	sim_lun_hold(&cluster.lun, 1, 1);
+	assert_int_equal(
+		sim_client_submit(&sim_cluster_node(&cluster, 1)->client, FERRY_OP_WRITE, 8, 4), 0);
+	sim_cluster_run(&cluster, 10 * FERRY_NS_PER_MS);
+	sim_cluster_crash(&cluster, 1, /* is_power_cut= */ true);
+	sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
+	sim_cluster_acquire(&cluster, 3);
+	sim_cluster_run(&cluster, 2500 * FERRY_NS_PER_MS);
+	assert_int_equal(cluster.lun.stats.preempts, 1);
+	sim_cluster_crash(&cluster, 3, /* is_power_cut= */ true);
+	sim_cluster_start(&cluster, 1);
+	sim_cluster_start(&cluster, 3);
+	sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
+	sim_cluster_acquire(&cluster, 2);
+	sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
+	sim_lun_let_go(&cluster.lun);
+	assert_true(sim_cluster_run_until(&cluster, owner_is, &two, 20 * FERRY_NS_PER_S));
+	assert_int_equal(do_io(2, FERRY_OP_WRITE, 8), 0);
 	end();
 }
 
@@ -362,6 +513,24 @@ static void test_frozen_owner_wakes(void **state)
 	(void)state;
 	frozen_owner_wakes(113, /* loses_session= */ false);
 	frozen_owner_wakes(114, /* loses_session= */ true);
+}
+
+/* Its disk fails when another claims the pool: it cannot agree, and must not go on either. */
+static void test_owner_cannot_save_the_epoch(void **state)
+{
+	uint32_t two = 2;
+
+	(void)state;
+	begin(118, 3, 4);
+	cluster.nodes[1].store.saves_to_fail = 1000;
+	sim_cluster_acquire(&cluster, 2);
+	assert_true(sim_cluster_run_until(&cluster, owner_is, &two, 10 * FERRY_NS_PER_S));
+	assert_false(sim_cluster_node(&cluster, 1)->engine.router.is_open);
+	cluster.workload.strays_per_mille = 200;
+	sim_cluster_run(&cluster, 3 * FERRY_NS_PER_S);
+	cluster.workload.strays_per_mille = 0;
+	cluster.nodes[1].store.saves_to_fail = 0;
+	end();
 }
 
 static void test_owner_moves(void **state)
@@ -421,15 +590,20 @@ int main(void)
 		cmocka_unit_test(test_reset),
 		cmocka_unit_test(test_late_landing_is_aborted),
 		cmocka_unit_test(test_late_landing_is_waited_for),
+		cmocka_unit_test(test_elders_write_is_waited_for),
 		cmocka_unit_test(test_canary_preempt_without_abort),
 		cmocka_unit_test(test_all_paths_lost),
 		cmocka_unit_test(test_lun_fails),
 		cmocka_unit_test(test_link_lost_with_writes_in_flight),
 		cmocka_unit_test(test_peer_restarts),
+		cmocka_unit_test(test_laid_is_not_asked_again),
+		cmocka_unit_test(test_laid_is_not_heard_later),
 		cmocka_unit_test(test_stale_epoch_is_refused),
 		cmocka_unit_test(test_owner_crashes),
+		cmocka_unit_test(test_preempter_crashes),
 		cmocka_unit_test(test_owner_is_cut_off),
 		cmocka_unit_test(test_frozen_owner_wakes),
+		cmocka_unit_test(test_owner_cannot_save_the_epoch),
 		cmocka_unit_test(test_owner_moves),
 		cmocka_unit_test(test_same_seed_same_trace),
 		cmocka_unit_test(test_canary_timeouts_as_failures),
