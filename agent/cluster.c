@@ -389,6 +389,16 @@ static int log_open(struct ferry_cluster *cluster, struct ferry_error *reterr)
 	return ferry_log_open(&config, reterr);
 }
 
+/* Before the data thread's front ends open: they may lie there too. */
+static int run_dir_make(const struct ferry_settings *settings, struct ferry_error *reterr)
+{
+	const char *run_dir = settings->config.run_dir;
+
+	if (settings->has_control && mkdir(run_dir, 0755) < 0 && errno != EEXIST)
+		return ferry_error_set(reterr, -errno, "%s: %s", run_dir, strerror(errno));
+	return 0;
+}
+
 static int cluster_open(struct ferry_cluster *cluster, struct ferry_data_config *ret_data,
 			struct ferry_error *reterr)
 {
@@ -406,6 +416,8 @@ static int cluster_open(struct ferry_cluster *cluster, struct ferry_data_config 
 	if (r < 0)
 		return ferry_error_set(reterr, r, "signals: %s", strerror(-r));
 	r = log_open(cluster, reterr);
+	if (r == 0)
+		r = run_dir_make(settings, reterr);
 	if (r == 0)
 		r = mailbox_open(cluster, reterr);
 	if (r < 0)
@@ -482,8 +494,6 @@ static int control_open(struct ferry_cluster *cluster, struct ferry_error *reter
 
 	if (!cluster->settings->has_control)
 		return 0;
-	if (mkdir(run_dir, 0755) < 0 && errno != EEXIST)
-		return ferry_error_set(reterr, -errno, "%s: %s", run_dir, strerror(errno));
 	(void)snprintf(path, sizeof(path), "%s/ferry.sock", run_dir);
 	r = ferry_grpc_server_open(&config, &cluster->grpc, reterr);
 	if (r == 0)

@@ -60,6 +60,9 @@ run 3 status; err 'no agent is running'
 run 2; err 'usage: ferry'
 run 0 --help; out 'exit codes'
 run 0 move --help; out 'POOL NODE'
+run 0 keygen "$dir/authkey"
+[ "$(stat -c '%a %s' "$dir/authkey")" = "600 128" ] || fail "the key file is $(stat -c '%a %s' "$dir/authkey")"
+run 1 keygen "$dir/authkey"; err 'authkey'
 run 0 --version; out '^ferry [0-9]'
 run 2 nonsense; err 'no such command: nonsense'
 run 2 attach; err 'usage'

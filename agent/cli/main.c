@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "agent/adapters/grpc/client.h"
+#include "agent/adapters/openssl/openssl.h"
 #include "agent/cli/cli.h"
 #include "ferry.pb-c.h"
 
@@ -24,7 +25,7 @@ struct command {
 	const char *arguments; /* As help shows them; one word for each. */
 	const char *summary;
 	const char *details;
-	const char *method;
+	const char *method; /* NULL: asks no agent. */
 	size_t arguments_count;
 	uint64_t timeout_s;
 	const ProtobufCMessageDescriptor *output;
@@ -67,6 +68,9 @@ static const struct command commands[] = {
 	 "  --from N       begin with event number N (default: the oldest that is kept)\n"
 	 "With --json one object a line. Ends after --timeout only if that is given.\n",
 	 "WatchEvents", 0, 0, &ferry__v1__event__descriptor, cli_show_event},
+	{"keygen", "FILE", "make a new cluster key, for agents to know each other by",
+	 "Copy it, unchanged, to every node as key_file, owned by root, mode 0600.\n", NULL, 1, 0,
+	 NULL, NULL},
 	{"version", "", "of this command and of the agent", "", "GetVersion", 0, QUICK_S,
 	 &ferry__v1__version__descriptor, cli_show_version},
 };
@@ -236,6 +240,18 @@ static int run_call(struct ferry_grpc_client *client, const struct command *comm
 	return r;
 }
 
+/* The one command that asks no agent. */
+static int run_keygen(const char *path)
+{
+	struct ferry_error error = {0};
+
+	if (ferry_auth_file_create(path, &error) < 0) {
+		fprintf(stderr, "ferry: keygen: %s\n", error.message);
+		return CLI_FAILED;
+	}
+	return CLI_OK;
+}
+
 static int run(const struct command *command, const struct options *options)
 {
 	struct ferry_grpc_client *client = NULL;
@@ -356,5 +372,5 @@ int main(int argc, char **argv)
 		return usage_error("--follow and --from are for events, not for ", command->name);
 	for (size_t i = 0; i < command->arguments_count; i++)
 		options.arguments[i] = argv[optind + 1 + (int)i];
-	return run(command, &options);
+	return command->method ? run(command, &options) : run_keygen(options.arguments[0]);
 }

@@ -121,10 +121,25 @@ world_gone() {
 	[ -z "$(world_pids)" ]
 }
 
+# world_agents_end PID: agents die before the rest of the world. One that died last would unmount
+# what lies on its own volume, and wait for itself. Only processes of that world can be seen there;
+# the world's parent, still in our own namespace, is passed over.
+world_agents_end() {
+	[ "$(readlink "/proc/$1/ns/pid")" != "$(readlink /proc/self/ns/pid)" ] || return 0
+	# shellcheck disable=SC2016 # The inner shell expands.
+	nsenter -t "$1" -p -m -- sh -c '
+		pkill -KILL -x ferryd || exit 0
+		for _ in $(seq 100); do pgrep -x ferryd >/dev/null || exit 0; sleep 0.05; done' \
+		2>/dev/null || true
+}
+
 world_down() {
 	[ "$UID" = 0 ] || die "must be root"
 	local pid pids
 	pids=$(world_pids)
+	for pid in $pids; do
+		world_agents_end "$pid"
+	done
 	for pid in $pids; do
 		kill -KILL "$pid" 2>/dev/null || true
 	done
