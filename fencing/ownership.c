@@ -342,8 +342,10 @@ static void drained_find(struct ferry_ownership *ownership, struct ferry_drained
 		    member->incarnation.v == seen->incarnation.v &&
 		    member->drained.v == ownership->claimed.v)
 			ret->keys[ret->count++] = key;
-		else
+		else if (seen->node.v != self_of(ownership).v)
 			ret->suspects[ret->suspects_count++] = key;
+		/* This agent's own older I/O is for itself to know of: it never preempts itself. */
+
 		/*
 		 * Its past agents' writes are ghosts, this node's own too (rule 8), and a key that
 		 * is gone proves nothing: who preempted it may have died before the abort.

@@ -535,6 +535,22 @@ static void test_same_seed_same_trace(void **state)
 	}
 }
 
+/* What long runs have found. */
+static void test_seeds_of_old(void **state)
+{
+	static const uint64_t seeds[] = {426, 603, 687, 1398, 1830, 2162, 2493};
+	const struct sim_chaos_options options = {0};
+
+	(void)state;
+	for (size_t i = 0; i < FERRY_ARRAY_COUNT(seeds); i++) {
+		struct sim_result result;
+
+		sim_chaos_run(seeds[i], &options, &result);
+		if (result.exit_code != 0)
+			fail_msg("seed %u: %s", (unsigned int)seeds[i], result.what);
+	}
+}
+
 /* Timeouts taken for failures: the oldest mistake of all. It must not stay hidden. */
 static void test_canary_timeouts_as_failures(void **state)
 {
@@ -573,6 +589,7 @@ int main(void)
 		cmocka_unit_test(test_owner_cannot_save_the_epoch),
 		cmocka_unit_test(test_owner_moves),
 		cmocka_unit_test(test_same_seed_same_trace),
+		cmocka_unit_test(test_seeds_of_old),
 		cmocka_unit_test(test_canary_timeouts_as_failures),
 	};
 
