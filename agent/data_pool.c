@@ -443,7 +443,10 @@ void data_pool_snap(const struct data_pool *pool, struct ferry_snapshot_pool *re
 	ret->identity = pool->engine.config.identity;
 	ret->has_reservations = pool->engine.config.fence != NULL;
 	ret->is_registered = pool->engine.registrar.state == FERRY_REGISTRAR_IN;
-	ret->is_holding = router->is_holding;
+	/* Also when all that is here waits for ghosts to be laid: with a cache no read shows it. */
+	ret->is_holding =
+		router->is_holding || (router->ghosts_count > 0 && router->routes_count > 0 &&
+				       ferry_list_is_empty(&router->running));
 	ret->flush_is_suspect = router->flush_is_suspect;
 	ret->stats = router->stats;
 	ret->ghosts_alive = router->ghosts_count;

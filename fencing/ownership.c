@@ -23,19 +23,25 @@ const char *ferry_ownership_phase_name(enum ferry_ownership_phase phase)
 	return names[phase];
 }
 
-uint32_t ferry_ownership_majority(uint32_t nodes_expected, bool has_reservations)
+uint32_t ferry_ownership_majority(uint32_t nodes_expected)
 {
 	ferry_assert(nodes_expected > 0);
-	/* With two nodes the lun itself is the third voice. */
-	if (nodes_expected == 2 && has_reservations)
-		return 1;
 	return nodes_expected / 2 + 1;
 }
 
+/* A change of owner: with two nodes both, since each may be the one that is cut off. */
 static uint32_t majority(const struct ferry_ownership *ownership)
 {
-	return ferry_ownership_majority(ownership->config.group->nodes_expected,
-					ownership->config.has_reservations);
+	return ferry_ownership_majority(ownership->config.group->nodes_expected);
+}
+
+/*
+ * Whose words make this node's own knowledge current. Of two nodes one is enough to go on with
+ * what it has: the other cannot change it alone.
+ */
+static uint32_t sync_majority(const struct ferry_ownership *ownership)
+{
+	return ownership->config.group->nodes_expected == 2 ? 1 : majority(ownership);
 }
 
 static void emit(struct ferry_ownership *ownership, enum ferry_event_kind kind,
@@ -137,7 +143,7 @@ bool ferry_ownership_lun_is_agreed(const struct ferry_ownership *ownership)
 	uint32_t agreeing = spoken_count(ownership, /* with_this_lun= */ true);
 
 	ferry_assert(agreeing <= spoken);
-	return agreeing >= majority(ownership) && 2 * agreeing > spoken;
+	return agreeing >= sync_majority(ownership) && 2 * agreeing > spoken;
 }
 
 static void view_publish(struct ferry_ownership *ownership)
@@ -325,35 +331,46 @@ static uint32_t acked_count(const struct ferry_ownership *ownership, struct ferr
 	return count;
 }
 
+/*
+ * Drained is an agent's word for itself: what its elder at the same node had in flight may land
+ * yet (rule 8). Finding no key of the elder's proves nothing: whoever took the lun before may have
+ * been overtaken between removing it and the end of the reset. Only a taking that this node itself
+ * has seen through settles it.
+ */
+static bool elder_is_suspect(const struct ferry_ownership_seen *seen)
+{
+	return seen->incarnation.v > ferry_max_u64(seen->laid.v, 1);
+}
+
+static struct ferry_key elder_key(const struct ferry_ownership_seen *seen)
+{
+	ferry_assert(seen->incarnation.v > 1);
+	return ferry_key_make(seen->node, (struct ferry_incarnation){seen->incarnation.v - 1});
+}
+
 /* Who has drained in this ring, and which of the agents ever heard of has not. */
-static void drained_find(struct ferry_ownership *ownership, struct ferry_drained_keys *ret)
+static void drained_find(const struct ferry_ownership *ownership, struct ferry_drained_keys *ret)
 {
 	*ret = (struct ferry_drained_keys){0};
 	for (uint32_t i = 0; i < FERRY_NODES_MAX; i++) {
-		struct ferry_ownership_seen *seen = &ownership->seen[i];
+		const struct ferry_ownership_seen *seen = &ownership->seen[i];
 		const struct ferry_ownership_member *member;
-		struct ferry_key key;
+		bool is_drained;
 
 		if (seen->node.v == 0)
 			break;
-		key = ferry_key_make(seen->node, seen->incarnation);
 		member = member_find(ownership, seen->node);
-		if (member && member->ack_ring == ownership->config.group->ring &&
-		    member->incarnation.v == seen->incarnation.v &&
-		    member->drained.v == ownership->claimed.v)
-			ret->keys[ret->count++] = key;
-		else if (seen->node.v != self_of(ownership).v)
-			ret->suspects[ret->suspects_count++] = key;
-		/* This agent's own older I/O is for itself to know of: it never preempts itself. */
-
-		/*
-		 * Its past agents' writes are ghosts, this node's own too (rule 8), and a key that
-		 * is gone proves nothing: who preempted it may have died before the abort.
-		 */
-		seen->burying.v = seen->incarnation.v - 1;
-		if (seen->burying.v > seen->buried.v)
+		is_drained = member && member->ack_ring == ownership->config.group->ring &&
+			     member->incarnation.v == seen->incarnation.v &&
+			     member->drained.v == ownership->claimed.v;
+		if (is_drained)
+			ret->keys[ret->count++] = ferry_key_make(seen->node, seen->incarnation);
+		/* Who takes does not preempt itself: it waits for what it carries (engine.c). */
+		if (!is_drained && seen->node.v != self_of(ownership).v)
 			ret->suspects[ret->suspects_count++] =
-				ferry_key_make(seen->node, seen->burying);
+				ferry_key_make(seen->node, seen->incarnation);
+		else if (elder_is_suspect(seen))
+			ret->suspects[ret->suspects_count++] = elder_key(seen);
 	}
 }
 
@@ -371,6 +388,8 @@ static void take_now(struct ferry_ownership *ownership)
 			  "missing nodes, or start their agents");
 		return;
 	}
+	for (uint32_t i = 0; i < FERRY_NODES_MAX; i++)
+		ownership->seen[i].taking = ownership->seen[i].incarnation;
 	ownership->phase = FERRY_OWNERSHIP_TAKING;
 	emit(ownership, FERRY_EVENT_EPOCH, FERRY_SEVERITY_INFO, "taking the lun");
 	ownership->config.take(&drained, ownership->config.context);
@@ -490,7 +509,7 @@ static void sync_check(struct ferry_ownership *ownership)
 {
 	bool may_register = ownership->view.may_register;
 
-	ownership->is_synced |= spoken_count(ownership, false) >= majority(ownership);
+	ownership->is_synced |= spoken_count(ownership, false) >= sync_majority(ownership);
 	if (!ownership->is_synced)
 		return;
 	if (!ownership->view.is_quorate || !may_register)
@@ -721,6 +740,8 @@ void ferry_ownership_taken(struct ferry_ownership *ownership, int error)
 					  : "the lun could not be taken");
 		return;
 	}
+	for (uint32_t i = 0; i < FERRY_NODES_MAX; i++)
+		ownership->seen[i].laid = ownership->seen[i].taking;
 	/* A change of ring meanwhile asks for the majority anew. */
 	if (ownership->view.epoch.v != ownership->claimed.v ||
 	    ownership->view.owner.v != self_of(ownership).v ||
@@ -729,8 +750,6 @@ void ferry_ownership_taken(struct ferry_ownership *ownership, int error)
 		return;
 	}
 	ownership->phase = FERRY_OWNERSHIP_OWNING;
-	for (uint32_t i = 0; i < FERRY_NODES_MAX; i++)
-		ownership->seen[i].buried = ownership->seen[i].burying;
 	ownership->view.is_in_force = true;
 	ownership->in_force_is_due = true;
 	view_publish(ownership);

@@ -54,9 +54,8 @@ struct ferry_ownership_member {
 struct ferry_ownership_seen {
 	struct ferry_node node;
 	struct ferry_incarnation incarnation;
-	/* Up to this one all are proven dead: by a taking of this node's that succeeded... */
-	struct ferry_incarnation buried;
-	struct ferry_incarnation burying; /* ...and by the one under way, if it does. */
+	struct ferry_incarnation taking; /* What it was when this node began to take the lun. */
+	struct ferry_incarnation laid;	 /* What this one's elders wrote is known to be dead. */
 };
 
 struct ferry_ownership_config {
@@ -147,4 +146,4 @@ void ferry_ownership_release(struct ferry_ownership *ownership, struct ferry_nod
 bool ferry_ownership_lun_is_agreed(const struct ferry_ownership *ownership);
 
 /* How many members' acknowledgements put an epoch in force (rule 12). */
-uint32_t ferry_ownership_majority(uint32_t nodes_expected, bool has_reservations);
+uint32_t ferry_ownership_majority(uint32_t nodes_expected);

@@ -49,9 +49,10 @@ until_true() {
 }
 
 start_agent() {
+	rm -f "$dir/agent.out" # Else the last agent's word could be taken for this one's.
 	"$fake" "$socket" >"$dir/agent.out" 2>"$dir/agent.err" &
 	agent=$!
-	until_true 10 grep -q ready "$dir/agent.out"
+	until_true 10 grep -sq ready "$dir/agent.out"
 }
 
 # No agent, and bad usage.

@@ -223,9 +223,13 @@ static bool job_run(struct ferry_job *job)
 	enum ferry_cause cause = check_standing(job->lun, &job->request);
 	int r;
 
-	/* While it waited its requester may have started anew, or settled it. */
+	/*
+	 * While it waited its requester may have started anew, or settled it; or the link that
+	 * asked was cut: who still wants it asks again, and hears that it was not run.
+	 */
 	if (job->request.incarnation.v != job->session->incarnation.v ||
-	    job->request.sequence < job->session->floor)
+	    job->request.sequence < job->session->floor || !job->session->link ||
+	    job->session->link_number != job->link_number)
 		cause = FERRY_CAUSE_STALE;
 	if (cause == FERRY_CAUSE_NONE)
 		cause = check_range(job->lun, &job->request);

@@ -115,6 +115,15 @@ static uint64_t registrar_ask(void *context)
 	return engine->word_asked;
 }
 
+static void registrar_rejoin(void *context)
+{
+	struct ferry_engine *engine = context;
+
+	if (engine->config.carrier)
+		ferry_carrier_cut(engine->config.carrier,
+				  "this node registers anew: requests from before are void");
+}
+
 static void registrar_taken(int error, void *context)
 {
 	struct ferry_engine *engine = context;
@@ -153,6 +162,7 @@ static int carried_lay(struct ferry_carrier_lun *lun, struct ferry_key victim,
 							   .victim = victim,
 							   .on_done = peer_lay_done,
 							   .context = engine};
+	ferry_router_expect_reset(&engine->router);
 	ferry_fence_submit(engine->config.fence, &engine->lay_request);
 	return 0;
 }
@@ -199,6 +209,20 @@ static void past_lay(struct ferry_engine *engine)
 	}
 }
 
+/*
+ * Whether what this node carried for an older epoch's owner may yet land. A ghost of the epoch
+ * itself is for its owner to lay; and it hides none, since what is older is dead once the epoch is
+ * in force (past_lay(), which needs reservations).
+ */
+static bool has_older_carried(const struct ferry_engine *engine)
+{
+	struct ferry_epoch ghost = engine->carried.ghost_epoch;
+
+	ferry_assert(ghost.v <= engine->view.epoch.v);
+	return ghost.v != 0 && (ghost.v < engine->view.epoch.v || !engine->view.is_in_force ||
+				!engine->config.fence);
+}
+
 static void drained_report(struct ferry_engine *engine)
 {
 	if (engine->drained.v == engine->view.epoch.v)
@@ -208,7 +232,7 @@ static void drained_report(struct ferry_engine *engine)
 		if (engine->view.owner.v != engine->config.self.v &&
 		    !ferry_router_lane_is_clean(&engine->router, &engine->router.lanes[i]))
 			return;
-	if (engine->carried.jobs_count > 0 || engine->carried.ghost_epoch.v != 0)
+	if (engine->carried.jobs_count > 0 || has_older_carried(engine))
 		return;
 	engine->drained = engine->view.epoch;
 	engine->config.on_drained(engine, engine->view.epoch);
@@ -251,8 +275,12 @@ static void take_if_clean(struct ferry_engine *engine)
 {
 	struct ferry_lane *local = ferry_router_local(&engine->router);
 
-	if (engine->view.owner.v != engine->config.self.v)
-		engine->wants_take = false; /* Another claim came in between. */
+	if (engine->view.owner.v != engine->config.self.v) {
+		/* Another claim came in between: its maker is not to be preempted by an old one. */
+		engine->wants_take = false;
+		if (engine->config.fence)
+			ferry_registrar_drop_take(&engine->registrar);
+	}
 	if (!engine->wants_take || engine->carried.jobs_count > 0)
 		return;
 	if (engine->carried.ghost_epoch.v != 0) {
@@ -398,6 +426,7 @@ static void laying_open(struct ferry_engine *engine)
 		.on_old_key = registrar_old_key,
 		.on_old_key_over = registrar_old_key_over,
 		.ask = registrar_ask,
+		.on_rejoin = registrar_rejoin,
 		.on_taken = registrar_taken,
 		.context = engine,
 	};

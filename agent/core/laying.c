@@ -102,29 +102,46 @@ static bool ask_self(struct ferry_laying_wish *wish, struct ferry_key victim)
 	return true;
 }
 
-/* Each time another peer first, so that one that cannot does not stand in the way. */
+static bool ask_lane(struct ferry_laying_wish *wish, struct ferry_lane *lane,
+		     struct ferry_key victim)
+{
+	struct ferry_laying *laying = wish->laying;
+
+	if (lane == wish->lane || !lane->path->is_up)
+		return false;
+	wish->by_peer =
+		(struct ferry_peer_lay){.lun = laying->config.lun,
+					.lineage = laying->config.lineage,
+					.epoch = {ferry_max_u64(laying->config.view->epoch.v, 1)},
+					.victim = victim,
+					.on_done = peer_answered,
+					.context = wish};
+	return ferry_peer_lay(laying->config.peer_of(lane, laying->config.context),
+			      &wish->by_peer) == 0;
+}
+
+/*
+ * Who owns the pool is asked first: the abort may reset the lun, and an owner that didn't expect it
+ * would take its unflushed writes for lost. Then each time another peer, so that one that cannot
+ * does not stand in the way.
+ */
 static bool ask_peer(struct ferry_laying_wish *wish, struct ferry_key victim)
 {
 	struct ferry_laying *laying = wish->laying;
 	struct ferry_router *router = laying->config.router;
 	uint32_t peers_count = router->lanes_count - 1;
 
+	for (uint32_t i = 1; i <= peers_count; i++)
+		if (router->lanes[i].path->node.v == laying->config.view->owner.v &&
+		    wish->attempts % 4 != 3 && ask_lane(wish, &router->lanes[i], victim))
+			return true;
 	for (uint32_t i = 0; i < peers_count; i++) {
 		struct ferry_lane *lane = &router->lanes[1 + (wish->attempts + i) % peers_count];
 
 		/* Those without a path for I/O may still have a session and a key. */
-		if (lane == wish->lane || !lane->path->is_up ||
-		    (wish->attempts % 2 == 0 && !lane->peer_has_path))
+		if (wish->attempts % 2 == 0 && !lane->peer_has_path)
 			continue;
-		wish->by_peer = (struct ferry_peer_lay){
-			.lun = laying->config.lun,
-			.lineage = laying->config.lineage,
-			.epoch = {ferry_max_u64(laying->config.view->epoch.v, 1)},
-			.victim = victim,
-			.on_done = peer_answered,
-			.context = wish};
-		if (ferry_peer_lay(laying->config.peer_of(lane, laying->config.context),
-				   &wish->by_peer) == 0)
+		if (ask_lane(wish, lane, victim))
 			return true;
 	}
 	return false;

@@ -327,7 +327,7 @@ static void link_up(struct ferry_link *link, struct ferry_incarnation incarnatio
 	for (uint64_t i = peer->sequence_floor; i < peer->sequence_next; i++) {
 		struct ferry_peer_request *request = request_find(peer, i);
 
-		if (!request || request->is_sending)
+		if (!request || request->is_sending || request->is_abandoned)
 			continue;
 		if (request->attempt && request->attempt->is_given_up) {
 			/* It may be proven dead already, and its blocks written anew. */
@@ -382,9 +382,34 @@ void ferry_peer_lost(struct ferry_peer *peer)
 
 /* ---- Opening. ---- */
 
+/* From a fresh stack: what was abandoned ends. */
+static void abandoned_end(struct ferry_task *task)
+{
+	struct ferry_peer *peer = FERRY_CONTAINER_OF(task, struct ferry_peer, abandon_task);
+
+	for (uint64_t i = peer->sequence_floor; i < peer->sequence_next; i++) {
+		struct ferry_peer_request *request = request_find(peer, i);
+
+		if (request && request->is_abandoned)
+			request_end(request, FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_PATH);
+	}
+}
+
+static void path_abandon(struct ferry_path *path, struct ferry_attempt *attempt)
+{
+	struct ferry_peer *peer = FERRY_CONTAINER_OF(path, struct ferry_peer_path, path)->peer;
+	struct ferry_peer_request *request = request_find(peer, attempt->sequence);
+
+	if (!request || request->attempt != attempt)
+		return; /* It is ending by itself. */
+	request->is_abandoned = true;
+	ferry_task_post(peer->config.loop, &peer->abandon_task);
+}
+
 static const struct ferry_path_ops peer_path_ops = {
 	.name = "peer",
 	.submit = path_submit,
+	.abandon = path_abandon,
 };
 
 int ferry_peer_init(struct ferry_peer *peer, struct ferry_region *region, struct ferry_link *link,
@@ -399,6 +424,7 @@ int ferry_peer_init(struct ferry_peer *peer, struct ferry_region *region, struct
 		.sequence_next = 1,
 		.sequence_floor = 1,
 		.room_task = {.run = room_announce},
+		.abandon_task = {.run = abandoned_end},
 	};
 	peer->window = ferry_region_take(region, FERRY_WIRE_WINDOW_MAX, sizeof(*peer->window));
 	if (!peer->window)

@@ -65,6 +65,7 @@ struct ferry_peer_request {
 	bool is_sending;    /* The transport has the message. */
 	bool may_have_left; /* Some of it, ever. */
 	bool has_ended;	    /* on_end() has run; waits for the transport to be done. */
+	bool is_abandoned;  /* Its write is proven dead: never sent again; ends soon. */
 	bool is_receiving;  /* Its reply's payload is on its way into the attempt's segments. */
 };
 
@@ -87,6 +88,7 @@ struct ferry_peer {
 	uint64_t sequence_floor; /* All below are settled. */
 	bool was_full;
 	struct ferry_task room_task;
+	struct ferry_task abandon_task;
 	uint64_t requests;
 	uint64_t resent;
 };

@@ -87,6 +87,25 @@ static struct ferry_key next_victim(const struct ferry_registrar *registrar)
 	return (struct ferry_key){0};
 }
 
+/*
+ * Should the session be lost now, the key may be gone and its commands alive: nothing but its name
+ * will be left to abort by. False: there are more than can be.
+ */
+static bool suspect_add(struct ferry_registrar *registrar, struct ferry_key key)
+{
+	struct ferry_drained_keys *drained = &registrar->drained;
+
+	ferry_assert(key.v != 0);
+	ferry_assert(drained->suspects_count <= FERRY_KEYS_MAX);
+	for (uint32_t i = registrar->suspects_done; i < drained->suspects_count; i++)
+		if (drained->suspects[i].v == key.v)
+			return true;
+	if (drained->suspects_count == FERRY_KEYS_MAX)
+		return false;
+	drained->suspects[drained->suspects_count++] = key;
+	return true;
+}
+
 /* Only this node and who has drained is registered: now what the others left in flight. */
 static void take_abort(struct ferry_registrar *registrar)
 {
@@ -108,6 +127,8 @@ static void take_read(struct ferry_registrar *registrar)
 		     registrar->request.holder.v,
 		     "foreign registrations on the lun: not taking it");
 		take_finish(registrar, -EPERM);
+	} else if (victim.v != 0 && !suspect_add(registrar, victim)) {
+		take_finish(registrar, -EIO);
 	} else if (victim.v != 0) {
 		emit(registrar, FERRY_EVENT_FENCED, FERRY_SEVERITY_WARNING, victim.v,
 		     "preempting a registrant that has not drained");
@@ -259,6 +280,8 @@ static void join_finish(struct ferry_registrar *registrar)
 		return;
 	if (!ferry_router_lane_is_clean(registrar->config.router, local_lane(registrar)))
 		return;
+	if (registrar->was_in)
+		registrar->config.on_rejoin(registrar->config.context);
 	registrar->state = FERRY_REGISTRAR_IN;
 	registrar->was_in = true;
 	registrar->was_laid = false;
@@ -319,6 +342,8 @@ static void request_done(struct ferry_fence_request *request, int error)
 		}
 		if (registrar->take != FERRY_TAKE_NONE)
 			take_step(registrar, error);
+		else
+			ferry_registrar_poke(registrar); /* The take was dropped meanwhile. */
 		return;
 	}
 	registrar->is_verifying = false; /* Lost meanwhile: there is nothing to look for. */
@@ -464,4 +489,10 @@ void ferry_registrar_take(struct ferry_registrar *registrar,
 	registrar->suspects_done = 0;
 	registrar->take = FERRY_TAKE_WAITING;
 	ferry_registrar_poke(registrar);
+}
+
+void ferry_registrar_drop_take(struct ferry_registrar *registrar)
+{
+	ferry_assert(registrar);
+	registrar->take = FERRY_TAKE_NONE;
 }

@@ -52,6 +52,8 @@ struct ferry_registrar_config {
 	void (*on_old_key_over)(void *context);
 	/* Ask the group for a view that is newer than now; its word() answers. 0: nobody to ask. */
 	uint64_t (*ask)(void *context);
+	/* About to be allowed again, after a registration of this agent's was lost. */
+	void (*on_rejoin)(void *context);
 	void (*on_taken)(int error, void *context);
 	void *context;
 };
@@ -105,3 +107,7 @@ void ferry_registrar_was_killed(struct ferry_registrar *registrar);
  */
 void ferry_registrar_take(struct ferry_registrar *registrar,
 			  const struct ferry_drained_keys *drained);
+
+/* Another has claimed the pool: no further step, and no on_taken(). A step under way ends unheard.
+ */
+void ferry_registrar_drop_take(struct ferry_registrar *registrar);

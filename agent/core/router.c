@@ -197,6 +197,7 @@ static void ghost_make(struct ferry_router *router, struct ferry_try *try)
 static void ghost_lay(struct ferry_router *router, struct ferry_try *try)
 {
 	struct ferry_route *route = try->route;
+	struct ferry_path *path = try->flight.lane->path;
 
 	ferry_assert(try->is_ghost);
 	ferry_assert(router->ghosts_count > 0);
@@ -209,6 +210,8 @@ static void ghost_lay(struct ferry_router *router, struct ferry_try *try)
 		if (--route->ghosts_count == 0)
 			route_wait(router, route);
 	}
+	if (!try->has_ended && path->ops->abandon)
+		path->ops->abandon(path, &try->flight.attempt);
 	try_free_if_over(router, try);
 	dispatch_soon(router);
 	if (ferry_router_is_idle(router))

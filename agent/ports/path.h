@@ -57,6 +57,12 @@ struct ferry_path_ops {
 	 * the kernel cannot be asked (then attempts end when they end).
 	 */
 	void (*reset)(struct ferry_path *path);
+
+	/*
+	 * @attempt, in flight here, is proven dead elsewhere: never send it (again). It ends soon,
+	 * UNKNOWN. Optional: NULL where nothing is ever sent twice.
+	 */
+	void (*abandon)(struct ferry_path *path, struct ferry_attempt *attempt);
 };
 
 static inline int ferry_path_submit(struct ferry_path *path, struct ferry_attempt *attempt)

@@ -4,8 +4,8 @@
     client.py HOST LOG STOP_FILE FIRST [WORKERS]
 
 Each worker commits one transaction after the other: a random account is changed, and a row with
-the worker's next number, from FIRST on, is added. What the server acknowledged is written to LOG before the next
-transaction begins, one line each:
+the worker's next number, from FIRST on, is added. What the server acknowledged is written to LOG
+before the next transaction begins, one line each:
 
     ack      TIME LATENCY_MS WORKER NUMBER      committed, the server said so
     unknown  TIME LATENCY_MS WORKER NUMBER TEXT COMMIT was sent, no answer came
@@ -14,6 +14,9 @@ transaction begins, one line each:
 
 TIME is the end of it, in seconds since 1970. A failed number is not used again. Ends when
 STOP_FILE is there.
+
+Beside them an export (worker 0, not numbered, logged only when it fails) has the server write a
+file with direct I/O, a block every 50 ms: a writer that does not wait for the others' commits.
 """
 import os
 import random
@@ -26,6 +29,8 @@ import psycopg2
 ACCOUNTS = 100000  # Rows of the table that run.sh makes.
 PAUSE_S = 0.004  # Between transactions: load, but no flood.
 RECONNECT_S = 0.05
+EXPORT = """COPY (SELECT rpad(pg_sleep(0.05)::text, 4095, 'x') FROM generate_series(1, 60))
+TO PROGRAM 'dd of=ferry-export bs=4096 iflag=fullblock oflag=direct conv=notrunc status=none'"""
 
 
 class Log:
@@ -93,6 +98,23 @@ def work(host, log, worker, stop, number):
         connection.close()
 
 
+def export(host, log, stop):
+    connection = None
+    while not os.path.exists(stop):
+        if connection is None:
+            connection = connect(host, log, 0, stop)
+            continue
+        begin = time.time()
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(EXPORT)
+            connection.rollback()
+        except psycopg2.Error as error:
+            log.write("failed", begin, 0, "-", error)
+            connection.close()
+            connection = None
+
+
 def main():
     host, path, stop = sys.argv[1:4]
     first = int(sys.argv[4])
@@ -102,6 +124,7 @@ def main():
         threading.Thread(target=work, args=(host, log, worker, stop, first), daemon=True)
         for worker in range(1, workers + 1)
     ]
+    threads.append(threading.Thread(target=export, args=(host, log, stop), daemon=True))
     for thread in threads:
         thread.start()
     for thread in threads:

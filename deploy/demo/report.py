@@ -7,11 +7,12 @@ Reads, all in OUT: moments.tsv (run.sh's), client.tsv and client-cold.tsv (clien
 events-NODE.jsonl and status.jsonl (ferry's), counters.txt (the target's).
 """
 import json
+import math
 import os
 import sys
 
 STALL_MS_MAX = 5500  # The default path timeout, 5 s, and half a second.
-READS_ACKS = 3000  # Reads at the target are counted until so many commits were made.
+READS_ACKS = 2500  # Reads at the target are counted until so many commits were made.
 WIDTH, HEIGHT = 960, 520
 
 
@@ -150,12 +151,10 @@ class Plot:
         self.y_max, self.y_min, self.is_log = y_max, y_min, is_log
 
     def x(self, at):
-        return 64 + (WIDTH - 84) * (at - self.begin) / (self.end - self.begin)
+        return 72 + (WIDTH - 92) * (at - self.begin) / (self.end - self.begin)
 
     def y(self, value):
         if self.is_log:
-            import math
-
             value = max(value, self.y_min)
             share = math.log(value / self.y_min) / math.log(self.y_max / self.y_min)
         else:
@@ -165,8 +164,8 @@ class Plot:
     def grid(self, values, unit):
         for value in values:
             y = self.y(value)
-            yield (f'<line x1="64" x2="{WIDTH - 20}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>'
-                   f'<text x="58" y="{y + 4:.1f}" class="tick">{value:g}{unit}</text>')
+            yield (f'<line x1="72" x2="{WIDTH - 20}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>'
+                   f'<text x="66" y="{y + 4:.1f}" class="tick">{value:g}{unit}</text>')
 
 
 def bins_of(run, width_s, begin, end):
@@ -196,11 +195,11 @@ def svg_of(run, report, marks):
         "<style>.grid{stroke:#ddd}.tick{text-anchor:end;fill:#555}.mark{stroke:#b03030;"
         "stroke-dasharray:4 3}.name{fill:#b03030;font-size:11px}</style>",
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
-        '<text x="64" y="22" font-size="15">A storage path fails under PostgreSQL: '
+        '<text x="72" y="22" font-size="15">A storage path fails under PostgreSQL: '
         f'{report["acknowledged"]} commits, {report["failed_transactions"]} failed before the '
         f'move, {report["lost"]} lost</text>',
-        f'<text x="64" y="{rate.top - 6}" fill="#205090">commits per second</text>',
-        f'<text x="64" y="{slow.top - 6}" fill="#207040">latency: median and worst of each '
+        f'<text x="72" y="{rate.top - 6}" fill="#205090">commits per second</text>',
+        f'<text x="72" y="{slow.top - 6}" fill="#207040">latency: median and worst of each '
         "quarter second</text>",
     ]
     out += rate.grid([tps_max * i / 4 for i in range(5)], "")
@@ -215,9 +214,9 @@ def svg_of(run, report, marks):
             continue
         x = slow.x(begin + (i + 0.5) * width_s)
         latencies.sort()
-        out.append(f'<circle cx="{x:.1f}" cy="{slow.y(latencies[len(latencies) // 2]):.1f}" r="1.6" '
-                   'fill="#207040"/>'
-                   f'<circle cx="{x:.1f}" cy="{slow.y(latencies[-1]):.1f}" r="1.6" fill="#e09030"/>')
+        for value, colour in ((latencies[len(latencies) // 2], "#207040"),
+                              (latencies[-1], "#e09030")):
+            out.append(f'<circle cx="{x:.1f}" cy="{slow.y(value):.1f}" r="1.6" fill="{colour}"/>')
     last_x, row = -1000.0, 0
     for at, name in sorted(marks):
         x = rate.x(at)
@@ -236,22 +235,30 @@ def svg_of(run, report, marks):
 
 
 def tell(report):
-    print(f"""
-  until the path failed          {report["tps_before_cut"]} commits per second
-  writes in flight at the cut    {report["ghosts_at_cut"]} ghosts, each laid
-  longest stall                  {report["stall_ms_max"]} ms (path timeout 5000 ms)
-  on detours                     {report["tps_on_detours"]} commits per second, {report["detours"]} I/Os carried by peers
-  failed before the move         {report["failed_transactions"]}
-  convicted                      {report["conviction_ms"]} ms after the cut
-  moved                          {report["moved_from"]} to {report["moved_to"]}, commits again {report["move_ms"]} ms after conviction
-  interrupted by the restart     {report["interrupted_by_move"]} ({report["interrupted_but_committed"]} of them had been committed)
-  acknowledged, lost             {report["acknowledged"]}, {report["lost"]}""")
-    reads = (f'{report["storage_reads_after_move"]} reads at the target for the first '
-             f'{READS_ACKS} commits; cold: {report["storage_reads_cold"]}')
+    reads = (f"{report['storage_reads_after_move']} reads at the target for the first "
+             f"{READS_ACKS} commits; cold: {report['storage_reads_cold']}")
     if report["cache_enabled"]:
-        print(f'  warm start                     {report["warm_blocks"]} blocks; {reads}')
+        warm = f"{report['warm_blocks']} blocks; {reads}"
     else:
-        print(f'  warm start                     not yet ({report["cache_reason"] or "cache is off"}); {reads}')
+        warm = f"not yet ({report['cache_reason'] or 'the cache is off'}); {reads}"
+    rows = [
+        ("until the path failed", f"{report['tps_before_cut']} commits per second"),
+        ("writes in flight at the cut", f"{report['ghosts_at_cut']} ghosts, each proven dead"),
+        ("longest stall", f"{report['stall_ms_max']} ms (path timeout 5000 ms)"),
+        ("on detours", f"{report['tps_on_detours']} commits per second, "
+                       f"{report['detours']} I/Os carried by peers"),
+        ("failed before the move", report["failed_transactions"]),
+        ("convicted", f"{report['conviction_ms']} ms after the cut"),
+        ("moved", f"{report['moved_from']} to {report['moved_to']}, commits again "
+                  f"{report['move_ms']} ms after conviction"),
+        ("interrupted by the restart", f"{report['interrupted_by_move']} "
+         f"({report['interrupted_but_committed']} of them had been committed)"),
+        ("acknowledged, lost", f"{report['acknowledged']}, {report['lost']}"),
+        ("warm start", warm),
+    ]
+    print()
+    for name, value in rows:
+        print(f"  {name:<30} {value}")
     print()
 
 

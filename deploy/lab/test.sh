@@ -106,7 +106,8 @@ counts_reads() {
 nothing_left() {
 	local dir=$base/$1 left
 	echo "$dir" >"$base/pattern" # In a file, so that grep doesn't find itself.
-	left=$(env -u FERRY_LAB_DIR grep -lasF -f "$base/pattern" /proc/[0-9]*/cmdline /proc/[0-9]*/environ /proc/[0-9]*/mountinfo)
+	left=$(env -u FERRY_LAB_DIR grep -lasF -f "$base/pattern" \
+		/proc/[0-9]*/cmdline /proc/[0-9]*/environ /proc/[0-9]*/mountinfo)
 	[ -z "$left" ] && [ ! -e "$dir" ] && return 0
 	echo "left: $left $(ls -d "$dir" 2>/dev/null)"
 	return 1
@@ -120,7 +121,8 @@ test_tgt() {
 	check "a file was injected into n2" lab exec n2 grep -q injected /etc/ferry-lab-mark
 	check "/etc is private" lab exec n1 sh -c 'echo x >/etc/ferry-lab-private'
 	refuse "and not seen by n2" lab exec n2 test -e /etc/ferry-lab-private
-	check "mlock works" lab exec n1 python3 -c 'import ctypes; exit(ctypes.CDLL(None).mlockall(3) != 0)'
+	check "mlock works" lab exec n1 python3 -c \
+		'import ctypes; exit(ctypes.CDLL(None).mlockall(3) != 0)'
 	for node in n1 n2 n3; do
 		check "$node reaches both luns" eval "reaches $node 1 && reaches $node 2"
 	done
@@ -137,7 +139,8 @@ test_tgt() {
 
 	check "a connection is held" hold_connection n1 "$base/held"
 	check "cut n1 storage --reset" lab cut n1 storage --reset
-	check "the idle connection was reset" eval "within 5 grep -q reset $base/held || ! cat $base/held"
+	check "the idle connection was reset" eval \
+		"within 5 grep -q reset $base/held || ! cat $base/held"
 	check "a new connection is refused" connects n1 refused
 	check "heal" lab heal n1
 	check "n1 reaches the target again" reaches n1
@@ -207,7 +210,8 @@ test_lio() {
 	check "up 2 with lio" lab up 2 --target lio --luns 2 --no-pacemaker
 	check "n1 reaches both luns" eval "reaches n1 1 && reaches n1 2"
 	check "n2 reaches lun 1" reaches n2
-	check "its serial is lun 1's" eval "lab exec n1 iscsi-inq -e 1 -c 128 $url/1 | grep -q FE44-1AB0-0001"
+	check "its serial is lun 1's" eval \
+		"lab exec n1 iscsi-inq -e 1 -c 128 $url/1 | grep -q FE44-1AB0-0001"
 	check "the target counts reads" counts_reads
 	check "cut n1 storage --reset" lab cut n1 storage --reset
 	check "a new connection is refused" connects n1 refused

@@ -46,10 +46,13 @@ test_luns() {
 	head -c 100 /dev/zero >small.img
 	refused 2 'no multiple of its block size' "${S[@]}" --lun small.img --nbd "$here"
 	head -c $((1048576 + 512)) /dev/zero >odd.img
-	refused 2 'no multiple of its block size' "${S[@]}" --lun odd.img --block-size 4096 --nbd "$here"
+	refused 2 'no multiple of its block size' "${S[@]}" --lun odd.img \
+		--block-size 4096 --nbd "$here"
 	mkfifo pipe
-	refused 1 'neither a block device nor a regular file' "${S[@]}" --lun pipe --nbd "$here"
-	refused 1 'neither a block device nor a regular file' "${S[@]}" --lun /dev/null --nbd "$here"
+	refused 1 'neither a block device nor a regular file' "${S[@]}" --lun pipe \
+		--nbd "$here"
+	refused 1 'neither a block device nor a regular file' "${S[@]}" --lun /dev/null \
+		--nbd "$here"
 	refused 1 'neither a block device nor a regular file' "${S[@]}" --lun . --nbd "$here"
 	if [ -c /dev/loop-control ]; then
 		lun fs.img 64
@@ -97,7 +100,8 @@ test_second_agent() {
 		loop=$(losetup -f --show second.img) || fail losetup
 		LOOPS+=("$loop")
 		agent_begin loop --lun "$loop" --nbd "unix:$WORK/loop.sock"
-		until_true 15 has '.volumes[0].serving' volumes || fail "the loop device is not served"
+		until_true 15 has '.volumes[0].serving' volumes ||
+			fail "the loop device is not served"
 		refused 1 'in use' "${S[@]}" --lun "$loop" --nbd "unix:$WORK/x.sock"
 		mknod "$WORK/alias" b 7 "${loop#/dev/loop}" || fail mknod
 		refused 1 'in use' "${S[@]}" --lun alias --nbd "unix:$WORK/x.sock"
@@ -122,7 +126,7 @@ test_garbage() {
 	verify "nbd+unix:///?socket=$WORK/nbd.sock" 8m --time_based --runtime=4 &
 	HELPERS+=($!)
 	for i in $(seq 20); do
-		python3 - "$RUN/ferry.sock" "$WORK/nbd.sock" "$port" "$i" <<-'PYTHON' || fail garbage
+		python3 - "$RUN/ferry.sock" "$WORK/nbd.sock" "$port" "$i" <<-'PYTHON' ||
 			import random, socket, sys
 			random.seed(int(sys.argv[4]))
 			def hurl(family, address, prefix=b""):
@@ -143,6 +147,7 @@ test_garbage() {
 			    hurl(socket.AF_UNIX, sys.argv[2], prefix)
 			    hurl(socket.AF_INET, ("127.0.0.1", int(sys.argv[3])), prefix)
 		PYTHON
+			fail "throwing garbage"
 	done
 	wait "${HELPERS[-1]}" || fail "a client was disturbed"
 	has '.pools[0] | .state == "serving" and .failures == 0' status || fail "status: $SAID"
@@ -158,16 +163,18 @@ test_vanishing_file() {
 	URI="nbd+unix:///?socket=$WORK/nbd.sock"
 	qemu-io -f raw -c 'write -P 7 0 16M' -c flush "$URI" >client.out || fail "no I/O"
 	truncate -s 4M gone.img
-	timeout 30 qemu-io -f raw -c 'read 8M 4k' "$URI" >client.out 2>&1 && fail "read of what is gone"
+	timeout 30 qemu-io -f raw -c 'read 8M 4k' "$URI" >client.out 2>&1 &&
+		fail "read of what is gone"
 	grep -qi 'input/output error' client.out || fail "not a clean error: $(cat client.out)"
 	has '.pools[0].failures > 0' status || fail "status: $SAID"
 	has '.paths[0] | .health != "healthy" and .reason != ""' paths || fail "paths: $SAID"
 	truncate -s 16M gone.img
 	until_true 20 has '.paths[0] | .up and .health == "healthy"' paths || fail "paths: $SAID"
-	timeout 30 qemu-io -f raw -c 'read -P 7 0 4M' -c 'read -P 0 8M 4M' "$URI" >client.out 2>&1 &&
+	timeout 30 qemu-io -f raw -c 'read -P 7 0 4M' -c 'read -P 0 8M 4M' "$URI" \
+		>client.out 2>&1 &&
 		! grep -qi fail client.out || fail "it does not come back: $(cat client.out)"
 	agent_end
-	ok "a file that shrinks under the agent: a clean error, status and paths say it, it recovers"
+	ok "a file that shrinks under the agent: a clean error, said in status; it recovers"
 }
 
 # A device whose own storage answers with errors.
@@ -178,12 +185,14 @@ test_failing_device() {
 	agent behind --lun behind.img --fuse "$WORK/behind" --hold-timeout 2s --path-timeout 1s
 	attach volume
 	loop=$DEVICE
-	agent_begin front --lun "$loop" --nbd "unix:$WORK/nbd.sock" --hold-timeout 2s --path-timeout 1s
+	agent_begin front --lun "$loop" --nbd "unix:$WORK/nbd.sock" --hold-timeout 2s \
+		--path-timeout 1s
 	until_true 15 has '.volumes[0].serving' volumes || fail "not served: $SAID"
 	qemu-io -f raw -c 'write -P 9 0 1M' "$URI" >client.out || fail "no I/O"
 	kill -KILL "${AGENTS[0]}"
 	wait "${AGENTS[0]}" 2>/dev/null
-	timeout 30 qemu-io -f raw -c 'read 8M 4k' "$URI" >client.out 2>&1 && fail "read of what is gone"
+	timeout 30 qemu-io -f raw -c 'read 8M 4k' "$URI" >client.out 2>&1 &&
+		fail "read of what is gone"
 	grep -qi 'input/output error' client.out || fail "not a clean error: $(cat client.out)"
 	timeout 30 qemu-io -f raw -c 'write 8M 4k' "$URI" >client.out 2>&1 && fail "write of same"
 	has '.pools[0].failures > 0' status || fail "status: $SAID"

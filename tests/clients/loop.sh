@@ -32,7 +32,8 @@ filesystem() {
 }
 
 volume_agent() {
-	agent "$1" --lun "$WORK/v.img" --block-size "$2" --name volume --fuse "$WORK/volume" "${@:3}"
+	agent "$1" --lun "$WORK/v.img" --block-size "$2" --name volume \
+		--fuse "$WORK/volume" "${@:3}"
 }
 
 test_block_size() {

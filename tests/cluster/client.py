@@ -198,7 +198,9 @@ class Load:
             "errors": len(self.errors), "first_errors": self.errors[:3],
             "last_error": self.errors[-1:], "started_ns": self.started_ns,
             "mismatches": self.mismatches[:3], "lost": lost, "unanswered": self.in_flight,
-            "gap_ms_max": self.gap_max_ns // 1_000_000, "gaps": self.gaps, "slow": self.slow,
+            "gap_ms_max": self.gap_max_ns // 1_000_000,
+            "slow_ms_max": max([took for _, took in self.slow], default=0) // 1_000_000,
+            "gaps": self.gaps, "slow": self.slow,
         }))
         return 0 if not self.errors and not self.mismatches and not lost else 5
 

@@ -26,7 +26,7 @@ say_state() {
 	local node
 	for node in n1 n2 n3; do
 		"$LAB" exec $node sh -c "cat /var/log/ferryd.log" 2>/dev/null |
-			tail -n "${1:-40}" | sed "s/^/    $node: /"
+			tail -n 40 | sed "s/^/    $node: /"
 		ferry $node status 2>&1 | tail -1 | sed "s/^/    $node: /"
 	done
 	"$LAB" status 2>&1 | sed 's/^/    lab: /'
@@ -46,7 +46,8 @@ clean_up() {
 	done
 	if [ -n "${FERRY_CLUSTER_KEEP:-}" ]; then
 		for node in n1 n2 n3; do
-			cp "$FERRY_LAB_DIR/nodes/$node/disk/var/log/ferryd.log" "$WORK/$node.log" 2>/dev/null
+			cp "$FERRY_LAB_DIR/nodes/$node/disk/var/log/ferryd.log" \
+				"$WORK/$node.log" 2>/dev/null
 		done
 		echo "kept: $WORK"
 	fi
@@ -62,8 +63,9 @@ begin() {
 	local tool
 	[ "$(id -u)" = 0 ] || { echo "SKIPPED: needs root"; exit 77; }
 	for tool in jq fio /usr/bin/python3 nft corosync iscsi-ls; do
-		command -v $tool >/dev/null ||
-			{ echo "FAILED: $tool is missing; deploy/install-deps.sh installs it"; exit 1; }
+		command -v $tool >/dev/null && continue
+		echo "FAILED: $tool is missing; deploy/install-deps.sh installs it"
+		exit 1
 	done
 	[ -x "$FERRYD" ] && [ -x "$FERRY" ] || { echo "FAILED: $FERRYD is not built"; exit 1; }
 	WORK=$(mktemp -d "${TMPDIR:-/tmp}/ferry-ct.XXXXXX")
@@ -78,6 +80,7 @@ begin() {
 		{ cat "$WORK/up.log"; echo "FAILED: the lab does not come up"; exit 1; }
 }
 
+# shellcheck disable=SC2120 # refuse_test.sh passes one.
 # config_make [lun]: a configuration file; PATH_TIMEOUT, HOLD_TIMEOUT and LUN_MORE shape it.
 config_make() {
 	cat <<-END
@@ -157,7 +160,8 @@ never_for() {
 
 agent_start() {
 	on "$1" sh -c "mkdir -p /run/ferry; chmod 600 /etc/ferry/authkey
-		setsid $FERRYD --config /etc/ferry/ferryd.conf >>/var/log/ferryd.log 2>&1 </dev/null &
+		setsid $FERRYD --config /etc/ferry/ferryd.conf \
+			>>/var/log/ferryd.log 2>&1 </dev/null &
 		echo \$! >/run/ferryd.pid"
 }
 
@@ -206,6 +210,11 @@ log_count() {
 	on "$1" grep -c -e "$2" /var/log/ferryd.log || true
 }
 
+# No path is left, or ghosts that nobody can lay. (Reads may still come from the cache.)
+io_is_held() {
+	is "$1" status '.pools[0] | .state == "holding" or .ghosts_alive > 0'
+}
+
 # own NODE: it acquires the pool.
 own() {
 	ferry "$1" acquire data >"$WORK/acquire.out" 2>&1 ||
@@ -217,6 +226,13 @@ at_rest() {
 }
 
 # ---- The load: client.py in a node. ----
+
+# io_goes NODE [COUNT]: wait until its applications have done that many I/Os more.
+io_goes() {
+	local before
+	before=$(ask "$1" status '.pools[0].ios')
+	wait_for 30 "I/O goes on at $1" is "$1" status ".pools[0].ios >= $before + ${2:-1000}"
+}
 
 # load NODE NAME [option...]: in the background; load_end NAME waits for it.
 load() {
@@ -254,7 +270,8 @@ check_blocks() {
 	shift
 	on "$node" /usr/bin/python3 "$HERE/client.py" check "$URI" "$@" >"$WORK/check.json" 2>&1 ||
 		fail "acknowledged data is wrong: $(cat "$WORK/check.json")"
-	note "$(jq -r '"\(.durable) durable blocks, \(.kept) as they have to be"' "$WORK/check.json")"
+	note "$(jq -r '"\(.durable) durable blocks, \(.kept) as they have to be"' \
+		"$WORK/check.json")"
 }
 
 # stall NAME FROM_NS: of a cut at that time. The longest, in ms, that the client saw nothing

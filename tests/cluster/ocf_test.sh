@@ -14,7 +14,8 @@ passed=0
 device=
 pids=
 
-[ -r /usr/lib/ocf/lib/heartbeat/ocf-shellfuncs ] || { echo "resource-agents is not installed"; exit 77; }
+[ -r /usr/lib/ocf/lib/heartbeat/ocf-shellfuncs ] ||
+	{ echo "resource-agents is not installed"; exit 77; }
 [ "$(id -u)" = 0 ] || { echo "needs root"; exit 77; }
 
 finish() {
@@ -49,10 +50,10 @@ done
 set -- "${words[@]}"
 echo "$*" >>"$dir/calls"
 say() { echo "ferry: $2" >&2; exit "$1"; }
-[ ! -e "$dir/hard.$1" ] || exec sleep 100
+[ ! -e "$dir/hard.$1" ] || exec tail -f /dev/null
 [ -e "$dir/agent" ] || say 3 "no agent is running here"
 if [ -e "$dir/hang.$1" ]; then
-	sleep "$limit"
+	read -r -t "$limit" _ <> <(:)
 	say 6 "$1: no answer in time"
 fi
 if [ -s "$dir/code.$1" ]; then
@@ -108,7 +109,8 @@ reset() {
 	echo standby >"$dir/pool"
 	echo 0 >"$dir/owner"
 	echo "$device" >"$dir/device"
-	parameters=(OCF_RESKEY_pool=pg OCF_RESKEY_volume=pgdata OCF_RESKEY_device_link="$dir/link/pgdata")
+	parameters=(OCF_RESKEY_pool=pg OCF_RESKEY_volume=pgdata
+		OCF_RESKEY_device_link="$dir/link/pgdata")
 	timeout_ms=8000
 	interval_ms=10000
 	level=0
@@ -118,8 +120,9 @@ reset() {
 act() {
 	local want=$1 action=$2 code begin=$SECONDS
 	shift 2
-	env OCF_ROOT=/usr/lib/ocf OCF_RESOURCE_INSTANCE=test HA_RSCTMP="$dir/run" HA_LOGFILE=/dev/null \
-		HA_logfacility=none OCF_RESKEY_binary="$dir/ferry" OCF_RESKEY_socket="$dir/socket" \
+	env OCF_ROOT=/usr/lib/ocf OCF_RESOURCE_INSTANCE=test HA_RSCTMP="$dir/run" \
+		HA_LOGFILE=/dev/null HA_logfacility=none \
+		OCF_RESKEY_binary="$dir/ferry" OCF_RESKEY_socket="$dir/socket" \
 		OCF_RESKEY_CRM_meta_timeout=$timeout_ms OCF_RESKEY_CRM_meta_interval=$interval_ms \
 		OCF_CHECK_LEVEL=$level __OCF_ACTION="$action" "${parameters[@]}" "$@" \
 		"$agent" "$action" >"$dir/out" 2>"$dir/err"
@@ -128,6 +131,17 @@ act() {
 	[ $(((SECONDS - begin) * 1000)) -le $timeout_ms ] ||
 		fail "line ${BASH_LINENO[0]}: $action took $((SECONDS - begin)) s of $timeout_ms ms"
 	passed=$((passed + 1))
+}
+# later CMD...: once the agent has met the trouble for the third time, it ends.
+later() {
+	(
+		end=$((SECONDS + 20))
+		until [ "$(grep -c . "$dir/calls")" -ge 3 ] || [ $SECONDS -ge $end ]; do
+			sleep 0.1
+		done
+		"$@"
+	) &
+	pids="$pids $!"
 }
 probe() { interval_ms=0; act "$1" monitor; interval_ms=10000; }
 called() { grep -q "^$1" "$dir/calls" || fail "line ${BASH_LINENO[0]}: never: ferry $1"; }
@@ -192,13 +206,14 @@ never attach; never detach
 
 # ---- What a start may meet ----
 
-reset; rm "$dir/agent"
-act $GENERIC start; says 'no agent'
-reset; rm "$dir/agent"; (sleep 2; : >"$dir/agent") & pids="$pids $!"
+reset; rm "$dir/agent"; timeout_ms=60000
+begin=$SECONDS; act $GENERIC start; says 'no agent'
+[ $((SECONDS - begin)) -le 15 ] || fail "waited $((SECONDS - begin)) s for no ferryd"
+reset; rm "$dir/agent"; later touch "$dir/agent"
 act $OK start
 reset; echo 5 >"$dir/code.acquire"
 act $GENERIC start; says 'told so'
-reset; echo 5 >"$dir/code.acquire"; (sleep 2; rm "$dir/code.acquire") & pids="$pids $!"
+reset; echo 5 >"$dir/code.acquire"; later rm "$dir/code.acquire"
 act $OK start
 reset
 act $ARGS start OCF_RESKEY_pool=missing
@@ -253,14 +268,13 @@ reset; owned; : >"$dir/hard.release"; : >"$dir/hard.detach"
 act $GENERIC stop
 reset; owned; echo 5 >"$dir/code.release"
 act $GENERIC stop
-timeout_ms=20000
 reset; owned; : >"$dir/hard.detach"
 timeout_ms=20000; act $OK stop
 called "release pg"
 # Refused, since another is the owner long since.
 reset; echo 3 >"$dir/owner"; echo 5 >"$dir/code.release"
 act $OK stop
-reset; owned; echo 5 >"$dir/code.release"; (sleep 2; rm "$dir/code.release") & pids="$pids $!"
+reset; owned; echo 5 >"$dir/code.release"; later rm "$dir/code.release"
 act $OK stop
 # In use: the pool goes all the same.
 reset; act $OK start; echo 5 >"$dir/code.detach"
@@ -315,8 +329,9 @@ act $OK migrate_to "${real[@]}" OCF_RESKEY_CRM_meta_migrate_target=n3
 if command -v ocf-tester >/dev/null; then
 	rm -f "$dir/socket.lock"
 	reset
-	HA_RSCTMP=$dir/run ocf-tester -n test -o pool=pg -o volume=pgdata -o device_link="$dir/link/pgdata" \
-		-o socket="$dir/no.socket" -o binary="$dir/ferry" "$agent" >"$dir/err" 2>&1 ||
+	HA_RSCTMP=$dir/run ocf-tester -n test -o pool=pg -o volume=pgdata \
+		-o device_link="$dir/link/pgdata" -o socket="$dir/no.socket" \
+		-o binary="$dir/ferry" "$agent" >"$dir/err" 2>&1 ||
 		fail "ocf-tester"
 	passed=$((passed + 1))
 fi

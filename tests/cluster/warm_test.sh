@@ -54,6 +54,7 @@ claim_from_the_owner() {
 	at_rest n2
 	own n3
 	moved_warm n2 n3
+	ferry n2 release data >/dev/null || fail "n2 cannot give up what it lost"
 }
 
 # Its path is cut and its ghosts are laid, by a peer, at its own wish: the cache is true all along.
@@ -64,6 +65,7 @@ claim_after_a_cut() {
 	own n1
 	moved_warm n3 n1
 	"$LAB" heal n3 storage
+	ferry n3 release data >/dev/null || fail "n3 cannot give up what it lost"
 }
 
 acquires() {

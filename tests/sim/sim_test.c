@@ -188,6 +188,38 @@ static void test_late_landing_is_waited_for(void **state)
 	end();
 }
 
+/*
+ * An owner dies with a write at the target. The next one has its key removed and waits for the
+ * reset; the dead node's agent starts anew, finds no older key and drains; a third one claims. All
+ * have drained and no key is to be preempted, yet the write may land.
+ */
+static void test_elders_write_is_waited_for(void **state)
+{
+	uint32_t three = 3;
+
+	(void)state;
+	begin(121, 3, 0);
+	cluster.lun.options.preempt_waits = true;
+	sim_lun_hold(&cluster.lun, 1, 1);
+	assert_int_equal(
+		sim_client_submit(&sim_cluster_node(&cluster, 1)->client, FERRY_OP_WRITE, 8, 4), 0);
+	sim_cluster_run(&cluster, 10 * FERRY_NS_PER_MS);
+	sim_cluster_crash(&cluster, 1, /* is_power_cut= */ false);
+	sim_cluster_acquire(&cluster, 2);
+	sim_cluster_run(&cluster, 500 * FERRY_NS_PER_MS);
+	assert_int_equal(cluster.lun.stats.preempts, 1); /* And its reset waits. */
+	assert_null(sim_cluster_owner(&cluster));
+	sim_cluster_start(&cluster, 1);
+	sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
+	sim_cluster_acquire(&cluster, 3);
+	assert_false(sim_cluster_run_until(&cluster, owner_is, &three, 5 * FERRY_NS_PER_S));
+	sim_lun_let_go(&cluster.lun);
+	assert_true(sim_cluster_run_until(&cluster, owner_is, &three, 10 * FERRY_NS_PER_S));
+	assert_int_equal(cluster.lun.stats.landed_late, 1);
+	assert_int_equal(do_io(3, FERRY_OP_WRITE, 8), 0);
+	end();
+}
+
 /* The rig's own proof: were it not aborted, it would land over newer data, and be found out. */
 static void test_canary_preempt_without_abort(void **state)
 {
@@ -590,6 +622,7 @@ int main(void)
 		cmocka_unit_test(test_reset),
 		cmocka_unit_test(test_late_landing_is_aborted),
 		cmocka_unit_test(test_late_landing_is_waited_for),
+		cmocka_unit_test(test_elders_write_is_waited_for),
 		cmocka_unit_test(test_canary_preempt_without_abort),
 		cmocka_unit_test(test_all_paths_lost),
 		cmocka_unit_test(test_lun_fails),

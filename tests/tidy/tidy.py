@@ -18,7 +18,8 @@ import shlex
 import subprocess
 import sys
 
-COLUMNS_MAX = 100
+COLUMNS_MAX = 100 # Of C.
+SCRIPT_COLUMNS_MAX = 132
 FUNCTION_LINES_MAX = 70
 SELF = "tests/tidy/"
 
@@ -189,11 +190,12 @@ def foreign_include(path, name):
 
 
 def rule_length(tree):
-    """Functions of at most 70 lines, lines of at most 100 columns."""
+    """Functions of at most 70 lines, lines of at most 100 columns; of scripts, 132."""
     for path in tree.files(".c", ".h", ".py", ".sh", ".cmake", "CMakeLists.txt"):
+        limit = COLUMNS_MAX if path.endswith((".c", ".h")) else SCRIPT_COLUMNS_MAX
         for line, text in tree.lines(path):
             width = len(text.expandtabs(8))
-            if width > COLUMNS_MAX:
+            if width > limit:
                 yield Finding(path, line, "length", f"{width} columns")
     sources = tree.files(".c", ".h")
     command = ["ctags", "--output-format=json", "--fields=+ne", "--kinds-C=f", "--languages=C",

@@ -62,7 +62,8 @@ cluster_cib() {
 	local stonith=false
 	[ "$LAB_FENCE" = no ] || stonith=true
 	cat <<-END
-		<cib crm_feature_set="3.0.14" validate-with="pacemaker-3.9" admin_epoch="0" epoch="1" num_updates="0">
+		<cib crm_feature_set="3.0.14" validate-with="pacemaker-3.9"
+			admin_epoch="0" epoch="1" num_updates="0">
 		 <configuration>
 		  <crm_config><cluster_property_set id="cib-bootstrap-options">
 		   <nvpair id="opt-dc-deadtime" name="dc-deadtime" value="2s"/>
@@ -79,7 +80,8 @@ cluster_cib() {
 
 cluster_fence_resource() {
 	cat <<-END
-		<primitive id="power" class="stonith" type="fence_lab"><instance_attributes id="power-attributes">
+		<primitive id="power" class="stonith" type="fence_lab">
+			<instance_attributes id="power-attributes">
 		 <nvpair id="power-socket" name="socket" value="$LAB/power.sock"/>
 		 <nvpair id="power-hosts" name="pcmk_host_list" value="$(node_names | xargs)"/>
 		</instance_attributes></primitive>
@@ -94,7 +96,8 @@ cluster_power_switch() {
 	install -D -m 755 "$HERE/fence/fence_lab" "$LAB/base/usr/sbin/fence_lab"
 	setsid python3 "$HERE/fence/power-switch" "$LAB/power.sock" "$SELF" \
 		</dev/null >"$LAB/power.log" 2>&1 &
-	wait_until 10 test -S "$LAB/power.sock" || die "the power switch did not start, see $LAB/power.log"
+	wait_until 10 test -S "$LAB/power.sock" ||
+		die "the power switch did not start, see $LAB/power.log"
 }
 
 # ---- inside a node ----
@@ -104,10 +107,12 @@ cluster_services() {
 	install -d -m 755 /var/log/corosync /var/lib/corosync
 	corosync || die "corosync failed" # It returns when it is ready.
 	[ "$LAB_PACEMAKER" = yes ] || return 0
-	install -d -m 750 -o hacluster -g haclient /run/crm /var/lib/pacemaker{,/cib,/pengine,/blackbox,/cores}
+	install -d -m 750 -o hacluster -g haclient /run/crm \
+		/var/lib/pacemaker{,/cib,/pengine,/blackbox,/cores}
 	install -d -m 770 -o hacluster -g haclient /var/log/pacemaker
 	[ -e /var/lib/pacemaker/cib/cib.xml ] ||
-		install -m 600 -o hacluster -g haclient "$LAB/cib.xml" /var/lib/pacemaker/cib/cib.xml
+		install -m 600 -o hacluster -g haclient "$LAB/cib.xml" \
+			/var/lib/pacemaker/cib/cib.xml
 	PCMK_logfile=/var/log/pacemaker/pacemaker.log PCMK_logfacility=none \
 		setsid pacemakerd </dev/null >/var/log/pacemaker/pacemakerd.out 2>&1 &
 }
@@ -141,7 +146,8 @@ cluster_members() {
 cluster_ready_count() {
 	if [ "$LAB_PACEMAKER" = yes ]; then
 		node_run "$1" crm_mon --output-as=xml 2>/dev/null |
-			grep -c '<node name=.* online="true".* pending="false" unclean="false"' || true
+			grep -c \
+			'<node name=.* online="true".* pending="false" unclean="false"' || true
 	else
 		cluster_members "$1" | wc -l
 	fi

@@ -13,7 +13,7 @@ node_names() {
 }
 
 node_known() {
-	node_names | grep -qxF -- "$1" || die "no node $1 here"
+	node_names | grep -xF -- "$1" >/dev/null || die "no node $1 here"
 }
 
 # ------------------------------------------------------------------ holders ----
@@ -84,7 +84,8 @@ node_boot_locked() {
 	network_plug "$name" storage
 	with_lock cuts network_change apply # A cut outlives a power cycle.
 	: >"$LAB/nodes/$name/wired"
-	wait_until 60 node_booted_or_off "$name" || die "$name hangs, see $LAB/nodes/$name/console.log"
+	wait_until 60 node_booted_or_off "$name" ||
+		die "$name hangs, see $LAB/nodes/$name/console.log"
 	[ -e "$LAB/nodes/$name/ready" ] || die "$name failed, see $LAB/nodes/$name/console.log"
 }
 
@@ -133,7 +134,8 @@ node_mounts() {
 	for top in etc usr var root; do
 		mkdir -p "$dir/disk/$top" "$dir/work/$top"
 		mount -t overlay "$name-$top" "/$top" -o \
-			"lowerdir=$LAB/inject/$top:$LAB/base/$top:/$top,upperdir=$dir/disk/$top,workdir=$dir/work/$top"
+			"lowerdir=$LAB/inject/$top:$LAB/base/$top:/$top"\
+",upperdir=$dir/disk/$top,workdir=$dir/work/$top"
 	done
 	mount -t proc proc /proc
 	mount -t sysfs sysfs /sys

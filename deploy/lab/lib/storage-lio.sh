@@ -24,10 +24,12 @@ lio_start() {
 	# NAME=VALUE words that the kernel doesn't know become lio-init's environment.
 	storage_spawn $$ linux.uml mem=384M umid=lio uml_dir="$LAB/target/uml/" \
 		root=/dev/root rootfstype=hostfs rootflags=/ ro quiet "${disks[@]}" \
-		vec0:transport=tap,ifname=st-storage,depth=128,gro=1,mac="$LIO_MAC" con=null con0=null,fd:1 \
+		vec0:transport=tap,ifname=st-storage,depth=128,gro=1,mac="$LIO_MAC" \
+		con=null con0=null,fd:1 \
 		init="$HERE/target/lio-init" TARGET_DIR="$LAB/target" TARGET_IQN="$STORAGE_IQN" \
 		TARGET_CHAP="$LAB_CHAP" \
-		TARGET_SERIALS="$(for ((lun = 1; lun <= LAB_LUNS; lun++)); do storage_serial "$lun"; echo -n ,; done)"
+		TARGET_SERIALS="$(for ((lun = 1; lun <= LAB_LUNS; lun++)); do
+			storage_serial "$lun"; echo -n ,; done)"
 	wait_until 10 storage_pid >/dev/null || die "user-mode Linux did not start"
 	wait_until 60 lio_ready_or_off || die "LIO hangs, see $LAB/target.log"
 	[ -e "$LAB/target/ready" ] || die "LIO did not start, see $LAB/target.log"

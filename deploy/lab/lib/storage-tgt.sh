@@ -20,10 +20,12 @@ tgt_start() {
 		"${admin[@]}" --op new --mode logicalunit --tid 1 --lun "$lun" \
 			--bstype rdwr --backing-store "$(storage_image "$lun")"
 		"${admin[@]}" --op update --mode logicalunit --tid 1 --lun "$lun" --params \
-			"vendor_id=FERRY,thin_provisioning=1,scsi_id=FERRY-LAB-LUN-$lun,scsi_sn=$(storage_serial "$lun")"
+			"vendor_id=FERRY,thin_provisioning=1,scsi_id=FERRY-LAB-LUN-$lun"\
+",scsi_sn=$(storage_serial "$lun")"
 	done
 	if [ -n "$LAB_CHAP" ]; then
-		"${admin[@]}" --op new --mode account --user "${LAB_CHAP%%:*}" --password "${LAB_CHAP#*:}"
+		"${admin[@]}" --op new --mode account --user "${LAB_CHAP%%:*}" \
+			--password "${LAB_CHAP#*:}"
 		"${admin[@]}" --op bind --mode account --tid 1 --user "${LAB_CHAP%%:*}"
 	fi
 	# Last, so that nobody logs in to half a target.
@@ -43,7 +45,8 @@ tgt_answers() {
 tgt_counters() {
 	od -An -v -t u8 -w64 "$LAB/target/counters" | awk -v luns="$LAB_LUNS" '
 		NR > 1 && NR - 1 <= luns {
-			printf "lun=%d reads=%d read_sectors=%d writes=%d write_sectors=%d flushes=%d discards=%d\n",
+			printf "lun=%d reads=%d read_sectors=%d writes=%d " \
+				"write_sectors=%d flushes=%d discards=%d\n",
 				NR - 1, $1, $2 / 512, $3, $4 / 512, $5, $6
 		}'
 }

@@ -25,7 +25,8 @@ world_check_tools() {
 # The lab's directory is removed by `down`, so it must be ours: new, or empty but
 # for files that somebody wants in the nodes.
 world_make_dir() {
-	[[ $LAB =~ ^/[A-Za-z0-9._/-]+$ ]] || die "FERRY_LAB_DIR: an absolute path without odd characters, please"
+	[[ $LAB =~ ^/[A-Za-z0-9._/-]+$ ]] ||
+		die "FERRY_LAB_DIR: an absolute path without odd characters, please"
 	# A unix socket's path has at most 107 bytes.
 	[ ${#LAB} -le 80 ] || die "FERRY_LAB_DIR is longer than 80 characters"
 	mkdir -p "$LAB"

@@ -27,7 +27,7 @@
 
 enum word { READS, READ_BYTES, WRITES, WRITE_BYTES, FLUSHES, DISCARDS };
 
-static _Atomic uint64_t *table; /* The shared file; NULL: nothing is counted. */
+static _Atomic uint64_t *table;	       /* The shared file; NULL: nothing is counted. */
 static _Atomic int lun_of_fd[FDS_MAX]; /* 0: not looked at yet, -1: no lun. */
 
 __attribute__((constructor)) static void open_table(void)
@@ -77,7 +77,7 @@ static void count(int fd, enum word word, uint64_t n)
 static void delay(int fd, int word)
 {
 	uint64_t us = lun_of(fd) > 0 ? table[word] : 0;
-	struct timespec t = { (time_t)(us / 1000000), (long)(us % 1000000) * 1000 };
+	struct timespec t = {(time_t)(us / 1000000), (long)(us % 1000000) * 1000};
 
 	if (us > 0)
 		nanosleep(&t, NULL);
