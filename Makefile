@@ -3,13 +3,14 @@
 #     make demo    the main job, shown on this machine: a path fails, the application goes on
 #     make test    everything that is checked; what CI runs
 #     make bench   Ferry's NBD beside others', in turns
+#     make soak    fresh seeds of the simulator and cuts in the lab, until stopped
 #     make build   build/bin/*;  make clean removes all that was built
 #
 # On a fresh Debian 12 each first installs what is missing (deploy/install-deps.sh).
 PRESET ?= plain
 JOBS ?= $(shell nproc)
 
-.PHONY: all build test test-unit tidy demo bench deps clean
+.PHONY: all build test test-unit tidy demo bench soak deps clean
 all: build
 
 deps:
@@ -31,12 +32,13 @@ tidy: build
 	tests/tidy/tidy.py
 
 demo: deps build
-	@test -x deploy/demo/run.sh || { echo "there is no demo in this tree yet" >&2; exit 1; }
 	deploy/demo/run.sh
 
 bench: deps build
-	@test -x tests/bench/run || { echo "there is no bench in this tree yet" >&2; exit 1; }
 	tests/bench/run
+
+soak: deps build
+	tests/soak
 
 clean:
 	rm -rf build build-*

@@ -94,7 +94,7 @@ def figures_of(run):
     cache = of_target[-1]["cache"] if of_target else {}
     reads = run.reads_until(owned or move, run.client, READS_ACKS)
     cold = run.reads_until(run.moments["cold"][0], run.cold, READS_ACKS)
-    steady = [t for t in acks if cut - 8 < t[1] < cut]
+    steady = [t for t in acks if cut - 9.5 < t[1] < cut - 1.5]  # Then run.sh slows writes.
     carried = [t for t in acks if detoured and detoured < t[1] < move]
     there = run.lines("interrupted_but_there.txt")
     report = {

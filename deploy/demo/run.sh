@@ -15,6 +15,12 @@
 #     DEMO_KEEP=yes     leave the lab up, to look around in it (then: lab down)
 set -euo pipefail
 
+if [ $# -gt 0 ]; then # It takes no arguments; --help is all that one may ask.
+	sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0"
+	[ "$1" = --help ] || [ "$1" = -h ] || exit 2
+	exit 0
+fi
+
 here=$(dirname "$(readlink -f "$0")")
 root=$(readlink -f "$here/../..")
 build=${FERRY_BUILD_DIR:-$root/build}
