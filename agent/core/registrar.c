@@ -251,14 +251,15 @@ static void join_read(struct ferry_registrar *registrar)
 		return;
 	}
 	/*
-	 * Registrations are gone, though nobody removed them at our wish: the target was
-	 * restarted (there is no APTPL in this class), and its volatile cache with it.
+	 * The count of changes grows, and begins anew only when the target was restarted (SPC-4,
+	 * 5.13.7; there is no APTPL in this class): its volatile cache is gone too. Others may
+	 * have registered since.
 	 */
-	if (registrar->was_in && !registrar->was_laid && request->keys_count == 0 &&
-	    request->generation < registrar->generation)
+	if (registrar->was_in && request->generation < registrar->generation)
 		ferry_router_note_reset(registrar->config.router, /* lane= */ NULL,
 					"the target has lost its registrations: it was restarted");
 	registrar->generation = request->generation;
+	registrar->must_reserve = request->holder.v == 0;
 	if (old_key_holds_back(registrar))
 		return;
 	registrar->state = FERRY_REGISTRAR_JOINING;
@@ -310,6 +311,15 @@ static void verify_done(struct ferry_registrar *registrar, int error)
  */
 static void join_done(struct ferry_registrar *registrar)
 {
+	const struct ferry_view *view = registrar->config.view;
+
+	if (registrar->state == FERRY_REGISTRAR_JOINING && registrar->must_reserve &&
+	    view->is_in_force && view->owner.v == ferry_key_node(registrar->config.own).v) {
+		/* Without it the lun lets everyone write, those too who have been preempted. */
+		registrar->state = FERRY_REGISTRAR_RESERVING;
+		ask(registrar, FERRY_FENCE_RESERVE, (struct ferry_key){0});
+		return;
+	}
 	registrar->session_is_new = false;
 	registrar->state = FERRY_REGISTRAR_ASKING;
 	registrar->word = registrar->config.ask(registrar->config.context);
@@ -323,6 +333,8 @@ static void request_done(struct ferry_fence_request *request, int error)
 	ferry_assert(registrar->is_busy);
 	registrar->is_busy = false;
 	if (registrar->state == FERRY_REGISTRAR_IN) {
+		if (request->op == FERRY_FENCE_READ_KEYS && error == 0)
+			registrar->generation = request->generation;
 		if (registrar->is_verifying) {
 			verify_done(registrar, error);
 			ferry_registrar_poke(registrar);
@@ -335,6 +347,8 @@ static void request_done(struct ferry_fence_request *request, int error)
 		return;
 	}
 	registrar->is_verifying = false; /* Lost meanwhile: there is nothing to look for. */
+	if (registrar->state == FERRY_REGISTRAR_RESERVING && error == -EBUSY)
+		error = 0; /* Somebody was first: that one is to be asked, or has us preempted. */
 	if (error < 0) {
 		registrar->state = FERRY_REGISTRAR_OUT;
 		retry_later(registrar);
@@ -342,7 +356,8 @@ static void request_done(struct ferry_fence_request *request, int error)
 	}
 	if (registrar->state == FERRY_REGISTRAR_READING)
 		join_read(registrar);
-	else if (registrar->state == FERRY_REGISTRAR_JOINING)
+	else if (registrar->state == FERRY_REGISTRAR_JOINING ||
+		 registrar->state == FERRY_REGISTRAR_RESERVING)
 		join_done(registrar);
 	else if (registrar->state != FERRY_REGISTRAR_ASKING) /* The session was lost meanwhile;
 								another may be up already. */

@@ -18,12 +18,13 @@
 #include "agent/ports/fence.h"
 
 enum ferry_registrar_state {
-	FERRY_REGISTRAR_OUT = 1, /* Not registered, and not trying. */
-	FERRY_REGISTRAR_READING, /* Reading the keys before registering. */
-	FERRY_REGISTRAR_JOINING, /* Registering. */
-	FERRY_REGISTRAR_ASKING,	 /* Registered; may it, as far as the group knows now? */
-	FERRY_REGISTRAR_IN,	 /* Registered in this session. */
-	FERRY_REGISTRAR_FOREIGN, /* Somebody else's keys are on the lun: hands off. */
+	FERRY_REGISTRAR_OUT = 1,   /* Not registered, and not trying. */
+	FERRY_REGISTRAR_READING,   /* Reading the keys before registering. */
+	FERRY_REGISTRAR_JOINING,   /* Registering. */
+	FERRY_REGISTRAR_RESERVING, /* The owner's, on a lun that has lost its reservation. */
+	FERRY_REGISTRAR_ASKING,	   /* Registered; may it, as far as the group knows now? */
+	FERRY_REGISTRAR_IN,	   /* Registered in this session. */
+	FERRY_REGISTRAR_FOREIGN,   /* Somebody else's keys are on the lun: hands off. */
 };
 
 /* Taking the lun over: everyone who has not drained is preempted, then it is reserved. */
@@ -69,6 +70,7 @@ struct ferry_registrar {
 	bool is_verifying;
 	bool session_is_new; /* Since the last registration was lost. */
 	bool was_in;	     /* Registered at least once: then vanished keys are suspicious. */
+	bool must_reserve;   /* Nobody held the reservation when the keys were read. */
 	bool was_laid;	     /* The vanished key is our own doing. */
 	uint64_t word;	     /* ASKING: what the view's word has to be. */
 	uint32_t generation; /* Of the keys, when last read. */

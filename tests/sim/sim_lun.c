@@ -454,6 +454,17 @@ void sim_lun_lose_cache(struct sim_lun *lun)
 	}
 }
 
+void sim_lun_restart(struct sim_lun *lun)
+{
+	sim_lun_power(lun, false);
+	sim_lun_lose_cache(lun);
+	for (uint32_t i = 1; i <= SIM_NODES_MAX; i++)
+		lun->nexuses[i].key.v = 0;
+	lun->holder = 0;
+	lun->generation = 0;
+	sim_lun_power(lun, true);
+}
+
 void sim_lun_hold(struct sim_lun *lun, uint32_t node, uint32_t count)
 {
 	sim_note(lun->sim, SIM_FAULT, node, 6, "writes stay in the target's queue");

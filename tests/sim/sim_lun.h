@@ -127,6 +127,8 @@ void sim_lun_reset_session(struct sim_lun *lun, uint32_t node);
 void sim_lun_power(struct sim_lun *lun, bool is_on);
 /* Each unflushed block is kept or lost. */
 void sim_lun_lose_cache(struct sim_lun *lun);
+/* Off and on again: sessions, registrations (no APTPL) and the volatile cache are gone. */
+void sim_lun_restart(struct sim_lun *lun);
 /* The next @count writes of @node that are accepted don't land until let go. */
 void sim_lun_hold(struct sim_lun *lun, uint32_t node, uint32_t count);
 void sim_lun_let_go(struct sim_lun *lun);

@@ -266,6 +266,22 @@ static void test_lun_fails(void **state)
 	end();
 }
 
+/* Its volatile cache is gone, and what was not flushed: a FLUSH must not say that all is well. */
+static void test_target_restarts(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 120; seed < 126; seed++) {
+		begin(seed, 3, 0);
+		for (uint64_t lba = 0; lba < 16; lba += 4)
+			assert_int_equal(do_io(1, FERRY_OP_WRITE, lba), 0);
+		sim_lun_restart(&cluster.lun);
+		sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
+		assert_int_equal(do_io(1, FERRY_OP_FLUSH, 0), -EIO);
+		assert_int_equal(cluster.lun.holder, 1); /* Or nobody would be kept out. */
+		sim_cluster_done(&cluster);
+	}
+}
+
 /* ---- Peers. ---- */
 
 static void test_link_lost_with_writes_in_flight(void **state)
@@ -567,6 +583,22 @@ static void test_same_seed_same_trace(void **state)
 	}
 }
 
+/* What long runs have found. */
+static void test_seeds_of_old(void **state)
+{
+	static const uint64_t seeds[] = {426, 603, 687, 1398, 1830, 2162, 2493};
+	const struct sim_chaos_options options = {0};
+
+	(void)state;
+	for (size_t i = 0; i < FERRY_ARRAY_COUNT(seeds); i++) {
+		struct sim_result result;
+
+		sim_chaos_run(seeds[i], &options, &result);
+		if (result.exit_code != 0)
+			fail_msg("seed %u: %s", (unsigned int)seeds[i], result.what);
+	}
+}
+
 /* Timeouts taken for failures: the oldest mistake of all. It must not stay hidden. */
 static void test_canary_timeouts_as_failures(void **state)
 {
@@ -594,6 +626,7 @@ int main(void)
 		cmocka_unit_test(test_canary_preempt_without_abort),
 		cmocka_unit_test(test_all_paths_lost),
 		cmocka_unit_test(test_lun_fails),
+		cmocka_unit_test(test_target_restarts),
 		cmocka_unit_test(test_link_lost_with_writes_in_flight),
 		cmocka_unit_test(test_peer_restarts),
 		cmocka_unit_test(test_laid_is_not_asked_again),
@@ -606,6 +639,7 @@ int main(void)
 		cmocka_unit_test(test_owner_cannot_save_the_epoch),
 		cmocka_unit_test(test_owner_moves),
 		cmocka_unit_test(test_same_seed_same_trace),
+		cmocka_unit_test(test_seeds_of_old),
 		cmocka_unit_test(test_canary_timeouts_as_failures),
 	};
 
