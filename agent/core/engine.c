@@ -139,6 +139,7 @@ static void peer_lay_done(struct ferry_fence_request *request, int error)
 	void (*done)(void *, int) = TAKE_PTR(engine->lay_done);
 
 	ferry_assert(done);
+	ferry_router_reset_answered(&engine->router);
 	if (error == -EACCES)
 		laying_unregistered(engine);
 	done(engine->lay_context, error);

@@ -78,10 +78,13 @@ struct ferry_lane {
 	struct ferry_path *path;
 	enum ferry_lane_state state;
 	char reason[FERRY_EVENT_TEXT_MAX];
-	bool is_allowed;	/* Registered at the lun, or no registration is needed. */
-	bool peer_has_path;	/* PEER: it has announced a working path of its own. */
-	bool reset_is_expected; /* A LUN RESET of our own making: every nexus will report it once.
-				 */
+	bool is_allowed;    /* Registered at the lun, or no registration is needed. */
+	bool peer_has_path; /* PEER: it has announced a working path of its own. */
+	/*
+	 * When a LUN RESET of our own making was last asked for or answered; 0: none is expected
+	 * to show here any more. Each makes every nexus report it once, before anything succeeds.
+	 */
+	uint64_t reset_expected_ns;
 	uint64_t avoid_until_ns;
 	uint32_t failures_in_row;
 	uint32_t trial_left;   /* PROBATION: successes still to come. */

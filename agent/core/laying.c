@@ -30,6 +30,7 @@ static void wish_over(struct ferry_laying_wish *wish, int error, const char *by)
 
 	ferry_assert(wish->is_asking);
 	wish->is_asking = false;
+	ferry_router_reset_answered(laying->config.router);
 	if (error == 0 || wish->is_settled) {
 		wish->lane = NULL;
 		if (lane == ferry_router_local(laying->config.router))
@@ -172,6 +173,7 @@ static void wish_try(struct ferry_laying_wish *wish)
 		return;
 	}
 	wish->is_asking = false;
+	ferry_router_reset_answered(laying->config.router);
 	ferry_timer_start_in(laying->config.loop, &laying->retry_timer, RETRY_NS);
 }
 

@@ -332,6 +332,8 @@ static void request_done(struct ferry_fence_request *request, int error)
 
 	ferry_assert(registrar->is_busy);
 	registrar->is_busy = false;
+	if (request->op == FERRY_FENCE_PREEMPT)
+		ferry_router_reset_answered(registrar->config.router);
 	if (registrar->state == FERRY_REGISTRAR_IN) {
 		if (request->op == FERRY_FENCE_READ_KEYS && error == 0)
 			registrar->generation = request->generation;

@@ -221,8 +221,12 @@ static void ghost_lay(struct ferry_router *router, struct ferry_try *try)
 static void router_note_done(struct ferry_router *router, const struct ferry_try *try)
 {
 	const struct ferry_attempt *attempt = &try->flight.attempt;
+	struct ferry_lane *lane = try->flight.lane;
 
-	if (try->flight.lane->path->kind == FERRY_PATH_PEER) {
+	/* What began after the last answer and succeeds: this nexus has reported all of them. */
+	if (router->resets_asked == 0 && try->flight.started_ns > lane->reset_expected_ns)
+		lane->reset_expected_ns = 0;
+	if (lane->path->kind == FERRY_PATH_PEER) {
 		router->stats.detours++;
 		router->peer_done_count++;
 	}
@@ -771,10 +775,8 @@ bool ferry_router_lane_is_clean(const struct ferry_router *router, const struct 
 void ferry_router_note_reset(struct ferry_router *router, struct ferry_lane *lane, const char *what)
 {
 	ferry_assert(router && what);
-	if (lane && lane->reset_is_expected) {
-		lane->reset_is_expected = false;
-		return;
-	}
+	if (lane && lane->reset_expected_ns != 0)
+		return; /* Of our own making; several may show one after the other. */
 	if (has_unflushed(router))
 		router->losses_count++;
 	if (!has_unflushed(router) || router->flush_is_suspect)
@@ -783,11 +785,25 @@ void ferry_router_note_reset(struct ferry_router *router, struct ferry_lane *lan
 	emit(router, FERRY_EVENT_FLUSH_SUSPECT, FERRY_SEVERITY_ERROR, 0, what);
 }
 
+static void resets_mark(struct ferry_router *router)
+{
+	for (uint32_t i = 0; i < router->lanes_count; i++)
+		router->lanes[i].reset_expected_ns = ferry_loop_now_ns(router_loop(router));
+}
+
 void ferry_router_expect_reset(struct ferry_router *router)
 {
 	ferry_assert(router);
-	for (uint32_t i = 0; i < router->lanes_count; i++)
-		router->lanes[i].reset_is_expected = true;
+	router->resets_asked++;
+	resets_mark(router);
+}
+
+void ferry_router_reset_answered(struct ferry_router *router)
+{
+	ferry_assert(router);
+	ferry_assert(router->resets_asked > 0);
+	router->resets_asked--;
+	resets_mark(router);
 }
 
 void ferry_router_clear_suspect(struct ferry_router *router)

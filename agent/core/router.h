@@ -109,6 +109,7 @@ struct ferry_router {
 	struct ferry_tracker tracker;
 	uint64_t peer_done_count; /* DONE through peers, ever; and at the last probe: */
 	uint64_t peer_done_count_seen;
+	uint32_t resets_asked; /* Aborts asked for and not yet answered. */
 	bool flush_is_suspect; /* Acknowledged, unflushed writes may be lost (rule 11). */
 	uint64_t losses_count; /* Times that some may have been, ever. */
 	uint64_t writes_done;  /* Without FUA, ever; and how many of them a FLUSH has covered: */
@@ -177,6 +178,9 @@ void ferry_router_note_reset(struct ferry_router *router, struct ferry_lane *lan
  * or after the abort itself is answered, and it loses nothing.
  */
 void ferry_router_expect_reset(struct ferry_router *router);
+
+/* That abort has been answered, well or not; once for each expectation. */
+void ferry_router_reset_answered(struct ferry_router *router);
 
 /* An administrator has looked: flushes may succeed again. */
 void ferry_router_clear_suspect(struct ferry_router *router);
