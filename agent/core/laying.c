@@ -5,6 +5,7 @@
 #include "agent/core/key.h"
 
 #define RETRY_NS (150 * FERRY_NS_PER_MS)
+enum { OWNER_TRIES = 16 };
 
 static struct ferry_laying_wish *wish_of(const struct ferry_laying *laying,
 					 const struct ferry_lane *lane)
@@ -126,6 +127,19 @@ static bool ask_lane(struct ferry_laying_wish *wish, struct ferry_lane *lane,
  * would take its unflushed writes for lost. Then each time another peer, so that one that cannot
  * does not stand in the way.
  */
+/*
+ * A LUN RESET that the owner has not been told of looks to it like a restarted target, and its
+ * flushes would fail. So it is the one to ask, unless it cannot be reached for some tries.
+ */
+static bool owner_comes_first(const struct ferry_laying_wish *wish)
+{
+	const struct ferry_laying *laying = wish->laying;
+	struct ferry_node owner = laying->config.view->owner;
+
+	return owner.v != 0 && owner.v != laying->config.router->config.self.v &&
+	       ferry_view_has_member(laying->config.view, owner) && wish->attempts < OWNER_TRIES;
+}
+
 static bool ask_peer(struct ferry_laying_wish *wish, struct ferry_key victim)
 {
 	struct ferry_laying *laying = wish->laying;
@@ -136,6 +150,8 @@ static bool ask_peer(struct ferry_laying_wish *wish, struct ferry_key victim)
 		if (router->lanes[i].path->node.v == laying->config.view->owner.v &&
 		    wish->attempts % 4 != 3 && ask_lane(wish, &router->lanes[i], victim))
 			return true;
+	if (owner_comes_first(wish))
+		return false; /* A moment later, when the link to it is up again. */
 	for (uint32_t i = 0; i < peers_count; i++) {
 		struct ferry_lane *lane = &router->lanes[1 + (wish->attempts + i) % peers_count];
 
@@ -168,7 +184,8 @@ static void wish_try(struct ferry_laying_wish *wish)
 	if (laying->config.is_alone) {
 		if (ask_reset(wish))
 			return;
-	} else if ((wish->attempts++ % 3 != 2 && ask_self(wish, victim)) ||
+	} else if ((wish->attempts++ % 3 != 2 && !owner_comes_first(wish) &&
+		    ask_self(wish, victim)) ||
 		   ask_peer(wish, victim)) {
 		return;
 	}
