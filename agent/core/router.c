@@ -775,7 +775,7 @@ bool ferry_router_lane_is_clean(const struct ferry_router *router, const struct 
 void ferry_router_note_reset(struct ferry_router *router, struct ferry_lane *lane, const char *what)
 {
 	ferry_assert(router && what);
-	if (lane && lane->reset_expected_ns != 0)
+	if (lane && (router->config.resets_keep_cache || lane->reset_expected_ns != 0))
 		return; /* Of our own making; several may show one after the other. */
 	if (has_unflushed(router))
 		router->losses_count++;

@@ -70,6 +70,11 @@ struct ferry_router_config {
 	uint32_t convict_failures;
 	uint64_t convict_window_ns;
 	uint64_t seed; /* For the choice among peers. */
+	/*
+	 * A reset that a session lives through is somebody's LUN RESET and loses no cache: known
+	 * of targets where aborts are done so (docs/decisions/0003).
+	 */
+	bool resets_keep_cache;
 
 	/* Have the ghosts of @lane's nexus laid; ferry_router_laid() follows, some time. */
 	void (*lay)(struct ferry_lane *lane, void *context);

@@ -243,3 +243,9 @@ const struct ferry_iscsi_counters *ferry_iscsi_counters(const struct ferry_iscsi
 {
 	return &iscsi->counters;
 }
+
+bool ferry_iscsi_lays_by_reset(const struct ferry_iscsi *iscsi)
+{
+	ferry_assert(iscsi);
+	return iscsi->lays_by_reset;
+}

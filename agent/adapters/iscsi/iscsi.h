@@ -126,6 +126,13 @@ struct ferry_fence *ferry_iscsi_fence(struct ferry_iscsi *iscsi);
 /* NULL before the first on_state(up); then the same for good: another lun never comes up. */
 const struct ferry_lun_identity *ferry_iscsi_identity(const struct ferry_iscsi *iscsi);
 
+/*
+ * Whether a PREEMPT is proven by LUN RESET here. Then a 29h on a session that lives on is
+ * somebody's LUN RESET, which loses no cache: such a target, restarted, drops its sessions. Valid
+ * once up.
+ */
+bool ferry_iscsi_lays_by_reset(const struct ferry_iscsi *iscsi);
+
 /* Why the path is down, or why it was; "" if it never was. For people. */
 const char *ferry_iscsi_last_error(const struct ferry_iscsi *iscsi);
 
