@@ -233,7 +233,9 @@ void cluster_pool_acquire(struct cluster_pool *pool, struct ferry_control_reques
 	if (!pool->cluster->group || pool->acquiring || pool->is_releasing) {
 		ferry_control_done(request, pool->cluster->group ? -EBUSY : -EOPNOTSUPP,
 				   pool->cluster->group ? "a change of owner is under way"
-							: "this agent stands alone");
+							: "this agent stands alone: what it "
+							  "released it serves when it is "
+							  "started anew");
 		return;
 	}
 	if (pool->is_shown && pool->ownership.phase != FERRY_OWNERSHIP_OWNING) {

@@ -370,13 +370,15 @@ static void attach(struct ferry_control *control, struct ferry_control_request *
 		if (strcmp(pool->volume->name, request->volume) != 0)
 			continue;
 		if (!pool->is_shown) {
-			ferry_control_done(request, -EPERM,
-					   cluster->group
-						   ? "this node does not own the pool: `ferry "
-						     "acquire` it first, or attach where it is "
-						     "owned"
-						   : "the volume is not served: its lun has not "
-						     "answered yet");
+			ferry_control_done(
+				request, -EPERM,
+				cluster->group	? "this node does not own the pool: `ferry "
+						  "acquire` it first, or attach where it is "
+						  "owned"
+				: pool->is_open ? "the volume is not served: its pool was "
+						  "released; start the agent anew"
+						: "the volume is not served: its lun has not "
+						  "answered yet");
 			return;
 		}
 		device_of(cluster, request->volume, request->answer.attach.device,

@@ -150,6 +150,37 @@ static int arguments_check(const struct arguments *arguments, struct ferry_error
 	return 0;
 }
 
+/* ---- What the file may say, but this version or this way to run can't do. ---- */
+
+static const struct ferry_config_volume *volume_of(const struct ferry_config *config, uint32_t pool)
+{
+	for (uint32_t i = 0; i < config->volumes_count; i++)
+		if (config->volumes[i].pool == pool)
+			return &config->volumes[i];
+	return NULL;
+}
+
+static int config_check(const struct ferry_config *config, const char *file,
+			struct ferry_error *reterr)
+{
+	if (config->pools_count == 0 || config->pools_count > FERRY_SNAPSHOT_POOLS_MAX)
+		return ferry_error_set(reterr, -EINVAL, "%s: %u pools; this version serves 1 to %d",
+				       file, config->pools_count, FERRY_SNAPSHOT_POOLS_MAX);
+	for (uint32_t i = 0; i < config->luns_count; i++)
+		if (config->luns[i].kind == FERRY_CONFIG_LUN_FILE)
+			return ferry_error_set(reterr, -EINVAL,
+					       "%s:%u: lun %s: a file cannot be shared by a "
+					       "cluster; use a device or iSCSI",
+					       file, config->luns[i].line, config->luns[i].name);
+	for (uint32_t i = 0; i < config->pools_count; i++)
+		if (config->pools[i].luns_count != 1 || !volume_of(config, i))
+			return ferry_error_set(reterr, -EINVAL,
+					       "%s:%u: pool %s: this version takes exactly one lun "
+					       "and one volume in each pool",
+					       file, config->pools[i].line, config->pools[i].name);
+	return 0;
+}
+
 /* ---- A standalone agent's options as a configuration. ---- */
 
 struct text {
@@ -328,8 +359,10 @@ int ferry_settings_read(struct ferry_settings *settings, int argc, char **argv,
 	if (settings->is_standalone)
 		return standalone_read(settings, &arguments, reterr);
 	file = argument(&arguments, OPTION_CONFIG);
-	return ferry_inifile_load(file ? file : "/etc/ferry/ferryd.conf", &settings->config,
-				  reterr);
+	if (!file)
+		file = "/etc/ferry/ferryd.conf";
+	r = ferry_inifile_load(file, &settings->config, reterr);
+	return r < 0 ? r : config_check(&settings->config, file, reterr);
 }
 
 /* ---- For the data thread. ---- */
@@ -385,11 +418,6 @@ static int lun_data(struct ferry_settings *settings, uint32_t index, const char 
 	*ret = (struct ferry_data_lun){.block_bytes = lun->block_bytes,
 				       .wwid = lun->wwid[0] ? lun->wwid : NULL};
 	if (lun->kind != FERRY_CONFIG_LUN_ISCSI) {
-		if (lun->kind == FERRY_CONFIG_LUN_FILE && !settings->is_standalone)
-			return ferry_error_set(reterr, -EINVAL,
-					       "lun %s: a file cannot be shared by a cluster; use "
-					       "a device or iSCSI",
-					       lun->name);
 		ret->file = lun->path;
 		return 0;
 	}
@@ -409,14 +437,6 @@ static int lun_data(struct ferry_settings *settings, uint32_t index, const char 
 	return 0;
 }
 
-static const struct ferry_config_volume *volume_of(const struct ferry_config *config, uint32_t pool)
-{
-	for (uint32_t i = 0; i < config->volumes_count; i++)
-		if (config->volumes[i].pool == pool)
-			return &config->volumes[i];
-	return NULL;
-}
-
 static int pool_data(struct ferry_settings *settings, uint32_t index, const char *node_name,
 		     const char *cluster, struct ferry_data_pool *ret, struct ferry_error *reterr)
 {
@@ -426,11 +446,7 @@ static int pool_data(struct ferry_settings *settings, uint32_t index, const char
 	char lineage[FERRY_CONFIG_NAME_BYTES + 300];
 	int length;
 
-	if (pool->luns_count != 1 || !volume)
-		return ferry_error_set(reterr, -EINVAL,
-				       "pool %s: this version takes exactly one lun and one volume "
-				       "in each pool",
-				       pool->name);
+	ferry_assert(pool->luns_count == 1 && volume); /* config_check() */
 	length = snprintf(lineage, sizeof(lineage), "%s/%s", cluster ? cluster : "", pool->name);
 	*ret = (struct ferry_data_pool){
 		.name = pool->name,
@@ -476,11 +492,7 @@ int ferry_settings_data(struct ferry_settings *settings, const char *node_name, 
 	int r;
 
 	ferry_assert(settings && node_name && ret);
-	if (config->pools_count == 0 || config->pools_count > FERRY_SNAPSHOT_POOLS_MAX)
-		return ferry_error_set(
-			reterr, -EINVAL,
-			"the configuration has %u pools; this version serves 1 to %d",
-			config->pools_count, FERRY_SNAPSHOT_POOLS_MAX);
+	ferry_assert(config->pools_count > 0 && config->pools_count <= FERRY_SNAPSHOT_POOLS_MAX);
 	*ret = (struct ferry_data_config){
 		.pools_count = config->pools_count,
 		.fuse_mount = config->is_fuse ? config->fuse_mountpoint : NULL,

@@ -65,7 +65,7 @@ run 0 keygen "$dir/authkey"
 run 1 keygen "$dir/authkey"; err 'authkey'
 run 0 --version; out '^ferry [0-9]'
 run 2 nonsense; err 'no such command: nonsense'
-run 2 attach; err 'usage'
+run 2 attach; err 'attach VOLUME'
 run 2 status too many
 run 2 status --follow
 run 2 events --from x

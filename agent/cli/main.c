@@ -110,8 +110,8 @@ static void print_help(FILE *to)
 
 static void print_command_help(const struct command *command)
 {
-	printf("usage: ferry [OPTION...] %s %s\n\n%s\n", command->name, command->arguments,
-	       command->summary);
+	printf("usage: ferry [OPTION...] %s%s%s\n\n%s\n", command->name,
+	       command->arguments[0] ? " " : "", command->arguments, command->summary);
 	if (command->details[0])
 		printf("\n%s", command->details);
 	printf("\nOptions and exit codes: ferry --help\n");
@@ -364,10 +364,11 @@ int main(int argc, char **argv)
 		print_command_help(command);
 		return CLI_OK;
 	}
-	if ((size_t)(argc - optind - 1) != command->arguments_count)
-		return usage_error(command->arguments_count ? "usage: ferry "
-							    : "no arguments: ferry ",
-				   command->name);
+	if ((size_t)(argc - optind - 1) != command->arguments_count) {
+		fprintf(stderr, "usage: ferry [OPTION...] %s%s%s\ntry: ferry --help\n",
+			command->name, command->arguments[0] ? " " : "", command->arguments);
+		return CLI_USAGE;
+	}
 	if ((options.is_follow || options.is_from_given) && command->show != cli_show_event)
 		return usage_error("--follow and --from are for events, not for ", command->name);
 	for (size_t i = 0; i < command->arguments_count; i++)

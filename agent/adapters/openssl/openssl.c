@@ -141,9 +141,10 @@ int ferry_auth_file_open(const char *path, struct ferry_auth **ret, struct ferry
 	if (fd < 0) {
 		r = -errno;
 		return ferry_error_set(reterr, r,
-				       "cannot open the key file '%s': %s (`ferry keygen` makes "
-				       "one; it must be the same on each node)",
-				       path, strerror(-r));
+				       "cannot open the key file '%s': %s (make it once, `dd "
+				       "if=/dev/random of=%s bs=128 count=1` with umask 077, and "
+				       "copy it to each node)",
+				       path, strerror(-r), path);
 	}
 	r = key_file_check(fd, path, reterr);
 	if (r < 0)

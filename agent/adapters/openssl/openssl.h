@@ -3,7 +3,7 @@
  * the system's random numbers.
  *
  * Owns:    the key in memory, wiped at close.
- * Callers: agent/main (open, close), agent/cli (`ferry keygen`), proto/handshake.c by the port.
+ * Callers: agent/cluster (open, close), tests (create), proto/handshake.c by the port.
  * Thread:  open and close: any; the port's calls: the data loop.
  * Rooms:   adapters/openssl.
  */
@@ -15,7 +15,7 @@
 enum {
 	FERRY_AUTH_KEY_BYTES_MIN = 32,
 	FERRY_AUTH_KEY_BYTES_MAX = 4096,
-	FERRY_AUTH_KEY_BYTES_MADE = 128, /* As `ferry keygen` makes them. */
+	FERRY_AUTH_KEY_BYTES_MADE = 128, /* As the user guide makes them. */
 };
 
 /*

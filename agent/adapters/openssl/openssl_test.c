@@ -127,7 +127,7 @@ static void unsafe_files_are_refused(void **state)
 	key_write(key, sizeof(key), 0400);
 	assert_refused(-EINVAL, "too many");
 	(void)unlink(path);
-	assert_refused(-ENOENT, "ferry keygen");
+	assert_refused(-ENOENT, "copy it to each node");
 	assert_int_equal(mkdir(path, 0700), 0);
 	assert_refused(-EINVAL, "no regular file");
 	assert_int_equal(rmdir(path), 0);
