@@ -66,10 +66,8 @@ verified_by_fio() {
 	fio_start nbd --ioengine=nbd --uri="$URI"
 	fio_cut
 	device=$(ferry n1 attach data) || fail "ferry attach: $device"
-	if ! on n1 test -b "$device"; then
-		LOOP=$(on n1 losetup --direct-io=on --show --find "$device") || fail "losetup"
-		device=$LOOP
-	fi
+	LOOP=$device
+	on n1 test -b "$device" || fail "ferry attach names no block device: $device"
 	at_rest n1
 	fio_start loop --ioengine=libaio --direct=1 --filename="$device"
 	fio_cut
