@@ -14,14 +14,19 @@ void ferry_router_emit(struct ferry_router *router, enum ferry_event_kind kind,
 	ferry_event_emit(router->config.events, event, "%s", text);
 }
 
+void ferry_router_emit_suspect(struct ferry_router *router, const char *why)
+{
+	ferry_router_emit(router, FERRY_EVENT_FLUSH_SUSPECT, FERRY_SEVERITY_ERROR, 0, why);
+}
+
 /* ---- News from lanes. ---- */
 
 static void lane_changed(struct ferry_lane *lane, void *context)
 {
 	struct ferry_router *router = context;
 
-	(void)lane;
-	if (!ferry_list_is_empty(&router->waiting) || router->is_holding)
+	if (!ferry_list_is_empty(&router->waiting) || !ferry_list_is_empty(&router->awaiting_lay) ||
+	    router->is_holding || !lane->is_greeted)
 		ferry_router_dispatch_soon(router);
 	router->config.on_lanes(router->config.context);
 }
@@ -46,6 +51,42 @@ static void lane_probed(struct ferry_lane *lane, bool works, void *context)
 			  now == FERRY_VERDICT_LOCAL_PATH ? "this node's own path is convicted"
 							  : "this node's own path works again");
 	router->config.on_verdict(now, router->config.context);
+}
+
+static void note_loss(struct ferry_router *router, const char *what)
+{
+	if (ferry_flush_lost(&router->flush, router->sequence_last))
+		ferry_router_emit_suspect(router, what);
+}
+
+static void lane_reset(struct ferry_lane *lane, enum ferry_cause cause, void *context)
+{
+	if (cause == FERRY_CAUSE_RESET)
+		ferry_router_note_reset(context, lane, "the lun reports a reset");
+	else
+		note_loss(context, "a cache below has lost what was written to it");
+}
+
+/*
+ * The peer does not count the resets that we have it expect. What it counts is a loss, unless it
+ * is the first that we hear of this agent: then it vouches for what is sent from now on.
+ */
+static void lane_marked(struct ferry_lane *lane, struct ferry_mark mark, bool is_done,
+			void *context)
+{
+	struct ferry_router *router = context;
+
+	ferry_assert(mark.boot.v > 0);
+	if (lane->mark.boot.v != mark.boot.v) {
+		if (!is_done) /* It may have yet to see what is long over. */
+			return;
+		lane->mark = mark;
+		lane->vouches_since = router->sequence_last + 1;
+	} else if (mark.losses > lane->mark.losses) {
+		lane->mark = mark;
+		note_loss(router, "a peer reports that the lun was reset or restarted");
+	}
+	lane->is_greeted |= is_done;
 }
 
 /* ---- The room's entrances. ---- */
@@ -73,6 +114,7 @@ int ferry_router_init(struct ferry_router *router, struct ferry_region *region,
 		.arena_waiter = {.run = ferry_router_arena_has_room},
 		.prng = {.state = config->seed},
 	};
+	ferry_flush_init(&router->flush);
 	ferry_tracker_init(&router->tracker, config->convict_failures, config->convict_window_ns);
 	ferry_list_init(&router->routes_free);
 	ferry_list_init(&router->tries_free);
@@ -117,6 +159,8 @@ int ferry_router_add_path(struct ferry_router *router, struct ferry_path *path, 
 		.needs_permit = needs_permit,
 		.on_change = lane_changed,
 		.on_probe = lane_probed,
+		.on_reset = lane_reset,
+		.on_mark = lane_marked,
 		.context = router,
 	};
 
@@ -212,7 +256,7 @@ void ferry_router_fail_waiting(struct ferry_router *router, int error)
 	ferry_router_hold_timer_restart(router);
 }
 
-bool ferry_router_laid(struct ferry_router *router, struct ferry_lane *lane, uint64_t before_ns,
+bool ferry_router_laid(struct ferry_router *router, struct ferry_lane *lane, uint64_t until,
 		       const char *by)
 {
 	uint64_t laid_count = 0;
@@ -225,7 +269,7 @@ bool ferry_router_laid(struct ferry_router *router, struct ferry_lane *lane, uin
 
 		if (ghost->flight.lane != lane)
 			continue;
-		if (ghost->flight.started_ns > before_ns) {
+		if (ghost->sequence > until) {
 			left_count++; /* Sent after the abort was asked for: maybe after it. */
 			continue;
 		}
@@ -255,12 +299,7 @@ void ferry_router_note_reset(struct ferry_router *router, struct ferry_lane *lan
 	ferry_assert(router && what);
 	if (lane && (router->config.resets_keep_cache || lane->reset_expected_ns != 0))
 		return; /* Of our own making; several may show one after the other. */
-	if (ferry_router_has_unflushed(router))
-		router->losses_count++;
-	if (!ferry_router_has_unflushed(router) || router->flush_is_suspect)
-		return;
-	router->flush_is_suspect = true;
-	ferry_router_emit(router, FERRY_EVENT_FLUSH_SUSPECT, FERRY_SEVERITY_ERROR, 0, what);
+	note_loss(router, what);
 }
 
 static void resets_mark(struct ferry_router *router)
@@ -287,6 +326,12 @@ void ferry_router_reset_answered(struct ferry_router *router)
 void ferry_router_clear_suspect(struct ferry_router *router)
 {
 	ferry_assert(router);
-	router->flush_is_suspect = false;
-	router->writes_flushed = router->writes_done;
+	ferry_flush_clear(&router->flush);
+	/* What peers have seen of the same loss they tell now, not with a later write's flush. */
+	for (uint32_t i = 1; i < router->lanes_count; i++) {
+		router->lanes[i].mark = (struct ferry_mark){};
+		router->lanes[i].vouches_since = UINT64_MAX;
+		router->lanes[i].is_greeted = false;
+	}
+	ferry_router_dispatch_soon(router);
 }

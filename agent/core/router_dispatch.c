@@ -2,7 +2,19 @@
 
 /* ---- The choice of a lane. ---- */
 
-static struct ferry_lane *choose_peer(struct ferry_router *router, uint32_t lanes_failed)
+/*
+ * Whether @route's I/O may go by @lane now. A FLUSH goes only where a loss would be known: an agent
+ * that was not heard of before the writes knows of none.
+ */
+static bool lane_serves(const struct ferry_router *router, const struct ferry_route *route,
+			const struct ferry_lane *lane)
+{
+	return ferry_lane_is_usable(lane) &&
+	       (route->io->op != FERRY_OP_FLUSH ||
+		ferry_flush_is_vouched(&router->flush, lane->vouches_since));
+}
+
+static struct ferry_lane *choose_peer(struct ferry_router *router, const struct ferry_route *route)
 {
 	struct ferry_lane *candidates[FERRY_LANES_MAX];
 	uint32_t count = 0;
@@ -10,7 +22,8 @@ static struct ferry_lane *choose_peer(struct ferry_router *router, uint32_t lane
 	struct ferry_lane *b;
 
 	for (uint32_t i = 1; i < router->lanes_count; i++)
-		if (ferry_lane_is_usable(&router->lanes[i]) && !(lanes_failed & UINT32_C(1) << i))
+		if (lane_serves(router, route, &router->lanes[i]) &&
+		    !(route->lanes_failed & UINT32_C(1) << i))
 			candidates[count++] = &router->lanes[i];
 	if (count == 0)
 		return NULL;
@@ -30,7 +43,7 @@ static struct ferry_lane *choose_lane(struct ferry_router *router, struct ferry_
 
 	if (ferry_lane_is_usable(local) && !(route->lanes_failed & 1))
 		return local;
-	peer = choose_peer(router, route->lanes_failed);
+	peer = choose_peer(router, route);
 	if (peer)
 		return peer;
 	if (route->lanes_failed == 0)
@@ -39,7 +52,7 @@ static struct ferry_lane *choose_lane(struct ferry_router *router, struct ferry_
 	route->lanes_failed = 0;
 	if (ferry_lane_is_usable(local))
 		return local;
-	return choose_peer(router, 0);
+	return choose_peer(router, route);
 }
 
 /* ---- Dispatching what waits. ---- */
@@ -116,6 +129,18 @@ static bool can_carry(const struct ferry_router *router)
 	return false;
 }
 
+/* Have peers that are new here say what they have seen; whether one of them has yet to. */
+static bool peers_greet(struct ferry_router *router)
+{
+	bool is_due = false;
+
+	for (uint32_t i = 1; router->is_open && i < router->lanes_count; i++) {
+		ferry_lane_greet(&router->lanes[i], router->epoch);
+		is_due |= !router->lanes[i].is_greeted;
+	}
+	return is_due;
+}
+
 void ferry_router_dispatch(struct ferry_task *task)
 {
 	struct ferry_router *router = FERRY_CONTAINER_OF(task, struct ferry_router, dispatch_task);
@@ -135,7 +160,7 @@ void ferry_router_dispatch(struct ferry_task *task)
 		if (result == FERRY_START_NO_LANE) {
 			lacks_lane = true;
 			/* What no lane takes now, none takes for the next one either. */
-			if (route->lanes_failed == 0)
+			if (route->lanes_failed == 0 && route->io->op != FERRY_OP_FLUSH)
 				break;
 		}
 	}
@@ -143,7 +168,7 @@ void ferry_router_dispatch(struct ferry_task *task)
 	if (ferry_list_is_empty(&router->waiting) && router->is_holding)
 		lacks_lane = !can_carry(router);
 	note_holding(router, lacks_lane);
-	if (lacks_lane)
+	if (peers_greet(router) || lacks_lane)
 		retry_timer_restart(router);
 	ferry_router_hold_timer_restart(router);
 }

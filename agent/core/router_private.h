@@ -30,6 +30,8 @@ static inline void ferry_router_dispatch_soon(struct ferry_router *router)
 void ferry_router_emit(struct ferry_router *router, enum ferry_event_kind kind,
 		       enum ferry_severity severity, uint64_t value, const char *text);
 
+void ferry_router_emit_suspect(struct ferry_router *router, const char *why);
+
 /* ---- router_route.c ---- */
 
 /* Put a route back to wait for a lane. */
@@ -53,8 +55,6 @@ int ferry_try_start(struct ferry_router *router, struct ferry_route *route,
 
 /* The ghost is proven dead: whoever waited for it, or for its range, may go on. */
 void ferry_ghost_lay(struct ferry_router *router, struct ferry_try *try);
-
-bool ferry_router_has_unflushed(const struct ferry_router *router);
 
 /* ---- router_dispatch.c ---- */
 

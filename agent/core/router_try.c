@@ -26,6 +26,9 @@ bool ferry_router_ghost_is_in_the_way(const struct ferry_router *router,
 
 /* ---- Tries. ---- */
 
+static void try_end(struct ferry_flight *flight, enum ferry_outcome outcome,
+		    enum ferry_cause cause);
+
 static void try_free_if_over(struct ferry_router *router, struct ferry_try *try)
 {
 	if (!try->has_ended || !try->is_released || try->is_ghost)
@@ -83,6 +86,27 @@ void ferry_ghost_lay(struct ferry_router *router, struct ferry_try *try)
 		router->config.on_idle(router->config.context);
 }
 
+/* The lowest number of what is in flight, or @otherwise. Each lane has its own in order. */
+static uint64_t oldest_in_flight(const struct ferry_router *router, uint64_t otherwise)
+{
+	uint64_t oldest = otherwise;
+
+	for (uint32_t i = 0; i < router->lanes_count; i++) {
+		ferry_list_foreach (link, &router->lanes[i].flights) {
+			struct ferry_flight *flight =
+				ferry_list_entry(link, struct ferry_flight, link);
+
+			if (flight->on_end != try_end)
+				continue; /* A peer's, or a probe. */
+			oldest = ferry_min_u64(
+				oldest,
+				FERRY_CONTAINER_OF(flight, struct ferry_try, flight)->sequence);
+			break;
+		}
+	}
+	return oldest;
+}
+
 static void router_note_done(struct ferry_router *router, const struct ferry_try *try)
 {
 	const struct ferry_attempt *attempt = &try->flight.attempt;
@@ -95,33 +119,31 @@ static void router_note_done(struct ferry_router *router, const struct ferry_try
 		router->stats.detours++;
 		router->peer_done_count++;
 	}
-	if (ferry_op_changes_blocks(attempt->op) && !(attempt->flags & FERRY_IO_FUA))
-		router->writes_done++;
-}
-
-bool ferry_router_has_unflushed(const struct ferry_router *router)
-{
-	ferry_assert(router->writes_flushed <= router->writes_done);
-	return router->writes_flushed < router->writes_done;
+	if (ferry_op_changes_blocks(attempt->op) && !(attempt->flags & FERRY_IO_FUA) &&
+	    ferry_flush_wrote(&router->flush, try->sequence,
+			      oldest_in_flight(router, try->sequence)))
+		ferry_router_emit_suspect(router, "a write was under way when the lun was reset");
 }
 
 /* FLUSH tells of what cannot be made durable any more, until somebody clears it (rule 11). */
-static int flush_judge(struct ferry_router *router, const struct ferry_try *try,
-		       enum ferry_next next, int error)
+static enum ferry_next flush_judge(struct ferry_router *router, const struct ferry_try *try,
+				   enum ferry_next next, int *error)
 {
-	if (next == FERRY_NEXT_FAIL && ferry_router_has_unflushed(router))
-		router->losses_count++;
-	if (next == FERRY_NEXT_FAIL && ferry_router_has_unflushed(router) &&
-	    !router->flush_is_suspect) {
-		router->flush_is_suspect = true;
-		ferry_router_emit(router, FERRY_EVENT_FLUSH_SUSPECT, FERRY_SEVERITY_ERROR, 0,
-				  "a flush failed: acknowledged writes may be lost");
+	struct ferry_flush *flush = &router->flush;
+
+	if (next == FERRY_NEXT_FAIL && ferry_flush_lost(flush, router->sequence_last))
+		ferry_router_emit_suspect(router,
+					  "a flush failed: acknowledged writes may be lost");
+	if (flush->is_suspect) {
+		*error = -EIO;
+		return FERRY_NEXT_FAIL;
 	}
-	if (router->flush_is_suspect)
-		return -EIO;
-	if (next == FERRY_NEXT_COMPLETE)
-		router->writes_flushed = ferry_max_u64(router->writes_flushed, try->flush_covers);
-	return error;
+	if (next != FERRY_NEXT_COMPLETE)
+		return next;
+	if (!ferry_flush_is_vouched(flush, try->flight.lane->vouches_since))
+		return FERRY_NEXT_RETRY; /* It began anew meanwhile, and knows of nothing. */
+	*error = ferry_flush_done(flush, try->flush_covers, try->flush_oldest);
+	return FERRY_NEXT_COMPLETE;
 }
 
 static void route_try_ended(struct ferry_router *router, struct ferry_try *try,
@@ -132,8 +154,8 @@ static void route_try_ended(struct ferry_router *router, struct ferry_try *try,
 	enum ferry_next next = ferry_judge(try->flight.attempt.op, outcome, cause, &error);
 
 	ferry_assert(route && route->io);
-	if (cause == FERRY_CAUSE_RESET)
-		ferry_router_note_reset(router, try->flight.lane, "the target reports a reset");
+	if (route->io->op == FERRY_OP_FLUSH)
+		next = flush_judge(router, try, next, &error);
 	switch (next) {
 	case FERRY_NEXT_COMPLETE:
 		router_note_done(router, try);
@@ -141,13 +163,9 @@ static void route_try_ended(struct ferry_router *router, struct ferry_try *try,
 			route->io->segments = try->flight.attempt.segments;
 			try->flight.attempt.segments.count = 0;
 		}
-		if (route->io->op == FERRY_OP_FLUSH)
-			error = flush_judge(router, try, next, error);
 		ferry_route_complete(router, route, error);
 		break;
 	case FERRY_NEXT_FAIL:
-		if (route->io->op == FERRY_OP_FLUSH)
-			error = flush_judge(router, try, next, error);
 		ferry_route_complete(router, route, error);
 		break;
 	case FERRY_NEXT_RETRY:
@@ -227,7 +245,9 @@ int ferry_try_start(struct ferry_router *router, struct ferry_route *route, stru
 			   .on_overdue = try_overdue,
 			   .context = router},
 		.route = route,
-		.flush_covers = router->writes_done,
+		.sequence = ++router->sequence_last,
+		.flush_covers = router->flush.writes_done,
+		.flush_oldest = oldest_in_flight(router, router->sequence_last),
 	};
 	ferry_list_init(&try->link);
 	if (io->op == FERRY_OP_READ)
