@@ -448,7 +448,7 @@ void data_pool_snap(const struct data_pool *pool, struct ferry_snapshot_pool *re
 	ret->is_holding =
 		router->is_holding || (router->ghosts_count > 0 && router->routes_count > 0 &&
 				       ferry_list_is_empty(&router->running));
-	ret->flush_is_suspect = router->flush_is_suspect;
+	ret->flush_is_suspect = router->flush.is_suspect;
 	ret->stats = router->stats;
 	ret->ghosts_alive = router->ghosts_count;
 	ret->routes = router->routes_count;

@@ -50,11 +50,11 @@ static void router_news(void *context)
 	news_soon(context);
 }
 
-static void laying_laid(struct ferry_lane *lane, uint64_t before_ns, const char *by, void *context)
+static void laying_laid(struct ferry_lane *lane, uint64_t until, const char *by, void *context)
 {
 	struct ferry_engine *engine = context;
 
-	if (!ferry_router_laid(&engine->router, lane, before_ns, by)) {
+	if (!ferry_router_laid(&engine->router, lane, until, by)) {
 		ferry_laying_want(&engine->laying, lane);
 	} else if (lane == ferry_router_local(&engine->router)) {
 		engine->carried.ghost_epoch.v = 0; /* It went by the same nexus. */
@@ -387,7 +387,7 @@ static int cache_open(struct ferry_engine *engine, struct ferry_region *region)
 		 */
 		.is_majority_real = false,
 		.ghosts_count = &engine->router.ghosts_count,
-		.losses_count = &engine->router.losses_count,
+		.losses_count = &engine->router.flush.losses_count,
 	};
 	int r;
 
@@ -468,6 +468,7 @@ int ferry_engine_open(struct ferry_engine *engine, struct ferry_region *region,
 			.block_bytes = config->identity.block_bytes,
 			.view = &engine->view,
 			.lane = ferry_router_local(&engine->router),
+			.losses = &engine->router.flush.losses_seen,
 			.lay = carried_lay,
 			.warm = carried_warm,
 			.on_drained = carried_drained,
