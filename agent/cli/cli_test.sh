@@ -167,8 +167,8 @@ answer 0 pg own pg --force; err 'acquired, epoch 10'
 agent_heard '^forced pg without 3$' || fail 'who is passed over was not said'
 run 0 own pg --force --yes; out 'acquired, epoch 10'
 run 4 own missing --force --yes
-run 0 fence n1; out '^node 1 \(n1\): fenced'; out '^pg +yes +- +11 +1 +verified'
-run 1 fence n3; out 'NOT fenced'; out '^dark +NO .*no path'; err 'could not be verified'
+run 0 fence n1; out '^node 1 \(n1\): fenced'; out '^pg +yes +- +11 +verified'
+run 1 fence n3; out 'NOT fenced'; out '^dark +UNKNOWN .*no path'; err 'could not be verified'
 run 0 fence n3 --pool pg -j; json '.fenced and .pools[0].epoch == 11'
 run 4 fence missing; run 4 fence n1 --pool other; run 2 fence
 run 0 fence n3 --check; out 'NOT fenced'

@@ -238,14 +238,28 @@ static bool key_is_cleaned[5];
 static void list_keys(struct ferry_control *control, struct ferry_control_request *request)
 {
 	static const struct ferry_control_key keys[] = {
-		{.key = {0xfe00000200000005}, .node = {2}, .incarnation = {5}, .node_name = "n2",
-		 .state = FERRY_CONTROL_KEY_OWN, .is_holder = true},
-		{.key = {0xfe00000100000009}, .node = {1}, .incarnation = {9}, .node_name = "n1",
+		{.key = {0xfe00000200000005},
+		 .node = {2},
+		 .incarnation = {5},
+		 .node_name = "n2",
+		 .state = FERRY_CONTROL_KEY_OWN,
+		 .is_holder = true},
+		{.key = {0xfe00000100000009},
+		 .node = {1},
+		 .incarnation = {9},
+		 .node_name = "n1",
 		 .state = FERRY_CONTROL_KEY_MEMBER},
-		{.key = {0xfe00000100000008}, .node = {1}, .incarnation = {8}, .node_name = "n1",
-		 .state = FERRY_CONTROL_KEY_OLDER, .is_stale = true},
-		{.key = {0xfe00000900000001}, .node = {9}, .incarnation = {1},
-		 .state = FERRY_CONTROL_KEY_ABSENT, .is_stale = true},
+		{.key = {0xfe00000100000008},
+		 .node = {1},
+		 .incarnation = {8},
+		 .node_name = "n1",
+		 .state = FERRY_CONTROL_KEY_OLDER,
+		 .is_stale = true},
+		{.key = {0xfe00000900000001},
+		 .node = {9},
+		 .incarnation = {1},
+		 .state = FERRY_CONTROL_KEY_ABSENT,
+		 .is_stale = true},
 		{.key = {0xabc}, .state = FERRY_CONTROL_KEY_FOREIGN, .is_holder = true},
 	};
 	struct ferry_control_lun_keys *lun = &request->answer.keys[0];
@@ -301,7 +315,7 @@ static void fence(struct ferry_control *control, struct ferry_control_request *r
 	text(report->pools[0].reason, sizeof(report->pools[0].reason), "verified");
 	report->pools[0].is_fenced = true;
 	report->pools[0].epoch.v = 11;
-	report->pools[0].keys_removed = 1;
+	report->pools[0].is_known = true;
 	text(report->pools[1].pool, sizeof(report->pools[1].pool), "dark");
 	text(report->pools[1].reason, sizeof(report->pools[1].reason), "no path");
 	report->pools[1].is_fenced = is_n1;
@@ -313,7 +327,8 @@ static void get_fence(struct ferry_control *control, struct ferry_control_reques
 	(void)control;
 	request->answer.fence.node.v = 3;
 	request->answer.fence.pools_count = 1;
-	text(request->answer.fence.pools[0].pool, sizeof(request->answer.fence.pools[0].pool), "pg");
+	text(request->answer.fence.pools[0].pool, sizeof(request->answer.fence.pools[0].pool),
+	     "pg");
 	answer(request, request->node);
 }
 

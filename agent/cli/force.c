@@ -25,8 +25,8 @@ static int missing_find(const struct cli_agent *agent, struct missing *ret,
 	size_t length = 0;
 	int r;
 
-	r = cli_call(agent, "ListPeers", &request.base, &ferry__v1__peer_list__descriptor,
-		     &message, reterr);
+	r = cli_call(agent, "ListPeers", &request.base, &ferry__v1__peer_list__descriptor, &message,
+		     reterr);
 	if (r < 0)
 		return r;
 	list = (Ferry__V1__PeerList *)message;
@@ -73,8 +73,7 @@ int cli_own(const struct cli_agent *agent, struct ferry_error *reterr)
 		       "%s %s %s not answered. If %s still runs, data will be corrupted.\n"
 		       "Have you made sure that %s powered off? Type the pool's name to go on:",
 		       missing.count > 1 ? "Nodes" : "Node", missing.names,
-		       missing.count > 1 ? "have" : "has",
-		       missing.count > 1 ? "any of them" : "it",
+		       missing.count > 1 ? "have" : "has", missing.count > 1 ? "any of them" : "it",
 		       missing.count > 1 ? "they are" : "it is");
 	r = cli_ask(agent->options, question, pool, reterr);
 	if (r < 0)

@@ -94,7 +94,8 @@ static void victims_print(const Ferry__V1__LunKeys *lun, bool wants_foreign)
 		if (wants_foreign)
 			fprintf(stderr, "  %s%s\n", key->key, held);
 		else
-			fprintf(stderr, "  %s  node %" PRIu32 " (%s), incarnation %" PRIu64 ": %s%s\n",
+			fprintf(stderr,
+				"  %s  node %" PRIu32 " (%s), incarnation %" PRIu64 ": %s%s\n",
 				key->key, key->node, name[0] ? name : "not in corosync's node list",
 				key->incarnation,
 				key->state == FERRY__V1__KEY_STATE__KEY_STATE_OLDER

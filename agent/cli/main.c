@@ -55,13 +55,16 @@ static const struct command commands[] = {
 	 "Attaching an attached volume prints the same device again.\n", "AttachVolume", 1, SLOW_S,
 	 &ferry__v1__attach_volume_reply__descriptor, cli_show_attach, NULL},
 	{"detach", "VOLUME", "remove that device", "Refused while the device is in use.\n",
-	 "DetachVolume", 1, SLOW_S, &ferry__v1__detach_volume_reply__descriptor, cli_show_nothing, NULL},
+	 "DetachVolume", 1, SLOW_S, &ferry__v1__detach_volume_reply__descriptor, cli_show_nothing,
+	 NULL},
 	{"acquire", "POOL", "own and serve a pool on this node",
 	 "What the cluster manager's start does; rarely for people. Returns once it is served.\n",
-	 "AcquirePool", 1, SLOW_S, &ferry__v1__acquire_pool_reply__descriptor, cli_show_acquire, NULL},
+	 "AcquirePool", 1, SLOW_S, &ferry__v1__acquire_pool_reply__descriptor, cli_show_acquire,
+	 NULL},
 	{"release", "POOL", "stop serving a pool on this node",
 	 "What the cluster manager's stop does. Returns once no I/O of it can leave this node.\n",
-	 "ReleasePool", 1, SLOW_S, &ferry__v1__release_pool_reply__descriptor, cli_show_nothing, NULL},
+	 "ReleasePool", 1, SLOW_S, &ferry__v1__release_pool_reply__descriptor, cli_show_nothing,
+	 NULL},
 	{"move", "POOL NODE", "hand a pool over to another node, with its warm state",
 	 "NODE is a name or a number. Where Pacemaker manages the pool, move the resource\n"
 	 "instead: it would move the pool back.\n",
@@ -90,8 +93,7 @@ static const struct command commands[] = {
 	 "  --follow, -f   go on with those to come\n"
 	 "  --from N       begin with event number N (default: the oldest that is kept)\n"
 	 "With --json one object a line. Ends after --timeout only if that is given.\n",
-	 "WatchEvents", 0, 0, &ferry__v1__event__descriptor, cli_show_event,
-	 run_events},
+	 "WatchEvents", 0, 0, &ferry__v1__event__descriptor, cli_show_event, run_events},
 	{"keygen", "FILE", "make a new cluster key, for agents to know each other by",
 	 "Copy it, unchanged, to every node as key_file, owned by root, mode 0600.\n", NULL, 1, 0,
 	 NULL, NULL, NULL},
@@ -219,8 +221,8 @@ static int run_events(const struct cli_agent *agent, struct ferry_error *reterr)
 
 	request.from_sequence = options.from_sequence;
 	request.follow = options.is_follow;
-	return ferry_grpc_client_stream(agent->client, "/ferry.v1.Ferry/WatchEvents",
-					&request.base, &ferry__v1__event__descriptor,
+	return ferry_grpc_client_stream(agent->client, "/ferry.v1.Ferry/WatchEvents", &request.base,
+					&ferry__v1__event__descriptor,
 					agent->timeout_s * FERRY_NS_PER_S, on_event, &options,
 					reterr);
 }

@@ -341,15 +341,14 @@ void cli_show_fence(const ProtobufCMessage *message)
 	printf("node %" PRIu32 " (", report->node);
 	print_clean(or_dash(report->node_name));
 	printf("): %s\n\n", report->fenced ? "fenced" : "NOT fenced");
-	TITLES(&table, "POOL", "FENCED", "+OWNER", "+EPOCH", "+KEYS REMOVED", "REASON");
+	TITLES(&table, "POOL", "FENCED", "+OWNER", "+EPOCH", "REASON");
 	for (size_t i = 0; i < report->n_pools; i++) {
 		const Ferry__V1__FencedPool *pool = report->pools[i];
 
 		cli_table_add(&table, "%s", pool->pool);
-		cli_table_add(&table, "%s", pool->fenced ? "yes" : "NO");
+		cli_table_add(&table, "%s", pool->fenced ? "yes" : pool->known ? "NO" : "UNKNOWN");
 		cli_table_add(&table, "%s", node_word(pool->owner).text);
 		cli_table_add(&table, "%" PRIu64, pool->epoch);
-		cli_table_add(&table, "%" PRIu32, pool->keys_removed);
 		cli_table_add(&table, "%s", or_dash(pool->reason));
 	}
 	cli_table_print(&table, "no pools");

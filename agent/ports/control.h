@@ -184,10 +184,10 @@ struct ferry_control_lun_keys {
 struct ferry_control_fenced {
 	char pool[FERRY_CONTROL_NAME_BYTES];
 	bool is_fenced;
+	bool is_known; /* False: it could not be found out. */
 	char reason[FERRY_CONTROL_TEXT_BYTES];
 	struct ferry_node owner;
 	struct ferry_epoch epoch;
-	uint32_t keys_removed;
 };
 
 struct ferry_control_fence {

@@ -352,7 +352,7 @@ static void encode_fence(struct ferry_grpc_call *call, struct ferry_control_fenc
 		to->reason = TEXT(pool->reason);
 		to->owner = pool->owner.v;
 		to->epoch = pool->epoch.v;
-		to->keys_removed = pool->keys_removed;
+		to->known = pool->is_known;
 		report.fenced = report.fenced && pool->is_fenced;
 	}
 	report.n_pools = from->pools_count;
