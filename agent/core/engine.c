@@ -145,19 +145,18 @@ static void peer_lay_done(struct ferry_fence_request *request, int error)
 	done(engine->lay_context, error);
 }
 
-static int carried_lay(struct ferry_carrier_lun *lun, struct ferry_key victim,
-		       void (*done)(void *context, int error), void *done_context)
+int ferry_engine_preempt(struct ferry_engine *engine, struct ferry_key victim,
+			 void (*done)(void *context, int error), void *context)
 {
-	struct ferry_engine *engine = lun->context;
-
-	if (!engine->config.fence || !lun->lane->path->is_up)
+	ferry_assert(engine && done);
+	if (!engine->config.fence || !engine->config.path->is_up)
 		return -ENOTCONN; /* Whether this node's key is there is for the lun to say. */
 	if (engine->lay_done)
 		return -EBUSY;
-	if (!ferry_key_is_ours(victim) || victim.v == own_key(engine).v)
+	if (victim.v == 0 || victim.v == own_key(engine).v)
 		return -EINVAL;
 	engine->lay_done = done;
-	engine->lay_context = done_context;
+	engine->lay_context = context;
 	engine->lay_request = (struct ferry_fence_request){.op = FERRY_FENCE_PREEMPT,
 							   .own = own_key(engine),
 							   .victim = victim,
@@ -166,6 +165,14 @@ static int carried_lay(struct ferry_carrier_lun *lun, struct ferry_key victim,
 	ferry_router_expect_reset(&engine->router);
 	ferry_fence_submit(engine->config.fence, &engine->lay_request);
 	return 0;
+}
+
+static int carried_lay(struct ferry_carrier_lun *lun, struct ferry_key victim,
+		       void (*done)(void *context, int error), void *done_context)
+{
+	if (!ferry_key_is_ours(victim))
+		return -EINVAL;
+	return ferry_engine_preempt(lun->context, victim, done, done_context);
 }
 
 static int carried_warm(struct ferry_carrier_lun *lun, uint64_t cursor, struct ferry_arena *arena,
