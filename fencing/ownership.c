@@ -275,12 +275,14 @@ static void messages_flush(struct ferry_ownership *ownership)
 		ownership->release_is_due = !message_send(ownership, release_type, epoch, 0);
 	if (fencing->ask_is_due)
 		fencing->ask_is_due = !message_send(ownership, FERRY_GROUP_FENCE, epoch, 0);
-	if (fencing->answer_is_due)
+	if (fencing->answer_is_due) {
+		fencing->told = fencing->answered;
 		fencing->answer_is_due = !message_send(ownership, FERRY_GROUP_FENCED, epoch,
 						       fencing->is_proven ? FERRY_GROUP_PROVEN : 0);
+	}
 	if (ownership->state_is_due || ownership->ack_is_due || ownership->claim_is_due ||
 	    ownership->in_force_is_due || ownership->release_is_due || fencing->ask_is_due ||
-	    fencing->answer_is_due)
+	    fencing->answer_is_due || fencing->reminders_are_due)
 		ferry_timer_start_in(ownership->config.loop, &ownership->timer, RESEND_NS);
 }
 
