@@ -363,6 +363,7 @@ static int router_open(struct ferry_engine *engine, struct ferry_region *region)
 		.convict_window_ns = config->convict_window_ns,
 		.seed = config->seed,
 		.resets_keep_cache = config->resets_keep_cache,
+		.waits_for_ghosts = config->waits_for_ghosts,
 		.lay = router_lay,
 		.on_verdict = router_verdict,
 		.on_lanes = router_news,
