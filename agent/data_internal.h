@@ -30,6 +30,7 @@ enum data_due {
 	DATA_DUE_SHOWN = 1u << 5,
 	DATA_DUE_HIDDEN = 1u << 6,
 	DATA_DUE_ASK = 1u << 7,
+	DATA_DUE_PREEMPTED = 1u << 8,
 };
 
 struct data_pool {

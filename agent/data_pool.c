@@ -57,6 +57,11 @@ static void on_ask(struct ferry_engine *engine, uint64_t word)
 	say(pool, DATA_DUE_ASK);
 }
 
+static void on_preempted(struct ferry_engine *engine)
+{
+	say(pool_of(engine), DATA_DUE_PREEMPTED);
+}
+
 static void on_taken(struct ferry_engine *engine, int error)
 {
 	data_cache_taken(pool_of(engine), error);
@@ -65,8 +70,9 @@ static void on_taken(struct ferry_engine *engine, int error)
 bool data_pool_say(struct data_pool *pool)
 {
 	static const enum ferry_mail_kind kinds[] = {
-		FERRY_MAIL_OPENED,  FERRY_MAIL_DRAINED, FERRY_MAIL_TAKEN,  FERRY_MAIL_HEALTH,
-		FERRY_MAIL_VERDICT, FERRY_MAIL_SHOWN,	FERRY_MAIL_HIDDEN, FERRY_MAIL_ASK,
+		FERRY_MAIL_OPENED, FERRY_MAIL_DRAINED, FERRY_MAIL_TAKEN,
+		FERRY_MAIL_HEALTH, FERRY_MAIL_VERDICT, FERRY_MAIL_SHOWN,
+		FERRY_MAIL_HIDDEN, FERRY_MAIL_ASK,     FERRY_MAIL_PREEMPTED,
 	};
 
 	for (uint32_t i = 0; i < FERRY_ARRAY_COUNT(kinds); i++) {
@@ -129,6 +135,7 @@ static int engine_open(struct data_pool *pool, const struct ferry_lun_identity *
 		.on_drained = on_drained,
 		.on_taken = on_taken,
 		.on_ask = data->config.cluster ? on_ask : NULL,
+		.on_preempted = on_preempted,
 		.on_warm = data_cache_on_warm,
 		.context = pool,
 	};
@@ -388,6 +395,7 @@ void data_pool_mail(struct data_pool *pool, const struct ferry_mail *mail)
 	case FERRY_MAIL_HEALTH:
 	case FERRY_MAIL_VERDICT:
 	case FERRY_MAIL_ASK:
+	case FERRY_MAIL_PREEMPTED:
 	case FERRY_MAIL_SHOWN:
 	case FERRY_MAIL_HIDDEN:
 	case FERRY_MAIL_EVENT:
