@@ -57,6 +57,11 @@ static void on_ask(struct ferry_engine *engine, uint64_t word)
 	data_pool_say_soon(pool, DATA_DUE_ASK);
 }
 
+static void on_preempted(struct ferry_engine *engine)
+{
+	data_pool_say_soon(pool_of(engine), DATA_DUE_PREEMPTED);
+}
+
 static void on_taken(struct ferry_engine *engine, int error)
 {
 	data_cache_taken(pool_of(engine), error);
@@ -68,6 +73,7 @@ bool data_pool_say(struct data_pool *pool)
 		FERRY_MAIL_OPENED, FERRY_MAIL_DRAINED, FERRY_MAIL_TAKEN,
 		FERRY_MAIL_HEALTH, FERRY_MAIL_VERDICT, FERRY_MAIL_SHOWN,
 		FERRY_MAIL_HIDDEN, FERRY_MAIL_ASK,     FERRY_MAIL_KEYS_READ,
+		FERRY_MAIL_PREEMPTED,
 	};
 
 	for (uint32_t i = 0; i < FERRY_ARRAY_COUNT(kinds); i++) {
@@ -133,6 +139,7 @@ static int engine_open(struct data_pool *pool, const struct ferry_lun_identity *
 		.on_drained = on_drained,
 		.on_taken = on_taken,
 		.on_ask = data->config.cluster ? on_ask : NULL,
+		.on_preempted = on_preempted,
 		.on_warm = data_cache_on_warm,
 		.context = pool,
 	};
@@ -396,6 +403,7 @@ void data_pool_mail(struct data_pool *pool, const struct ferry_mail *mail)
 	case FERRY_MAIL_VERDICT:
 	case FERRY_MAIL_ASK:
 	case FERRY_MAIL_KEYS_READ:
+	case FERRY_MAIL_PREEMPTED:
 	case FERRY_MAIL_SHOWN:
 	case FERRY_MAIL_HIDDEN:
 	case FERRY_MAIL_EVENT:
