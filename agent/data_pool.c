@@ -234,7 +234,6 @@ static int iscsi_open(struct data_pool *pool, struct ferry_error *reterr)
 		.user = lun->chap_user,
 		.password = lun->chap_password,
 		.isid_qualifier = (uint16_t)(pool->index + 1),
-		.laying = FERRY_ISCSI_LAYING_AUTO,
 		.on_state = iscsi_state,
 		.on_unit_attention = iscsi_attention,
 		.context = pool,
