@@ -308,8 +308,7 @@ static void take_if_clean(struct ferry_engine *engine)
 		if (ferry_laying_is_wanted(&engine->laying, local))
 			return;
 		router_lay(local, engine);
-		if (local->path->is_up && local->path->ops->reset)
-			local->path->ops->reset(local->path); /* Only a new session registers. */
+		ferry_path_renew(local->path);
 		return;
 	}
 	engine->wants_take = false;

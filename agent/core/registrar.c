@@ -424,8 +424,7 @@ void ferry_registrar_lost(struct ferry_registrar *registrar)
 	emit(registrar, FERRY_EVENT_FENCED, FERRY_SEVERITY_WARNING, registrar->config.own.v,
 	     "this node's registration is gone from the lun");
 	ferry_lane_allow(lane, false, "registration lost");
-	if (lane->path->is_up && lane->path->ops->reset)
-		lane->path->ops->reset(lane->path); /* Only a new session registers again. */
+	ferry_path_renew(lane->path);
 }
 
 void ferry_registrar_verify(struct ferry_registrar *registrar)
@@ -452,8 +451,7 @@ void ferry_registrar_was_killed(struct ferry_registrar *registrar)
 	if (registrar->session_is_new || registrar->state == FERRY_REGISTRAR_OUT)
 		return;
 	registrar->state = FERRY_REGISTRAR_OUT;
-	if (lane->path->is_up && lane->path->ops->reset)
-		lane->path->ops->reset(lane->path);
+	ferry_path_renew(lane->path);
 }
 
 void ferry_registrar_take(struct ferry_registrar *registrar,
