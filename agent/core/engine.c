@@ -637,6 +637,7 @@ void ferry_engine_set_view(struct ferry_engine *engine, const struct ferry_view 
 	bool was_mine = engine->view.owner.v == engine->config.self.v;
 	bool is_new_in_force = view->is_in_force &&
 			       (!engine->view.is_in_force || view->epoch.v != engine->view.epoch.v);
+	bool is_back = view->is_quorate && !engine->view.is_quorate;
 
 	ferry_assert(engine && view);
 	FERRY_ASSERT_ON_LOOP(engine->config.loop);
@@ -649,7 +650,7 @@ void ferry_engine_set_view(struct ferry_engine *engine, const struct ferry_view 
 		if (!ferry_view_has_member(view, engine->peers[i]->node))
 			ferry_lane_set_peer_has_path(&engine->router.lanes[i], false);
 	/* Whoever was away may have been preempted: better known now than with a peer's I/O. */
-	if (is_new_in_force && !is_mine && engine->config.fence)
+	if (((is_new_in_force && !is_mine) || is_back) && engine->config.fence)
 		ferry_registrar_verify(&engine->registrar);
 	news_soon(engine);
 }
