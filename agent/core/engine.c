@@ -423,7 +423,7 @@ static void tick(struct ferry_timer *timer)
 
 size_t ferry_engine_memory_bytes(const struct ferry_engine_config *config)
 {
-	size_t bytes = ferry_router_memory_bytes(config->inflight_max);
+	size_t bytes = ferry_router_memory_bytes(config->inflight_max, config->flushes_by_path);
 
 	if (config->cache_lines_max > 0)
 		bytes += ferry_cache_memory_bytes(config->cache_lines_max, cache_tickets(config));
@@ -447,6 +447,7 @@ static int router_open(struct ferry_engine *engine, struct ferry_region *region)
 		.convict_window_ns = config->convict_window_ns,
 		.seed = config->seed,
 		.resets_keep_cache = config->resets_keep_cache,
+		.flushes_by_path = config->flushes_by_path,
 		.waits_for_ghosts = config->waits_for_ghosts,
 		.lay = router_lay,
 		.on_verdict = router_verdict,

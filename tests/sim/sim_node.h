@@ -56,6 +56,7 @@ struct sim_node_options {
 	uint64_t convict_window_ns;
 	uint32_t inflight_max;
 	bool waits_for_ghosts; /* For comparison. */
+	bool flushes_by_path;
 };
 
 struct sim_node {
