@@ -6,7 +6,7 @@
 
 enum { INFLIGHT_MAX = 512 };
 
-static void say(struct data_pool *pool, uint32_t what)
+void data_pool_say_soon(struct data_pool *pool, uint32_t what)
 {
 	pool->due |= what;
 	data_say_later(pool->data);
@@ -24,7 +24,7 @@ static void on_verdict(struct ferry_engine *engine, enum ferry_verdict verdict)
 	struct data_pool *pool = pool_of(engine);
 
 	pool->verdict = verdict;
-	say(pool, DATA_DUE_VERDICT);
+	data_pool_say_soon(pool, DATA_DUE_VERDICT);
 }
 
 static void on_health(struct ferry_engine *engine, bool has_path)
@@ -32,7 +32,7 @@ static void on_health(struct ferry_engine *engine, bool has_path)
 	struct data_pool *pool = pool_of(engine);
 
 	pool->has_path = has_path;
-	say(pool, DATA_DUE_HEALTH);
+	data_pool_say_soon(pool, DATA_DUE_HEALTH);
 }
 
 static void on_drained(struct ferry_engine *engine, struct ferry_epoch epoch)
@@ -40,13 +40,13 @@ static void on_drained(struct ferry_engine *engine, struct ferry_epoch epoch)
 	struct data_pool *pool = pool_of(engine);
 
 	pool->drained = epoch;
-	say(pool, DATA_DUE_DRAINED);
+	data_pool_say_soon(pool, DATA_DUE_DRAINED);
 }
 
 void data_pool_taken(struct data_pool *pool, int error)
 {
 	pool->taken_error = error;
-	say(pool, DATA_DUE_TAKEN);
+	data_pool_say_soon(pool, DATA_DUE_TAKEN);
 }
 
 static void on_ask(struct ferry_engine *engine, uint64_t word)
@@ -54,12 +54,12 @@ static void on_ask(struct ferry_engine *engine, uint64_t word)
 	struct data_pool *pool = pool_of(engine);
 
 	pool->word_asked = word;
-	say(pool, DATA_DUE_ASK);
+	data_pool_say_soon(pool, DATA_DUE_ASK);
 }
 
 static void on_preempted(struct ferry_engine *engine)
 {
-	say(pool_of(engine), DATA_DUE_PREEMPTED);
+	data_pool_say_soon(pool_of(engine), DATA_DUE_PREEMPTED);
 }
 
 static void on_taken(struct ferry_engine *engine, int error)
@@ -70,9 +70,9 @@ static void on_taken(struct ferry_engine *engine, int error)
 bool data_pool_say(struct data_pool *pool)
 {
 	static const enum ferry_mail_kind kinds[] = {
-		FERRY_MAIL_OPENED, FERRY_MAIL_DRAINED, FERRY_MAIL_TAKEN,
-		FERRY_MAIL_HEALTH, FERRY_MAIL_VERDICT, FERRY_MAIL_SHOWN,
-		FERRY_MAIL_HIDDEN, FERRY_MAIL_ASK,     FERRY_MAIL_PREEMPTED,
+		FERRY_MAIL_OPENED,    FERRY_MAIL_DRAINED,   FERRY_MAIL_TAKEN,  FERRY_MAIL_HEALTH,
+		FERRY_MAIL_VERDICT,   FERRY_MAIL_SHOWN,	    FERRY_MAIL_HIDDEN, FERRY_MAIL_ASK,
+		FERRY_MAIL_KEYS_READ, FERRY_MAIL_PREEMPTED,
 	};
 
 	for (uint32_t i = 0; i < FERRY_ARRAY_COUNT(kinds); i++) {
@@ -96,6 +96,9 @@ bool data_pool_say(struct data_pool *pool)
 		} else if (kinds[i] == FERRY_MAIL_SHOWN) {
 			mail.error = pool->shown_error;
 			mail.count = pool->has_pull ? pool->pull.import.lines_count : 0;
+		} else if (kinds[i] == FERRY_MAIL_KEYS_READ) {
+			mail.keys = pool->keys;
+			mail.error = pool->keys_error;
 		}
 		if (ferry_mail_to_cluster(pool->data->config.mailbox, &mail) < 0)
 			return false;
@@ -123,7 +126,8 @@ static int engine_open(struct data_pool *pool, const struct ferry_lun_identity *
 		.resetter = pool->config->is_shared ? NULL : fence,
 		.carrier = data->config.cluster ? &data->carrier : NULL,
 		.is_read_only = pool->config->is_read_only,
-		.resets_keep_cache = pool->iscsi && ferry_iscsi_lays_by_reset(pool->iscsi),
+		.resets_keep_cache = (pool->iscsi && ferry_iscsi_lays_by_reset(pool->iscsi)) ||
+				     (pool->sgio && ferry_sgio_lays_by_reset(pool->sgio)),
 		.inflight_max = INFLIGHT_MAX,
 		.path_timeout_ns = data->config.path_timeout_ns,
 		.hold_timeout_ns = data->config.hold_timeout_ns,
@@ -164,8 +168,39 @@ static int engine_open(struct data_pool *pool, const struct ferry_lun_identity *
 	data_cache_opened(pool);
 	if (pool->has_view)
 		ferry_engine_set_view(&pool->engine, &pool->view);
-	say(pool, DATA_DUE_OPENED);
+	data_pool_say_soon(pool, DATA_DUE_OPENED);
 	return 0;
+}
+
+static void sgio_attention(uint8_t asc, uint8_t ascq, void *context)
+{
+	struct data_pool *pool = context;
+
+	if (pool->is_open)
+		ferry_engine_unit_attention(&pool->engine, asc, ascq);
+}
+
+/* The reservations of a device that others may use. Without any, the pool is of that class. */
+static int sgio_open(struct data_pool *pool, struct ferry_error *reterr)
+{
+	struct ferry_sgio_config config = {
+		.loop = pool->data->loop,
+		.path = pool->config->lun.file,
+		.on_unit_attention = sgio_attention,
+		.context = pool,
+	};
+	struct ferry_event note = {.kind = FERRY_EVENT_ADMIN, .severity = FERRY_SEVERITY_WARNING};
+	struct ferry_error why;
+	int r;
+
+	r = ferry_sgio_open(&config, &pool->sgio, &why);
+	if (r == -EOPNOTSUPP) {
+		ferry_event_emit(&pool->data->events, note, "pool %s has no reservations: %s",
+				 pool->config->name, why.message);
+		return 0;
+	}
+	return r < 0 ? ferry_error_set(reterr, r, "pool %s: %s", pool->config->name, why.message)
+		     : 0;
 }
 
 static int device_open(struct data_pool *pool, struct ferry_error *reterr)
@@ -184,7 +219,13 @@ static int device_open(struct data_pool *pool, struct ferry_error *reterr)
 	if (ferry_device_note(pool->device))
 		ferry_event_emit(&pool->data->events, note, "%s", ferry_device_note(pool->device));
 	pool->path = ferry_device_path(pool->device);
-	return engine_open(pool, ferry_device_identity(pool->device), /* fence= */ NULL, reterr);
+	if (pool->config->is_shared) { /* Alone there is nobody to keep out. */
+		r = sgio_open(pool, reterr);
+		if (r < 0)
+			return r;
+	}
+	return engine_open(pool, ferry_device_identity(pool->device),
+			   pool->sgio ? ferry_sgio_fence(pool->sgio) : NULL, reterr);
 }
 
 /* The lun answers for the first time: now it is known what it is. */
@@ -230,7 +271,6 @@ static int iscsi_open(struct data_pool *pool, struct ferry_error *reterr)
 		.user = lun->chap_user,
 		.password = lun->chap_password,
 		.isid_qualifier = (uint16_t)(pool->index + 1),
-		.laying = FERRY_ISCSI_LAYING_AUTO,
 		.on_state = iscsi_state,
 		.on_unit_attention = iscsi_attention,
 		.context = pool,
@@ -261,7 +301,7 @@ static void hidden(struct data_pool *pool)
 {
 	pool->is_hiding = false;
 	pool->is_shown = false;
-	say(pool, DATA_DUE_HIDDEN);
+	data_pool_say_soon(pool, DATA_DUE_HIDDEN);
 }
 
 static void flushed(struct ferry_io *io, int error)
@@ -348,7 +388,7 @@ static void pool_show_and_say(struct data_pool *pool)
 	pool->shown_error = pool_show(pool, &error);
 	if (pool->shown_error < 0)
 		ferry_event_emit(&pool->data->events, failed, "%s", error.message);
-	say(pool, DATA_DUE_SHOWN);
+	data_pool_say_soon(pool, DATA_DUE_SHOWN);
 }
 
 void data_pool_mail(struct data_pool *pool, const struct ferry_mail *mail)
@@ -366,7 +406,7 @@ void data_pool_mail(struct data_pool *pool, const struct ferry_mail *mail)
 			ferry_engine_take(&pool->engine, &mail->drained);
 		} else {
 			pool->taken_error = -ENXIO;
-			say(pool, DATA_DUE_TAKEN);
+			data_pool_say_soon(pool, DATA_DUE_TAKEN);
 		}
 		break;
 	case FERRY_MAIL_PEER_PATH:
@@ -383,6 +423,9 @@ void data_pool_mail(struct data_pool *pool, const struct ferry_mail *mail)
 		if (pool->is_open)
 			ferry_router_fail_waiting(&pool->engine.router, -ESHUTDOWN);
 		break;
+	case FERRY_MAIL_KEYS:
+		data_keys_mail(pool, mail);
+		break;
 	case FERRY_MAIL_CLEAR:
 		ferry_router_clear_suspect(&pool->engine.router);
 		break;
@@ -395,6 +438,7 @@ void data_pool_mail(struct data_pool *pool, const struct ferry_mail *mail)
 	case FERRY_MAIL_HEALTH:
 	case FERRY_MAIL_VERDICT:
 	case FERRY_MAIL_ASK:
+	case FERRY_MAIL_KEYS_READ:
 	case FERRY_MAIL_PREEMPTED:
 	case FERRY_MAIL_SHOWN:
 	case FERRY_MAIL_HIDDEN:
@@ -456,7 +500,7 @@ void data_pool_snap(const struct data_pool *pool, struct ferry_snapshot_pool *re
 	ret->is_holding =
 		router->is_holding || (router->ghosts_count > 0 && router->routes_count > 0 &&
 				       ferry_list_is_empty(&router->running));
-	ret->flush_is_suspect = router->flush_is_suspect;
+	ret->flush_is_suspect = router->flush.is_suspect;
 	ret->stats = router->stats;
 	ret->ghosts_alive = router->ghosts_count;
 	ret->routes = router->routes_count;
@@ -473,6 +517,7 @@ void data_pool_close(struct data_pool *pool)
 	if (pool->is_open)
 		ferry_engine_done(&pool->engine);
 	pool->is_open = false;
+	ferry_sgio_close(TAKE_PTR(pool->sgio));
 	if (pool->device && ferry_device_close(pool->device) < 0)
 		return; /* The kernel still has I/O: its memory stays until the process ends. */
 	pool->device = NULL;

@@ -271,7 +271,7 @@ static void messages_flush(struct ferry_ownership *ownership)
 	}
 	if (ownership->state_is_due || ownership->ack_is_due || ownership->claim_is_due ||
 	    ownership->in_force_is_due || ownership->release_is_due || fencing->ask_is_due ||
-	    fencing->answer_is_due)
+	    fencing->answer_is_due || fencing->reminders_are_due)
 		ferry_timer_start_in(ownership->config.loop, &ownership->timer, RESEND_NS);
 }
 

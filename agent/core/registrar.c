@@ -277,6 +277,8 @@ static void join_done(struct ferry_registrar *registrar)
 {
 	const struct ferry_view *view = registrar->config.view;
 
+	if (registrar->state == FERRY_REGISTRAR_JOINING)
+		registrar->generation++; /* By this registration; others' may have come between. */
 	if (registrar->state == FERRY_REGISTRAR_JOINING && registrar->must_reserve &&
 	    view->is_in_force && view->owner.v == ferry_key_node(registrar->config.own).v) {
 		/* Without it the lun lets everyone write, those too who have been preempted. */
@@ -422,8 +424,7 @@ void ferry_registrar_lost(struct ferry_registrar *registrar)
 	emit(registrar, FERRY_EVENT_FENCED, FERRY_SEVERITY_WARNING, registrar->config.own.v,
 	     "this node's registration is gone from the lun");
 	ferry_lane_allow(lane, false, "registration lost");
-	if (lane->path->is_up && lane->path->ops->reset)
-		lane->path->ops->reset(lane->path); /* Only a new session registers again. */
+	ferry_path_renew(lane->path);
 }
 
 void ferry_registrar_verify(struct ferry_registrar *registrar)
@@ -450,8 +451,7 @@ void ferry_registrar_was_killed(struct ferry_registrar *registrar)
 	if (registrar->session_is_new || registrar->state == FERRY_REGISTRAR_OUT)
 		return;
 	registrar->state = FERRY_REGISTRAR_OUT;
-	if (lane->path->is_up && lane->path->ops->reset)
-		lane->path->ops->reset(lane->path);
+	ferry_path_renew(lane->path);
 }
 
 void ferry_registrar_take(struct ferry_registrar *registrar,

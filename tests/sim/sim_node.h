@@ -55,6 +55,7 @@ struct sim_node_options {
 	uint32_t convict_failures;
 	uint64_t convict_window_ns;
 	uint32_t inflight_max;
+	bool waits_for_ghosts; /* For comparison. */
 };
 
 struct sim_node {

@@ -73,7 +73,12 @@ storage_verb() {
 	start) storage_pid >/dev/null || "${LAB_TARGET}_start" ;;
 	restart) storage_kill; "${LAB_TARGET}_start" ;;
 	slow) tgt_slow "${@:2}" ;;
-	*) die "target: stop, continue, kill, start, restart or slow?" ;;
+	stall) tgt_stalled 1 ;;
+	resume) tgt_stalled 0 ;;
+	lie) tgt_lying 1 ;;
+	power-cut) tgt_power_cut "${@:2}" ;;
+	losses) tgt_losses ;;
+	*) die "target: which verb? see: lab help" ;;
 	esac
 }
 
