@@ -27,7 +27,7 @@ struct ferry_laying_wish {
 	bool is_settled;	 /* The answer will be no news: laid by other means. */
 	bool is_wanted_anew;	 /* And since then there were new ones. */
 	uint32_t attempts;
-	uint64_t asked_ns; /* What was sent later is not covered by the answer. */
+	uint64_t asked_at; /* By the router's numbers: what was sent later is not covered. */
 	struct ferry_peer_lay by_peer;
 	struct ferry_fence_request by_self;
 };
@@ -45,8 +45,8 @@ struct ferry_laying_config {
 	const struct ferry_view *view;
 	/* The peer behind a lane. */
 	struct ferry_peer *(*peer_of)(struct ferry_lane *lane, void *context);
-	/* What went by @lane until @before_ns is dead. */
-	void (*on_laid)(struct ferry_lane *lane, uint64_t before_ns, const char *by, void *context);
+	/* What went by @lane up to number @until is dead. */
+	void (*on_laid)(struct ferry_lane *lane, uint64_t until, const char *by, void *context);
 	/* The lun does not know this node's own key. */
 	void (*on_unregistered)(void *context);
 	void *context;
@@ -57,7 +57,6 @@ struct ferry_laying {
 	struct ferry_laying_wish wishes[FERRY_LANES_MAX];
 	struct ferry_timer retry_timer;
 	uint64_t failures;
-	struct ferry_key victim_local; /* This node's own, or an older incarnation's. */
 };
 
 void ferry_laying_init(struct ferry_laying *laying, const struct ferry_laying_config *config);
@@ -65,10 +64,6 @@ void ferry_laying_done(struct ferry_laying *laying);
 
 /* Have the nexus of @lane killed. More than one call is one wish. */
 void ferry_laying_want(struct ferry_laying *laying, struct ferry_lane *lane);
-
-/* The same, but @key was registered for it: an older incarnation's of this node. */
-void ferry_laying_want_key(struct ferry_laying *laying, struct ferry_lane *lane,
-			   struct ferry_key key);
 
 /* Its ghosts are known to be dead by other means: nobody is to be asked any more. */
 void ferry_laying_settle(struct ferry_laying *laying, struct ferry_lane *lane);

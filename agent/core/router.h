@@ -2,8 +2,9 @@
  * router.h - the heart: outcomes in, decisions out. Which path, when to retry, what is a ghost.
  *
  * Each application I/O becomes a route, each try of it on a lane a try. A route completes once. A
- * write whose try ended UNKNOWN leaves a ghost: its range takes no write until the ghost is laid
- * (design, rules 1-6), and only then the route is tried again.
+ * write whose try ended UNKNOWN leaves a ghost: its range takes no other write until the ghost is
+ * laid (design, rules 1-6). The same write is tried on another lane at once: it bears the same
+ * bytes, so its ghost can do no harm (docs/decisions/0006).
  *
  * Owns:    routes, tries and ghosts of one shard; the lanes.
  * Callers: volume.c (I/O in); engine.c (lanes, news of peers, laying); carrier.c uses its local
@@ -15,6 +16,7 @@
 
 #include "agent/base/prng.h"
 #include "agent/base/region.h"
+#include "agent/core/flush.h"
 #include "agent/core/lane.h"
 #include "agent/core/tracker.h"
 
@@ -31,6 +33,7 @@ struct ferry_route {
 	uint64_t started_ns;
 	uint32_t lanes_failed; /* A bit per lane on which a try of it did not end DONE. */
 	uint32_t ghosts_count; /* Tries of it that are ghosts still. */
+	bool awaits_lay;       /* In awaiting_lay: no lane is left to try beside its ghosts. */
 };
 
 /* One try of one route on one lane. */
@@ -41,7 +44,9 @@ struct ferry_try {
 	bool is_ghost;
 	bool has_ended;
 	bool is_released;
-	uint64_t flush_covers; /* FLUSH: router->writes_done when it was started. */
+	uint64_t sequence;     /* In the order of sending. */
+	uint64_t flush_covers; /* FLUSH: flush.writes_done when it was started... */
+	uint64_t flush_oldest; /* ...and the lowest number in flight. */
 };
 
 struct ferry_router_stats {
@@ -75,6 +80,7 @@ struct ferry_router_config {
 	 * of targets where aborts are done so (docs/decisions/0003).
 	 */
 	bool resets_keep_cache;
+	bool waits_for_ghosts; /* A write is tried again only when its ghosts are laid. */
 
 	/* Have the ghosts of @lane's nexus laid; ferry_router_laid() follows, some time. */
 	void (*lay)(struct ferry_lane *lane, void *context);
@@ -114,11 +120,9 @@ struct ferry_router {
 	struct ferry_tracker tracker;
 	uint64_t peer_done_count; /* DONE through peers, ever; and at the last probe: */
 	uint64_t peer_done_count_seen;
-	uint32_t resets_asked; /* Aborts asked for and not yet answered. */
-	bool flush_is_suspect; /* Acknowledged, unflushed writes may be lost (rule 11). */
-	uint64_t losses_count; /* Times that some may have been, ever. */
-	uint64_t writes_done;  /* Without FUA, ever; and how many of them a FLUSH has covered: */
-	uint64_t writes_flushed;
+	uint32_t resets_asked;	/* Aborts asked for and not yet answered. */
+	uint64_t sequence_last; /* Of tries. */
+	struct ferry_flush flush;
 	struct ferry_router_stats stats;
 };
 
@@ -162,10 +166,10 @@ void ferry_router_depose(struct ferry_router *router);
 void ferry_router_fail_waiting(struct ferry_router *router, int error);
 
 /*
- * Every ghost of @lane's nexus that was sent until @before_ns is proven dead (an abort, by whom @by
- * says). Whether none is left on the lane.
+ * Every ghost of @lane's nexus up to number @until (sequence_last when the abort was asked for) is
+ * proven dead, by whom @by says. Whether none is left on the lane.
  */
-bool ferry_router_laid(struct ferry_router *router, struct ferry_lane *lane, uint64_t before_ns,
+bool ferry_router_laid(struct ferry_router *router, struct ferry_lane *lane, uint64_t until,
 		       const char *by);
 
 /* Whether ghosts or flights of this lane live. */
