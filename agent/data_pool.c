@@ -70,10 +70,9 @@ static void on_taken(struct ferry_engine *engine, int error)
 bool data_pool_say(struct data_pool *pool)
 {
 	static const enum ferry_mail_kind kinds[] = {
-		FERRY_MAIL_OPENED, FERRY_MAIL_DRAINED, FERRY_MAIL_TAKEN,
-		FERRY_MAIL_HEALTH, FERRY_MAIL_VERDICT, FERRY_MAIL_SHOWN,
-		FERRY_MAIL_HIDDEN, FERRY_MAIL_ASK,     FERRY_MAIL_KEYS_READ,
-		FERRY_MAIL_PREEMPTED,
+		FERRY_MAIL_OPENED,    FERRY_MAIL_DRAINED,   FERRY_MAIL_TAKEN,  FERRY_MAIL_HEALTH,
+		FERRY_MAIL_VERDICT,   FERRY_MAIL_SHOWN,	    FERRY_MAIL_HIDDEN, FERRY_MAIL_ASK,
+		FERRY_MAIL_KEYS_READ, FERRY_MAIL_PREEMPTED,
 	};
 
 	for (uint32_t i = 0; i < FERRY_ARRAY_COUNT(kinds); i++) {
