@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "agent/base/checksum.h"
+#include "agent/base/museum.h"
 #include "agent/core/key.h"
 
 static struct ferry_carrier_lun *lun_find(struct ferry_carrier *carrier,
@@ -18,6 +19,8 @@ static struct ferry_carrier_lun *lun_find(struct ferry_carrier *carrier,
 
 static struct ferry_answer *answer_of(struct ferry_session *session, uint64_t sequence)
 {
+	if (FERRY_MUSEUM(REPLY_EVICTED))
+		sequence = 0;
 	return &session->answers[sequence % FERRY_WIRE_WINDOW_MAX];
 }
 
@@ -128,6 +131,8 @@ static enum ferry_cause check_standing(const struct ferry_carrier_lun *lun,
 		return FERRY_CAUSE_STALE;
 	if (!ferry_uuid_equal(&view->lineage, &request->lineage))
 		return FERRY_CAUSE_STALE;
+	if (FERRY_MUSEUM(EPOCH_UNCHECKED))
+		return FERRY_CAUSE_NONE;
 	if (view->epoch.v != request->epoch.v || view->owner.v != request->node.v)
 		return FERRY_CAUSE_STALE;
 	return FERRY_CAUSE_NONE;
@@ -154,7 +159,8 @@ static void note_ghost(struct ferry_job *job)
 {
 	struct ferry_epoch *ghost_epoch = &job->lun->ghost_epoch;
 
-	if (ferry_op_changes_blocks(job->flight.attempt.op))
+	if (ferry_op_changes_blocks(job->flight.attempt.op) &&
+	    !FERRY_MUSEUM(CARRIED_GHOST_FORGOTTEN))
 		ghost_epoch->v = ferry_max_u64(ghost_epoch->v, job->request.epoch.v);
 }
 
@@ -232,7 +238,9 @@ static bool job_run(struct ferry_job *job)
 	if (job->request.incarnation.v != job->session->incarnation.v ||
 	    job->request.sequence < job->session->floor || !job->session->link ||
 	    job->session->link_number != job->link_number)
-		cause = FERRY_CAUSE_STALE;
+		cause = FERRY_MUSEUM(LINK_OUTLIVED) ? cause : FERRY_CAUSE_STALE;
+	if (FERRY_MUSEUM(CHECKED_ONCE) && job->flight.on_end) /* It has been here before. */
+		cause = FERRY_CAUSE_NONE;
 	if (cause == FERRY_CAUSE_NONE)
 		cause = check_range(job->lun, &job->request);
 	if (cause == FERRY_CAUSE_NONE && !ferry_lane_is_usable(job->lun->lane))
@@ -387,7 +395,8 @@ static void request_take(struct ferry_session *session, struct ferry_job *job)
 	}
 	job->lun = lun_find(carrier, &request->lun);
 	/* What changes nothing, asked again, runs again: its data is not kept. */
-	if (is_known && request->op != FERRY_OP_READ && request->type != FERRY_WIRE_WARM) {
+	if (is_known && request->op != FERRY_OP_READ && request->type != FERRY_WIRE_WARM &&
+	    !FERRY_MUSEUM(NO_REPLY_CACHE)) {
 		request_again(session, answer, job);
 		return;
 	}

@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "agent/base/museum.h"
 #include "agent/core/key.h"
 #include "agent/core/keys.h"
 
@@ -83,7 +84,8 @@ static bool suspect_add(struct ferry_registrar *registrar, struct ferry_key key)
 /* Only this node and who has drained is registered: now what the others left in flight. */
 static void take_abort(struct ferry_registrar *registrar)
 {
-	if (registrar->suspects_done == registrar->drained.suspects_count) {
+	if (registrar->suspects_done == registrar->drained.suspects_count ||
+	    FERRY_MUSEUM(ABSENT_NOT_ABORTED)) {
 		take_finish(registrar, 0);
 		return;
 	}
@@ -238,11 +240,13 @@ static void join_finish(struct ferry_registrar *registrar)
 {
 	const struct ferry_view *view = registrar->config.view;
 
-	if (!view->may_register || view->word < registrar->word)
+	if ((!view->may_register || view->word < registrar->word) &&
+	    !FERRY_MUSEUM(REGISTERS_ITSELF))
 		return;
 	if (registrar->config.is_being_laid(registrar->config.context))
 		return;
-	if (!ferry_router_lane_is_clean(registrar->config.router, local_lane(registrar)))
+	if (!ferry_router_lane_is_clean(registrar->config.router, local_lane(registrar)) &&
+	    !FERRY_MUSEUM(JOINS_UNCLEAN))
 		return;
 	if (registrar->was_in)
 		registrar->config.on_rejoin(registrar->config.context);
@@ -288,7 +292,7 @@ static void join_done(struct ferry_registrar *registrar)
 	}
 	registrar->session_is_new = false;
 	registrar->state = FERRY_REGISTRAR_ASKING;
-	if (registrar->has_replaced) {
+	if (registrar->has_replaced && !FERRY_MUSEUM(OLD_KEY_IGNORED)) {
 		/* The elder's commands are this nexus's: killed together, or not at all. */
 		registrar->has_replaced = false;
 		registrar->config.on_old_key(registrar->config.context);
