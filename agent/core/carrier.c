@@ -225,9 +225,16 @@ static int job_fly(struct ferry_job *job)
 	return r;
 }
 
+static void arena_wait(struct ferry_carrier *carrier)
+{
+	if (!carrier->arena_waiter.link.next || !ferry_list_is_linked(&carrier->arena_waiter.link))
+		ferry_arena_wait(carrier->config.arena, &carrier->arena_waiter);
+}
+
 /* Look at everything now, and submit. False: it has to wait for room. */
 static bool job_run(struct ferry_job *job)
 {
+	struct ferry_carrier *carrier = job->session->carrier;
 	enum ferry_cause cause = check_standing(job->lun, &job->request);
 	int r;
 
@@ -250,6 +257,9 @@ static bool job_run(struct ferry_job *job)
 		return true;
 	}
 	r = job_fly(job);
+	carrier->waits_for_path = r == -EAGAIN;
+	if (r == -ENOBUFS)
+		arena_wait(carrier);
 	if (r == -EAGAIN || r == -ENOBUFS)
 		return false;
 	if (r < 0) {
@@ -257,7 +267,7 @@ static bool job_run(struct ferry_job *job)
 		return true;
 	}
 	job->is_flying = true;
-	job->session->carrier->stats.carried++;
+	carrier->stats.carried++;
 	ferry_segments_drop(&job->data); /* The flight holds its own use. */
 	return true;
 }
@@ -274,9 +284,6 @@ static void retry_waiting(struct ferry_task *task)
 		if (job_run(job))
 			continue;
 		ferry_list_prepend(&carrier->waiting, &job->link);
-		if (!carrier->arena_waiter.link.next ||
-		    !ferry_list_is_linked(&carrier->arena_waiter.link))
-			ferry_arena_wait(carrier->config.arena, &carrier->arena_waiter);
 		return;
 	}
 }
@@ -459,9 +466,7 @@ static int link_payload(struct ferry_link *link, const struct ferry_wire_header 
 	r = ferry_arena_take(carrier->config.arena, header->payload_bytes, ret);
 	if (r < 0) {
 		session->is_paused = true;
-		if (!carrier->arena_waiter.link.next ||
-		    !ferry_list_is_linked(&carrier->arena_waiter.link))
-			ferry_arena_wait(carrier->config.arena, &carrier->arena_waiter);
+		arena_wait(carrier);
 	}
 	return r;
 }
@@ -513,7 +518,9 @@ static void arena_has_room(struct ferry_arena_waiter *waiter)
 		FERRY_CONTAINER_OF(waiter, struct ferry_carrier, arena_waiter);
 
 	ferry_task_post(carrier->config.loop, &carrier->resume_task);
-	ferry_carrier_look_again(carrier);
+	/* A read that finds the path full gives its buffers back: that is no news for itself. */
+	if (!carrier->waits_for_path)
+		ferry_carrier_look_again(carrier);
 }
 
 /* ---- The room's entrances. ---- */
