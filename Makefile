@@ -5,13 +5,14 @@
 #     make bench   Ferry's NBD beside others', in turns
 #     make soak    fresh seeds of the simulator and cuts in the lab, until stopped
 #     make museum  known mistakes, each put into the core, and the seed that finds it out
+#     make mutation  small mistakes in the core, a sample, and which of them no test notices
 #     make build   build/bin/*;  make clean removes all that was built
 #
 # On a fresh Debian 12 each first installs what is missing (deploy/install-deps.sh).
 PRESET ?= plain
 JOBS ?= $(shell nproc)
 
-.PHONY: all build test test-unit tidy demo bench soak museum deps clean
+.PHONY: all build test test-unit tidy demo bench soak museum mutation deps clean
 all: build
 
 deps:
@@ -43,6 +44,9 @@ soak: deps build
 
 museum: build
 	JOBS=$(JOBS) tests/museum/run
+
+mutation: deps
+	tests/mutation/mutate.py --jobs $(JOBS)
 
 clean:
 	rm -rf build build-*
