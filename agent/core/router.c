@@ -2,6 +2,8 @@
 
 #include <stdio.h>
 
+#include "agent/base/museum.h"
+
 void ferry_router_emit(struct ferry_router *router, enum ferry_event_kind kind,
 		       enum ferry_severity severity, uint64_t value, const char *text)
 {
@@ -288,7 +290,7 @@ bool ferry_router_laid(struct ferry_router *router, struct ferry_lane *lane, uin
 
 		if (ghost->flight.lane != lane)
 			continue;
-		if (ghost->sequence > until) {
+		if (ghost->sequence > until && !FERRY_MUSEUM(LAID_TOO_MUCH)) {
 			left_count++; /* Sent after the abort was asked for: maybe after it. */
 			continue;
 		}
@@ -318,7 +320,8 @@ void ferry_router_note_reset(struct ferry_router *router, struct ferry_lane *lan
 	ferry_assert(router && what);
 	if (lane && (router->config.resets_keep_cache || lane->reset_expected_ns != 0))
 		return; /* Of our own making; several may show one after the other. */
-	note_loss(router, lane, what);
+	if (!FERRY_MUSEUM(RESET_FORGOTTEN))
+		note_loss(router, lane, what);
 }
 
 static void resets_mark(struct ferry_router *router)

@@ -1,5 +1,6 @@
 #include "agent/core/router_private.h"
 
+#include "agent/base/museum.h"
 #include "agent/core/judge.h"
 
 /* ---- Ranges and ghosts. ---- */
@@ -46,12 +47,18 @@ bool ferry_router_ghost_is_in_the_way(const struct ferry_router *router,
 {
 	if (router->ghosts_count == 0 || !ferry_op_changes_blocks(route->io->op))
 		return false;
+	if (FERRY_MUSEUM(OVERLAP))
+		return false;
 	ferry_list_foreach (link, &router->ghosts) {
 		const struct ferry_try *ghost = ferry_list_entry(link, struct ferry_try, link);
 
+		if (FERRY_MUSEUM(DONE_IS_LAID) && !ghost->route)
+			continue;
 		if (ghost->route != route && overlaps(&ghost->flight.attempt, route->io))
 			return true;
 	}
+	if (FERRY_MUSEUM(FLIGHT_BESIDE_GHOST))
+		return false;
 	return route->ghosts_count > 0 && ferry_router_other_write_is_in_flight(router, route);
 }
 
@@ -177,7 +184,8 @@ static enum ferry_next flush_judge(struct ferry_router *router, const struct fer
 	}
 	if (next != FERRY_NEXT_COMPLETE)
 		return next;
-	if (!ferry_flush_is_vouched(flush, try->flight.lane->vouches_since))
+	if (!ferry_flush_is_vouched(flush, try->flight.lane->vouches_since) &&
+	    !FERRY_MUSEUM(UNVOUCHED_FLUSH))
 		return FERRY_NEXT_RETRY; /* It began anew meanwhile, and knows of nothing. */
 	*error = ferry_flush_done(flush, try->flush_covers, try->flush_oldest);
 	return FERRY_NEXT_COMPLETE;
@@ -196,6 +204,9 @@ static void route_try_ended(struct ferry_router *router, struct ferry_try *try,
 	if (route->io->op == FERRY_OP_READ && next == FERRY_NEXT_COMPLETE &&
 	    try->sequence <= try->flight.lane->lost_until)
 		next = FERRY_NEXT_RETRY; /* Its path's cache went meanwhile, and what was in it. */
+	if (FERRY_MUSEUM(PEER_GHOST_FORGOTTEN) && try->flight.lane->path->kind == FERRY_PATH_PEER &&
+	    next == FERRY_NEXT_LAY)
+		next = FERRY_NEXT_RETRY;
 	switch (next) {
 	case FERRY_NEXT_COMPLETE:
 		router_note_done(router, try, route->io);
@@ -239,6 +250,8 @@ static void try_end(struct ferry_flight *flight, enum ferry_outcome outcome, enu
 	}
 	if (try->route)
 		route_try_ended(router, try, outcome, cause);
+	if (FERRY_MUSEUM(EARLY_REUSE))
+		ferry_segments_drop(&flight->attempt.segments);
 	try_free_if_over(router, try);
 }
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "agent/base/museum.h"
 #include "tests/sim/sim_path.h"
 
 static struct sim *sim_of(const struct sim_lun *lun)
@@ -220,6 +221,8 @@ static int preempt(struct sim_command *command)
 	if (lun->holder == victim)
 		lun->holder = command->node;
 	sim_note(lun->sim, SIM_FENCE, command->node, victim, "preempts node %u", victim);
+	if (FERRY_MUSEUM(PREEMPT_ONLY))
+		return 0; /* As an adapter would that sends PREEMPT, not PREEMPT AND ABORT. */
 	if (lun->options.preempt_waits)
 		command->waits_for = victim;
 	else if (!lun->options.preempt_lies)
