@@ -8,6 +8,8 @@
 
 #define RESEND_NS (20 * FERRY_NS_PER_MS)
 #define CLAIM_TIMEOUT_NS (500 * FERRY_NS_PER_MS)
+/* After the drain timeout: what a preemption, and a reset that waits, may take. */
+#define FENCE_TIMEOUT_NS (20 * FERRY_NS_PER_S)
 enum { STORED_BYTES = 16 + 8 + 4 };
 
 const char *ferry_ownership_phase_name(enum ferry_ownership_phase phase)
@@ -159,14 +161,35 @@ static void view_publish(struct ferry_ownership *ownership)
 	 * yet: the taker may need another's registration to have its own nexus killed. Nobody
 	 * leaves a key on a lun that the others don't call by this pool's name.
 	 */
-	view->may_register = view->is_quorate &&
+	view->may_register = view->is_quorate && !ownership->is_fenced &&
 			     (is_mine || (ferry_ownership_lun_is_agreed(ownership) &&
 					  (view->owner.v == 0 || is_drained_here(ownership))));
-	view->may_help = view->is_quorate && (is_mine || ferry_ownership_lun_is_agreed(ownership));
+	view->may_help = view->is_quorate && !ownership->is_fenced &&
+			 (is_mine || ferry_ownership_lun_is_agreed(ownership));
 	ownership->config.set_view(view, ownership->config.context);
 }
 
 /* ---- Messages out. ---- */
+
+static struct ferry_ownership_seen *seen_find(struct ferry_ownership *ownership,
+					      struct ferry_node node)
+{
+	for (uint32_t i = 0; i < FERRY_NODES_MAX; i++)
+		if (node.v != 0 && ownership->seen[i].node.v == node.v)
+			return &ownership->seen[i];
+	return NULL;
+}
+
+/* Which agent of the victim's node a FENCED speaks of: its successors are not meant. */
+static struct ferry_incarnation victim_incarnation(struct ferry_ownership *ownership,
+						   enum ferry_group_type type)
+{
+	const struct ferry_ownership_seen *seen = NULL;
+
+	if (type == FERRY_GROUP_FENCED)
+		seen = seen_find(ownership, ownership->fencing.told);
+	return seen ? seen->fenced : (struct ferry_incarnation){0};
+}
 
 static bool message_send(struct ferry_ownership *ownership, enum ferry_group_type type,
 			 struct ferry_epoch epoch, uint32_t flags)
@@ -184,6 +207,10 @@ static bool message_send(struct ferry_ownership *ownership, enum ferry_group_typ
 							: ownership->view.owner,
 		.ring = config->group->ring,
 		.incarnation = config->incarnation,
+		.victim = type == FERRY_GROUP_FENCE    ? ownership->fencing.victim
+			  : type == FERRY_GROUP_FENCED ? ownership->fencing.told
+						       : (struct ferry_node){0},
+		.victim_incarnation = victim_incarnation(ownership, type),
 	};
 	uint8_t bytes[FERRY_GROUP_MESSAGE_BYTES];
 
@@ -201,6 +228,7 @@ static uint32_t state_flags(const struct ferry_ownership *ownership)
 /* Send what is due; what is refused for now is sent a little later. */
 static void messages_flush(struct ferry_ownership *ownership)
 {
+	struct ferry_ownership_fencing *fencing = &ownership->fencing;
 	struct ferry_epoch epoch = ownership->view.epoch;
 	enum ferry_group_type release_type =
 		ownership->next_owner.v ? FERRY_GROUP_HANDOVER : FERRY_GROUP_RELEASE;
@@ -224,8 +252,14 @@ static void messages_flush(struct ferry_ownership *ownership)
 			!message_send(ownership, FERRY_GROUP_IN_FORCE, epoch, 0);
 	if (ownership->release_is_due)
 		ownership->release_is_due = !message_send(ownership, release_type, epoch, 0);
+	if (fencing->ask_is_due)
+		fencing->ask_is_due = !message_send(ownership, FERRY_GROUP_FENCE, epoch, 0);
+	if (fencing->answer_is_due)
+		fencing->answer_is_due = !message_send(ownership, FERRY_GROUP_FENCED, epoch,
+						       fencing->is_proven ? FERRY_GROUP_PROVEN : 0);
 	if (ownership->state_is_due || ownership->ack_is_due || ownership->claim_is_due ||
-	    ownership->in_force_is_due || ownership->release_is_due)
+	    ownership->in_force_is_due || ownership->release_is_due || fencing->ask_is_due ||
+	    fencing->answer_is_due)
 		ferry_timer_start_in(ownership->config.loop, &ownership->timer, RESEND_NS);
 }
 
@@ -273,12 +307,38 @@ static struct ferry_epoch epoch_highest(const struct ferry_ownership *ownership)
 	return highest;
 }
 
+/* Fencing a node is over here: everybody hears of it, who asked as well. */
+static void fence_finish(struct ferry_ownership *ownership)
+{
+	struct ferry_ownership_fencing *fencing = &ownership->fencing;
+	bool is_proven = fencing->is_proven;
+
+	ferry_assert(fencing->is_running);
+	fencing->is_running = false;
+	fencing->told = fencing->victim;
+	fencing->answer_is_due = true;
+	if (!fencing->is_asked_here)
+		fencing->victim.v = 0;
+	emit(ownership, FERRY_EVENT_FENCED,
+	     is_proven ? FERRY_SEVERITY_NOTICE : FERRY_SEVERITY_ERROR,
+	     is_proven ? "a node is fenced from the pool"
+		       : "a node could not be fenced from the pool");
+	messages_flush(ownership);
+}
+
 static void wish_over(struct ferry_ownership *ownership, int error, const char *why)
 {
+	bool was_fencing = ownership->fencing.is_running;
+
+	ownership->is_forced = false;
 	if (error < 0) {
 		ownership->wants_pool = false;
 		ownership->phase = FERRY_OWNERSHIP_IDLE;
 	}
+	if (was_fencing)
+		fence_finish(ownership);
+	if (was_fencing && !ownership->fencing.keeps_pool)
+		return; /* Nobody here has wished for the pool. */
 	emit(ownership, FERRY_EVENT_EPOCH, error < 0 ? FERRY_SEVERITY_ERROR : FERRY_SEVERITY_NOTICE,
 	     why);
 	ownership->config.on_wish(error, why, ownership->config.context);
@@ -348,6 +408,11 @@ static struct ferry_key elder_key(const struct ferry_ownership_seen *seen)
 	return ferry_key_make(seen->node, (struct ferry_incarnation){seen->incarnation.v - 1});
 }
 
+static bool is_being_fenced(const struct ferry_ownership *ownership, struct ferry_node node)
+{
+	return ownership->fencing.is_running && ownership->fencing.victim.v == node.v;
+}
+
 /* Who has drained in this ring, and which of the agents ever heard of has not. */
 static void drained_find(const struct ferry_ownership *ownership, struct ferry_drained_keys *ret)
 {
@@ -360,7 +425,8 @@ static void drained_find(const struct ferry_ownership *ownership, struct ferry_d
 		if (seen->node.v == 0)
 			break;
 		member = member_find(ownership, seen->node);
-		is_drained = member && member->ack_ring == ownership->config.group->ring &&
+		is_drained = member && !is_being_fenced(ownership, seen->node) &&
+			     member->ack_ring == ownership->config.group->ring &&
 			     member->incarnation.v == seen->incarnation.v &&
 			     member->drained.v == ownership->claimed.v;
 		if (is_drained)
@@ -381,7 +447,11 @@ static void take_now(struct ferry_ownership *ownership)
 
 	drained_find(ownership, &drained);
 	missing -= (uint32_t)ferry_min_u64(missing, drained.count);
-	if (missing > 0 && !ownership->config.has_reservations) {
+	if (missing > 0 && !ownership->config.has_reservations && ownership->is_forced) {
+		emit(ownership, FERRY_EVENT_ADMIN, FERRY_SEVERITY_WARNING,
+		     "taking over by force: an administrator answers for the nodes that have not "
+		     "drained");
+	} else if (missing > 0 && !ownership->config.has_reservations) {
 		/* Rule 14: nobody can keep the missing ones from writing. */
 		wish_over(ownership, -EPERM,
 			  "the lun has no reservations and not every node has drained: fence the "
@@ -633,6 +703,87 @@ static void handle_release(struct ferry_ownership *ownership, struct ferry_node 
 	}
 }
 
+/* ---- Fencing a node from the pool. ---- */
+
+static void fence_over(struct ferry_ownership *ownership, int error, const char *why)
+{
+	struct ferry_ownership_fencing *fencing = &ownership->fencing;
+	struct ferry_node victim = fencing->victim;
+
+	ferry_assert(fencing->is_asked_here);
+	ferry_timer_stop(ownership->config.loop, &fencing->timer);
+	fencing->is_asked_here = false;
+	fencing->ask_is_due = false;
+	if (!fencing->is_running)
+		fencing->victim.v = 0;
+	ownership->config.on_fenced(victim, error, why, ownership->config.context);
+}
+
+static void fence_timer_ran(struct ferry_timer *timer)
+{
+	struct ferry_ownership *ownership =
+		FERRY_CONTAINER_OF(timer, struct ferry_ownership, fencing.timer);
+
+	fence_over(ownership, -ETIMEDOUT,
+		   "whoever was to fence the node has not verified it in time");
+}
+
+/* From here on that agent, and what was before it on its node, may not register. */
+static void victim_note(struct ferry_ownership *ownership, struct ferry_node victim,
+			struct ferry_incarnation incarnation)
+{
+	struct ferry_ownership_seen *seen = seen_find(ownership, victim);
+
+	if (seen)
+		seen->fenced.v = ferry_max_u64(seen->fenced.v, incarnation.v);
+	if (victim.v != self_of(ownership).v || incarnation.v < ownership->config.incarnation.v ||
+	    ownership->is_fenced)
+		return;
+	ownership->is_fenced = true;
+	emit(ownership, FERRY_EVENT_FENCED, FERRY_SEVERITY_ERROR,
+	     "this node is fenced from the pool until its agent is started anew");
+	if (ownership->phase != FERRY_OWNERSHIP_OWNING)
+		deposed(ownership, "this node is fenced from the pool");
+	view_publish(ownership);
+}
+
+/* Who owns the pool does it, and keeps it; without an owner, who asks. */
+static void handle_fence(struct ferry_ownership *ownership, struct ferry_node from,
+			 const struct ferry_group_message *message)
+{
+	struct ferry_ownership_fencing *fencing = &ownership->fencing;
+	const struct ferry_ownership_seen *seen = seen_find(ownership, message->victim);
+	struct ferry_node owner = ownership->view.owner;
+	bool has_owner = owner.v != 0 && owner.v != message->victim.v &&
+			 ownership->view.is_in_force && member_index(ownership, owner) >= 0;
+
+	if (seen)
+		victim_note(ownership, message->victim, seen->incarnation);
+	if ((has_owner ? owner.v : from.v) != self_of(ownership).v || fencing->is_running)
+		return;
+	if (fencing->victim.v != 0 && fencing->victim.v != message->victim.v)
+		return; /* This node has asked for another itself: one at a time. */
+	fencing->victim = message->victim;
+	fencing->is_running = true;
+	fencing->is_proven = false;
+	fencing->keeps_pool = ownership->wants_pool;
+	ownership->wants_pool = true;
+	claim_again(ownership);
+}
+
+static void handle_fenced(struct ferry_ownership *ownership,
+			  const struct ferry_group_message *message)
+{
+	const struct ferry_ownership_fencing *fencing = &ownership->fencing;
+	bool is_proven = message->flags & FERRY_GROUP_PROVEN;
+
+	victim_note(ownership, message->victim, message->victim_incarnation);
+	if (fencing->is_asked_here && fencing->victim.v == message->victim.v)
+		fence_over(ownership, is_proven ? 0 : -EIO,
+			   is_proven ? "its registrations are gone, what it sent is dead"
+				     : "it could not be verified at the lun: see the owner's log");
+}
+
 void ferry_ownership_message(struct ferry_ownership *ownership, struct ferry_node from,
 			     const struct ferry_group_message *message)
 {
@@ -667,6 +818,12 @@ void ferry_ownership_message(struct ferry_ownership *ownership, struct ferry_nod
 	case FERRY_GROUP_RELEASE:
 	case FERRY_GROUP_HANDOVER:
 		handle_release(ownership, from, message);
+		break;
+	case FERRY_GROUP_FENCE:
+		handle_fence(ownership, from, message);
+		break;
+	case FERRY_GROUP_FENCED:
+		handle_fenced(ownership, message);
 		break;
 	default:
 		break; /* The decoder lets no other through. */
@@ -749,6 +906,16 @@ void ferry_ownership_taken(struct ferry_ownership *ownership, int error)
 		claim_again(ownership);
 		return;
 	}
+	ownership->fencing.is_proven |= ownership->fencing.is_running;
+	if (ownership->fencing.is_running && !ownership->fencing.keeps_pool) {
+		/* The epoch is there, and without an owner: nobody serves before it is acquired. */
+		ownership->wants_pool = false;
+		ownership->next_owner.v = 0;
+		ownership->phase = FERRY_OWNERSHIP_RELEASING;
+		ownership->release_is_due = true;
+		messages_flush(ownership);
+		return;
+	}
 	ownership->phase = FERRY_OWNERSHIP_OWNING;
 	ownership->view.is_in_force = true;
 	ownership->in_force_is_due = true;
@@ -791,6 +958,39 @@ void ferry_ownership_acquire(struct ferry_ownership *ownership)
 	claim_if_wanted(ownership);
 }
 
+int ferry_ownership_force(struct ferry_ownership *ownership)
+{
+	ferry_assert(ownership);
+	if (ownership->phase != FERRY_OWNERSHIP_IDLE && ownership->phase != FERRY_OWNERSHIP_OWNING)
+		return -EBUSY;
+	ownership->is_forced = true;
+	ferry_ownership_acquire(ownership);
+	return 0;
+}
+
+int ferry_ownership_fence(struct ferry_ownership *ownership, struct ferry_node victim)
+{
+	struct ferry_ownership_fencing *fencing = &ownership->fencing;
+
+	ferry_assert(ownership && ownership->config.on_fenced);
+	ferry_assert(victim.v > 0);
+	if (!ownership->config.has_reservations)
+		return -EOPNOTSUPP;
+	if (victim.v == self_of(ownership).v)
+		return -EINVAL;
+	if (!ownership->view.is_quorate)
+		return -EAGAIN;
+	if (fencing->victim.v != 0)
+		return -EBUSY;
+	fencing->victim = victim;
+	fencing->is_asked_here = true;
+	fencing->ask_is_due = true;
+	ferry_timer_start_in(ownership->config.loop, &fencing->timer,
+			     ownership->config.drain_timeout_ns + FENCE_TIMEOUT_NS);
+	messages_flush(ownership);
+	return 0;
+}
+
 void ferry_ownership_release(struct ferry_ownership *ownership, struct ferry_node next_owner)
 {
 	ferry_assert(ownership);
@@ -825,6 +1025,7 @@ int ferry_ownership_open(struct ferry_ownership *ownership,
 		.pool = ferry_hash128(config->pool, strlen(config->pool)),
 		.view = {.lineage = config->lineage},
 		.timer = {.run = timer_ran},
+		.fencing = {.timer = {.run = fence_timer_ran}},
 	};
 	r = epoch_load(ownership, reterr);
 	if (r < 0)
@@ -837,4 +1038,5 @@ void ferry_ownership_done(struct ferry_ownership *ownership)
 {
 	ferry_assert(ownership);
 	ferry_timer_stop(ownership->config.loop, &ownership->timer);
+	ferry_timer_stop(ownership->config.loop, &ownership->fencing.timer);
 }

@@ -56,6 +56,20 @@ struct ferry_ownership_seen {
 	struct ferry_incarnation incarnation;
 	struct ferry_incarnation taking; /* What it was when this node began to take the lun. */
 	struct ferry_incarnation laid;	 /* What this one's elders wrote is known to be dead. */
+	struct ferry_incarnation fenced; /* It and its elders may not register any more. */
+};
+
+/* Fencing a node from the pool, as far as this node has a part in it. */
+struct ferry_ownership_fencing {
+	struct ferry_node victim; /* 0: none under way here. */
+	bool is_running;	  /* This node does it; else it waits for who does. */
+	bool is_asked_here;	  /* on_fenced() is owed. */
+	bool keeps_pool;	  /* It owned the pool before, and will again. */
+	bool ask_is_due;	  /* A multicast was refused for now. */
+	bool answer_is_due;
+	bool is_proven;		  /* The lun has been taken without it: the answer. */
+	struct ferry_node told;	  /* The answer's victim. */
+	struct ferry_timer timer; /* Then it has not been verified. */
 };
 
 struct ferry_ownership_config {
@@ -76,6 +90,11 @@ struct ferry_ownership_config {
 	void (*peer_has_path)(struct ferry_node node, bool has_path, void *context);
 	/* The outcome of acquire or release: 0 or a negative errno. */
 	void (*on_wish)(int error, const char *why, void *context);
+	/*
+	 * The outcome of ferry_ownership_fence() on this node: 0 only if it was verified at the
+	 * lun. NULL: this agent never asks.
+	 */
+	void (*on_fenced)(struct ferry_node victim, int error, const char *why, void *context);
 	void *context;
 };
 
@@ -108,6 +127,9 @@ struct ferry_ownership {
 	uint64_t word_state; /* ...of this number. */
 	uint64_t claim_deadline_ns;
 	uint64_t drain_deadline_ns;
+	bool is_forced; /* An administrator answers for those who have not drained. */
+	bool is_fenced; /* This agent is: it has to be started anew. */
+	struct ferry_ownership_fencing fencing;
 };
 
 /*
@@ -138,6 +160,25 @@ void ferry_ownership_ask(struct ferry_ownership *ownership, uint64_t word);
 void ferry_ownership_acquire(struct ferry_ownership *ownership);
 /* @next_owner: who is to claim it then; 0: nobody in particular. */
 void ferry_ownership_release(struct ferry_ownership *ownership, struct ferry_node next_owner);
+
+/*
+ * The same as acquire, with a person's word that whoever has not drained can write no more (rule
+ * 14): on a lun without reservations it is taken over nevertheless. The word holds for this one
+ * wish; quorum and a majority are needed all the same. 0, config.on_wish() follows; -EBUSY: a
+ * change of owner is under way here; the caller has asked the person first.
+ */
+int ferry_ownership_force(struct ferry_ownership *ownership) FERRY_MUST_CHECK;
+
+/*
+ * Fence @victim from the pool: a new epoch without it, its registrations preempted and all it may
+ * have in flight aborted, by whoever owns the pool, or by this node. If @victim owned it, nobody
+ * does afterwards, until it is acquired. The victim's agent does not register again before it is
+ * started anew. 0: config.on_fenced() follows, with 0 only for what was verified at the lun.
+ * -EOPNOTSUPP: the lun has no reservations, fence the node by its power; -EINVAL: this node
+ * itself; -EAGAIN: no quorum; -EBUSY: another is being fenced.
+ */
+int ferry_ownership_fence(struct ferry_ownership *ownership,
+			  struct ferry_node victim) FERRY_MUST_CHECK;
 
 /*
  * Whether a majority, and most of those who have spoken, see the lun that this node sees under the

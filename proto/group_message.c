@@ -4,8 +4,8 @@
 #include "proto/cursor.h"
 
 /* Everything but the checksum, which comes last. */
-enum { CHECKED_BYTES = FERRY_GROUP_MESSAGE_BYTES - 4, RESERVED_BYTES = 24 };
-_Static_assert(4 + 2 + 2 + 4 + 16 + 16 + 16 + 8 + 4 + 4 + 8 + 8 + 8 + RESERVED_BYTES ==
+enum { CHECKED_BYTES = FERRY_GROUP_MESSAGE_BYTES - 4, RESERVED_BYTES = 20 };
+_Static_assert(4 + 2 + 2 + 4 + 16 + 16 + 16 + 8 + 4 + 4 + 8 + 8 + 8 + 4 + RESERVED_BYTES ==
 		       CHECKED_BYTES,
 	       "the layout of docs/wire-format.md");
 
@@ -28,7 +28,9 @@ void ferry_group_message_encode(const struct ferry_group_message *message,
 	ferry_writer_zeroes(&writer, 4);
 	ferry_writer_u64(&writer, message->ring);
 	ferry_writer_u64(&writer, message->incarnation.v);
-	ferry_writer_zeroes(&writer, 8 + RESERVED_BYTES);
+	ferry_writer_u64(&writer, message->victim_incarnation.v);
+	ferry_writer_u32(&writer, message->victim.v);
+	ferry_writer_zeroes(&writer, RESERVED_BYTES);
 	ferry_writer_u32(&writer, ferry_crc32c(0, ret, CHECKED_BYTES));
 	ferry_assert(writer.offset_bytes == FERRY_GROUP_MESSAGE_BYTES);
 }
@@ -36,6 +38,9 @@ void ferry_group_message_encode(const struct ferry_group_message *message,
 static int message_check(const struct ferry_group_message *message, bool reserved_is_zero,
 			 struct ferry_error *reterr)
 {
+	bool is_about_victim =
+		message->type == FERRY_GROUP_FENCE || message->type == FERRY_GROUP_FENCED;
+
 	if (message->type < 1 || message->type > FERRY_GROUP_TYPE_LAST)
 		return ferry_error_set(reterr, -EPROTO, "group message: unknown type %u",
 				       message->type);
@@ -47,12 +52,14 @@ static int message_check(const struct ferry_group_message *message, bool reserve
 				       "group message: reserved bytes are not zero");
 	if (message->incarnation.v == 0)
 		return ferry_error_set(reterr, -EPROTO, "group message: no incarnation");
-	if (message->type != FERRY_GROUP_STATE && message->epoch.v == 0)
+	if (message->type != FERRY_GROUP_STATE && !is_about_victim && message->epoch.v == 0)
 		return ferry_error_set(reterr, -EPROTO, "group message: no epoch");
 	if ((message->type == FERRY_GROUP_CLAIM || message->type == FERRY_GROUP_HANDOVER) &&
 	    message->owner.v == 0)
 		return ferry_error_set(reterr, -EPROTO,
 				       "group message: a claim for, or handover to, nobody");
+	if (is_about_victim != (message->victim.v != 0))
+		return ferry_error_set(reterr, -EPROTO, "group message: a victim out of place");
 	return 0;
 }
 
@@ -82,7 +89,9 @@ int ferry_group_message_decode(const void *bytes, size_t length_bytes,
 	reserved_is_zero = ferry_reader_zeroes(&reader, 4);
 	message.ring = ferry_reader_u64(&reader);
 	message.incarnation.v = ferry_reader_u64(&reader);
-	reserved_is_zero &= ferry_reader_zeroes(&reader, 8 + RESERVED_BYTES);
+	message.victim_incarnation.v = ferry_reader_u64(&reader);
+	message.victim.v = ferry_reader_u32(&reader);
+	reserved_is_zero &= ferry_reader_zeroes(&reader, RESERVED_BYTES);
 	if (magic != FERRY_GROUP_MAGIC ||
 	    ferry_reader_u32(&reader) != ferry_crc32c(0, bytes, CHECKED_BYTES))
 		return ferry_error_set(reterr, -EBADMSG, "group message: not one, or damaged");

@@ -28,15 +28,18 @@ enum ferry_group_type {
 	FERRY_GROUP_IN_FORCE,  /* The owner has a majority and the lun: the epoch is in force. */
 	FERRY_GROUP_RELEASE,   /* The owner has stopped and drained: nobody owns the pool. */
 	FERRY_GROUP_HANDOVER,  /* The same, and the node in owner is to claim it now. */
-	FERRY_GROUP_TYPE_LAST = FERRY_GROUP_HANDOVER,
+	FERRY_GROUP_FENCE,     /* The sender asks that victim be fenced from the pool. */
+	FERRY_GROUP_FENCED,    /* victim is; with PROVEN its writes are dead, too. */
+	FERRY_GROUP_TYPE_LAST = FERRY_GROUP_FENCED,
 };
 
 enum {
 	FERRY_GROUP_DRAINED = 1u << 0, /* Nothing older than epoch is in flight at the sender. */
 	FERRY_GROUP_IS_IN_FORCE = 1u << 1, /* STATE: the sender knows epoch to be in force. */
 	FERRY_GROUP_HAS_PATH = 1u << 2,	   /* STATE: the sender's own path to the lun works. */
-	FERRY_GROUP_FLAGS_ALL =
-		FERRY_GROUP_DRAINED | FERRY_GROUP_IS_IN_FORCE | FERRY_GROUP_HAS_PATH,
+	FERRY_GROUP_PROVEN = 1u << 3,	   /* FENCED: verified at the lun; else it failed. */
+	FERRY_GROUP_FLAGS_ALL = FERRY_GROUP_DRAINED | FERRY_GROUP_IS_IN_FORCE |
+				FERRY_GROUP_HAS_PATH | FERRY_GROUP_PROVEN,
 };
 
 struct ferry_group_message {
@@ -47,8 +50,10 @@ struct ferry_group_message {
 	struct ferry_uuid lun; /* What the sender sees there; all zero while it sees none. */
 	struct ferry_epoch epoch;
 	struct ferry_node owner;
-	uint64_t ring;			      /* The sender's when it sent this. */
-	struct ferry_incarnation incarnation; /* The sender's. */
+	uint64_t ring;				     /* The sender's when it sent this. */
+	struct ferry_incarnation incarnation;	     /* The sender's. */
+	struct ferry_node victim;		     /* FENCE, FENCED; */
+	struct ferry_incarnation victim_incarnation; /* 0: whichever agent of that node. */
 };
 
 void ferry_group_message_encode(const struct ferry_group_message *message,

@@ -1,4 +1,4 @@
-/* ports_test.c - what the ports themselves compute: luns' identities, events' texts. */
+/* ports_test.c - what the ports themselves compute: luns' identities, events' texts, timers. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -6,10 +6,12 @@
 
 #include <cmocka.h>
 
+#include "agent/base/prng.h"
 #include "agent/ports/auth.h"
 #include "agent/ports/events.h"
 #include "agent/ports/identity.h"
 #include "agent/ports/io.h"
+#include "agent/ports/timers.h"
 
 static struct ferry_lun_identity lun(const char *wwid, uint64_t size_blocks, uint32_t block_bytes)
 {
@@ -93,12 +95,67 @@ static void test_proof_and_ops(void **state)
 	assert_false(ferry_op_has_data(FERRY_OP_DISCARD));
 }
 
+enum { TIMERS = 40, TIMER_STEPS = 20000 };
+
+/* The one that is due first, found the slow way. */
+static struct ferry_timer *first_of(struct ferry_timer *timers)
+{
+	struct ferry_timer *first = NULL;
+
+	for (size_t i = 0; i < TIMERS; i++) {
+		struct ferry_timer *timer = &timers[i];
+
+		if (!ferry_timer_is_started(timer))
+			continue;
+		if (!first || timer->deadline_ns < first->deadline_ns ||
+		    (timer->deadline_ns == first->deadline_ns && timer->sequence < first->sequence))
+			first = timer;
+	}
+	return first;
+}
+
+static void test_timers_order(void **state)
+{
+	struct ferry_timer timers[TIMERS] = {0};
+	struct ferry_timer *heap[TIMERS + 1];
+	struct ferry_prng prng = {.state = 7};
+	struct ferry_timers started;
+	uint32_t ran = 0;
+
+	(void)state;
+	ferry_timers_init(&started, heap, TIMERS + 1);
+	assert_null(ferry_timers_first(&started));
+	for (uint32_t i = 0; i < TIMER_STEPS; i++) {
+		struct ferry_timer *timer = &timers[ferry_prng_below(&prng, TIMERS)];
+		struct ferry_timer *first = ferry_timers_first(&started);
+
+		assert_ptr_equal(first, first_of(timers));
+		switch (ferry_prng_below(&prng, 4)) {
+		case 0:
+			ferry_timers_stop(&started, timer);
+			assert_false(ferry_timer_is_started(timer));
+			break;
+		case 1:
+			if (first)
+				ferry_timers_stop(&started, first);
+			ran += first != NULL;
+			break;
+		default: /* Few deadlines, so that many are equal. */
+			ferry_timers_start(&started, timer, ferry_prng_below(&prng, 16));
+			assert_true(ferry_timer_is_started(timer));
+			break;
+		}
+	}
+	assert_true(ran > TIMER_STEPS / 8);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_identity),
 		cmocka_unit_test(test_event),
 		cmocka_unit_test(test_proof_and_ops),
+		cmocka_unit_test(test_timers_order),
 	};
 
 	return cmocka_run_group_tests_name("ports", tests, NULL, NULL);

@@ -1,46 +1,18 @@
 # fuse-lib.sh - what the tests of the FUSE front end share: a stand with volumes in files, and a
 # clean-up that runs whatever happens. Sourced with $1: the build directory.
 set -u
+. "$(dirname "$0")/common.sh"
 BUILD=$(realpath "${1:?usage: $0 BUILD_DIR}")
 STAND=$BUILD/tests/fuse_stand
 WORK=
 STAND_PID=
 LOOPS=()
 MOUNTS=()
-PASSED=0
-
-skip() {
-	echo "SKIPPED: $*"
-	exit 77
-}
 
 fail() {
 	echo "FAILED: $*" >&2
 	[ -n "$WORK" ] && [ -f "$WORK/stand.err" ] && sed 's/^/  stand: /' "$WORK/stand.err" >&2
 	exit 1
-}
-
-ok() {
-	PASSED=$((PASSED + 1))
-	echo "ok $PASSED - $*"
-}
-
-need() {
-	local tool
-	for tool in "$@"; do
-		command -v "$tool" >/dev/null ||
-			fail "$tool is missing; deploy/install-deps.sh installs it"
-	done
-}
-
-# until_true SECONDS COMMAND...: wait for a condition, with a deadline.
-until_true() {
-	local deadline=$((SECONDS + $1))
-	shift
-	until "$@" 2>/dev/null; do
-		[ $SECONDS -lt $deadline ] || return 1
-		sleep 0.02
-	done
 }
 
 clean_up() {

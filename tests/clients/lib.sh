@@ -3,6 +3,7 @@
 set -u
 export LC_ALL=C
 HERE=$(cd "$(dirname "$0")" && pwd)
+. "$HERE/common.sh"
 BUILD=${FERRY_BUILD_DIR:?the build tree}
 FERRYD=$BUILD/bin/ferryd
 FERRY=$BUILD/bin/ferry
@@ -11,14 +12,8 @@ AGENTS=()  # Process ids of what agent() started.
 HELPERS=() # Of everything else that must not outlive the test.
 LOOPS=()
 MOUNTS=()
-PASSED=0
 AGENT= # The one that was started last, and its folder.
 RUN=
-
-skip() {
-	echo "SKIPPED: $*"
-	exit 77
-}
 
 fail() {
 	local log
@@ -27,29 +22,6 @@ fail() {
 		[ ! -s "$log" ] || tail -n 40 "$log" | sed "s|^|  $(basename "$log"): |" >&2
 	done
 	exit 1
-}
-
-ok() {
-	PASSED=$((PASSED + 1))
-	echo "ok $PASSED - $*"
-}
-
-need() {
-	local tool
-	for tool in "$@"; do
-		command -v "$tool" >/dev/null ||
-			fail "$tool is missing; deploy/install-deps.sh installs it"
-	done
-}
-
-# until_true SECONDS COMMAND...: wait for a condition, with a deadline.
-until_true() {
-	local deadline=$((SECONDS + $1))
-	shift
-	until "$@" 2>/dev/null; do
-		[ $SECONDS -lt $deadline ] || return 1
-		sleep 0.02
-	done
 }
 
 is_gone() {

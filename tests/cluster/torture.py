@@ -98,6 +98,7 @@ class Torture:
         self.counts = collections.Counter()
         self.seen = {}  # (node, incarnation): its pool's figures, as seen last.
         self.epoch = 0
+        self.states = ""
         self.is_over = False
         self.stop_keeper = False
         self.running = []
@@ -268,6 +269,10 @@ class Torture:
                     self.epoch = pool["epoch"]
         for pool in self.seen.values():
             pool["is_fresh"] = pool["was_fresh"]
+        states = " ".join(f"{node.name}:{self.state_of(node) or '-'}" for node in self.nodes)
+        if states != self.states:
+            self.say(f"    {states}, epoch {self.epoch}")
+            self.states = states
 
     def state_of(self, node):
         for (number, _), pool in self.seen.items():
@@ -288,9 +293,20 @@ class Torture:
             if other is not node and self.random.random() < 0.6:
                 self.driver.ask(f"drop {other.number}")
 
+    def agents_restart(self):
+        """As a service manager does; an agent gives up at its start without corosync."""
+        for node in self.nodes:
+            if self.state_of(node) is None and node.lock.acquire(blocking=False):
+                if node.is_on and not node.is_frozen and node.sh(
+                        'grep -q "^State:[[:space:]]*[^ZX]" /proc/$(cat /run/ferryd.pid)/status')[0]:
+                    node.agent_start()
+                    self.counts["agent-restart"] += 1
+                node.lock.release()
+
     def keep(self):
         with self.ownership:
             self.look()
+            self.agents_restart()
             owner = self.owner()
             figures = self.driver.figures()
             for node in self.nodes:

@@ -1,13 +1,15 @@
 /*
  * make_corpus - writes the fuzzers' committed corpora: usage: make_corpus tests/fuzz/corpus
  *
- * Run it when the wire format changes, and commit what it writes.
+ * Run it when a format changes, and commit what it writes.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "agent/adapters/statefile/record.h"
 #include "agent/ports/io.h"
+#include "proto/group_message.h"
 #include "proto/stream.h"
 #include "proto/wire.h"
 
@@ -159,6 +161,68 @@ static void save_scripts(void)
 	}
 }
 
+static void save_group(void)
+{
+	struct ferry_group_message message = {.pool = {{1}},
+					      .lineage = {{2}},
+					      .lun = {{3}},
+					      .epoch = {4},
+					      .owner = {1},
+					      .ring = 5,
+					      .incarnation = {6}};
+	uint8_t bytes[1 + FERRY_GROUP_MESSAGE_BYTES] = {7};
+
+	for (uint32_t type = 1; type <= FERRY_GROUP_TYPE_LAST; type++) {
+		message.type = (enum ferry_group_type)type;
+		message.flags = type % 2 ? FERRY_GROUP_FLAGS_ALL : 0;
+		ferry_group_message_encode(&message, bytes + 1);
+		save("group", bytes, sizeof(bytes));
+	}
+	bytes[0] = 0;
+	bytes[1] ^= 1;
+	save("group", bytes, sizeof(bytes));
+	save("group", "\2short", 6);
+}
+
+/* Values made into records, damaged ones, another's, and files as they might lie there. */
+static void save_state(void)
+{
+	uint8_t bytes[3 + 28] = {0};
+	struct ferry_record record;
+
+	for (uint8_t what = 0; what < 8; what++) {
+		bytes[0] = what;
+		bytes[2] = (uint8_t)(what * 37);
+		save("state", bytes, sizeof(bytes));
+	}
+	ferry_record_make(&record, "pool.data.epoch", bytes, sizeof(bytes));
+	memmove((uint8_t *)&record + 3, &record, sizeof(record.head) + sizeof(bytes));
+	memset(&record, 0, 3);
+	save("state", &record, 3 + sizeof(record.head) + sizeof(bytes));
+}
+
+/* One answer for each parser of vpd_fuzz.c, in its order. */
+static void save_vpd(void)
+{
+	static const uint8_t standard[37] = {0, 0, 0, 5, 2, 31, 0, 0, 0, 'L', 'I', 'O', ' '};
+	static const uint8_t identification[] = {1,    0,   0x83, 0,   24,  2, 1, 0, 0,
+						 4,    'T', 'E',  'S', 'T', 1, 3, 0, 8,
+						 0x50, 1,   2,	  3,   4,   5, 6, 7};
+	static const uint8_t serial[] = {2, 0, 0x80, 0, 4, 'A', 'B', 1, ' '};
+	static const uint8_t limits[65] = {3, 0, 0xb0, 0, 60, [9] = 1, [21] = 2, [37] = 3};
+	static const uint8_t provisioning[] = {4, 0, 0xb2, 0, 4, 0, 0xe4};
+	static const uint8_t capacity[33] = {5, 0, 0, 0, 0, 0, 1, 0xff, 0xff, 0, 0, 2, 0};
+	static const uint8_t caching[29] = {6, 0, 26, 0, 0x10, 0, 0, 0, 0, 0x08, 0x12, 0x04};
+
+	save("vpd", standard, sizeof(standard));
+	save("vpd", identification, sizeof(identification));
+	save("vpd", serial, sizeof(serial));
+	save("vpd", limits, sizeof(limits));
+	save("vpd", provisioning, sizeof(provisioning));
+	save("vpd", capacity, sizeof(capacity));
+	save("vpd", caching, sizeof(caching));
+}
+
 int main(int argc, char **argv)
 {
 	if (argc != 2) {
@@ -173,5 +237,11 @@ int main(int argc, char **argv)
 	save_scripts();
 	count = 0;
 	save_streams();
+	count = 0;
+	save_group();
+	count = 0;
+	save_state();
+	count = 0;
+	save_vpd();
 	return 0;
 }

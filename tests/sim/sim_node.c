@@ -141,6 +141,15 @@ static void ownership_wish(int error, const char *why, void *context)
 	node->wish_error = error;
 }
 
+static void ownership_fenced(struct ferry_node victim, int error, const char *why, void *context)
+{
+	struct sim_node *node = context;
+
+	sim_note(node->sim, SIM_NODE, node->id, victim.v, "fencing node %u: %d, %s", victim.v,
+		 error, why);
+	node->fence_error = error;
+}
+
 /* ---- The data side speaks. ---- */
 
 static struct sim_node *of_engine(struct ferry_engine *engine)
@@ -349,6 +358,7 @@ static void cluster_start(struct sim_node *node, const struct sim_node_world *wo
 		.take = ownership_take,
 		.peer_has_path = ownership_peer_has_path,
 		.on_wish = ownership_wish,
+		.on_fenced = ownership_fenced,
 		.context = node,
 	};
 	int r;

@@ -81,7 +81,8 @@ struct sim_node {
 	uint64_t posted_ns[2]; /* In each direction, none overtakes. */
 	uint64_t events_seen[SIM_EVENT_KINDS];
 	uint64_t convictions;
-	int wish_error; /* What became of the last wish; 1 while it is open. */
+	int wish_error;	 /* What became of the last wish; 1 while it is open. */
+	int fence_error; /* And of the last ferry_ownership_fence(). */
 };
 
 /* What an agent finds when it starts. */

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "agent/adapters/qb/qb.h"
+#include "agent/ports/timers.h"
 
 struct ferry_qb_loop {
 	struct ferry_loop port;
@@ -32,9 +33,8 @@ struct ferry_qb_loop {
 	struct ferry_watch *dispatching;
 	bool is_dispatching_dropped; /* qb has no entry for it any more: it must be told. */
 
-	uint64_t timers_sequence;
-	uint32_t timers_count;
-	struct ferry_timer *timers[FERRY_QB_TIMERS_MAX + 1]; /* A heap; slot 0 is unused. */
+	struct ferry_timers timers;
+	struct ferry_timer *timers_heap[FERRY_QB_TIMERS_MAX + 1];
 };
 
 static struct ferry_qb_loop *loop_of(struct ferry_loop *port)
@@ -64,77 +64,18 @@ static bool loop_is_current(struct ferry_loop *port)
 	return pthread_equal(loop_of(port)->thread, pthread_self()) != 0;
 }
 
-/* Timers: a binary heap by (deadline, sequence), and a timerfd set to its top. */
-
-static bool timer_is_before(const struct ferry_timer *a, const struct ferry_timer *b)
-{
-	if (a->deadline_ns != b->deadline_ns)
-		return a->deadline_ns < b->deadline_ns;
-	return a->sequence < b->sequence;
-}
-
-static void heap_put(struct ferry_qb_loop *loop, uint32_t slot, struct ferry_timer *timer)
-{
-	loop->timers[slot] = timer;
-	timer->heap_slot = slot;
-}
-
-static void heap_rise(struct ferry_qb_loop *loop, uint32_t slot)
-{
-	struct ferry_timer *timer = loop->timers[slot];
-
-	while (slot > 1 && timer_is_before(timer, loop->timers[slot / 2])) {
-		heap_put(loop, slot, loop->timers[slot / 2]);
-		slot /= 2;
-	}
-	heap_put(loop, slot, timer);
-}
-
-static void heap_sink(struct ferry_qb_loop *loop, uint32_t slot)
-{
-	struct ferry_timer *timer = loop->timers[slot];
-
-	for (;;) {
-		uint32_t child = slot * 2;
-
-		if (child > loop->timers_count)
-			break;
-		if (child < loop->timers_count &&
-		    timer_is_before(loop->timers[child + 1], loop->timers[child]))
-			child++;
-		if (!timer_is_before(loop->timers[child], timer))
-			break;
-		heap_put(loop, slot, loop->timers[child]);
-		slot = child;
-	}
-	heap_put(loop, slot, timer);
-}
-
-static void heap_remove(struct ferry_qb_loop *loop, struct ferry_timer *timer)
-{
-	uint32_t slot = timer->heap_slot;
-	struct ferry_timer *last;
-
-	ferry_assert(slot >= 1 && slot <= loop->timers_count);
-	ferry_assert(loop->timers[slot] == timer);
-	last = loop->timers[loop->timers_count--];
-	timer->heap_slot = 0;
-	if (last == timer)
-		return;
-	heap_put(loop, slot, last);
-	heap_rise(loop, slot);
-	heap_sink(loop, last->heap_slot);
-}
+/* Timers: a timerfd is set to the first one. */
 
 /* Set the timerfd to the earliest deadline; 0 would disarm it, so never less than 1 ns. */
 static void timers_arm(struct ferry_qb_loop *loop)
 {
 	struct itimerspec when = {0};
+	const struct ferry_timer *first = ferry_timers_first(&loop->timers);
 	uint64_t deadline_ns;
 	int r;
 
-	if (loop->timers_count > 0) {
-		deadline_ns = ferry_max_u64(loop->timers[1]->deadline_ns, 1);
+	if (first) {
+		deadline_ns = ferry_max_u64(first->deadline_ns, 1);
 		when.it_value.tv_sec = (time_t)(deadline_ns / FERRY_NS_PER_S);
 		when.it_value.tv_nsec = (long)(deadline_ns % FERRY_NS_PER_S);
 	}
@@ -148,25 +89,17 @@ static void loop_timer_start(struct ferry_loop *port, struct ferry_timer *timer,
 	struct ferry_qb_loop *loop = loop_of(port);
 
 	FERRY_ASSERT_ON_LOOP(port);
-	if (timer->heap_slot)
-		heap_remove(loop, timer);
-	ferry_assert(loop->timers_count < FERRY_QB_TIMERS_MAX);
 	/* Forever is as good as 292 years, and timerfd's seconds are signed. */
-	timer->deadline_ns = ferry_min_u64(deadline_ns, (uint64_t)INT64_MAX);
-	timer->sequence = ++loop->timers_sequence;
-	heap_put(loop, ++loop->timers_count, timer);
-	heap_rise(loop, loop->timers_count);
+	ferry_timers_start(&loop->timers, timer, ferry_min_u64(deadline_ns, (uint64_t)INT64_MAX));
 	if (timer->heap_slot == 1)
 		timers_arm(loop);
 }
 
 static void loop_timer_stop(struct ferry_loop *port, struct ferry_timer *timer)
 {
-	struct ferry_qb_loop *loop = loop_of(port);
-
 	FERRY_ASSERT_ON_LOOP(port);
-	if (timer->heap_slot)
-		heap_remove(loop, timer); /* A timerfd that fires for nothing does no harm. */
+	/* A timerfd that fires for nothing does no harm. */
+	ferry_timers_stop(&loop_of(port)->timers, timer);
 }
 
 static int32_t on_timer_fd(int32_t fd, int32_t revents, void *data)
@@ -174,19 +107,19 @@ static int32_t on_timer_fd(int32_t fd, int32_t revents, void *data)
 	struct ferry_qb_loop *loop = data;
 	uint64_t expirations;
 	ssize_t length;
-	uint64_t sequence_last = loop->timers_sequence;
+	uint64_t sequence_end = loop->timers.sequence_next;
 
 	(void)revents;
 	length = read(fd, &expirations, sizeof(expirations));
 	ferry_assert(length == (ssize_t)sizeof(expirations) || (length < 0 && errno == EAGAIN));
 	loop->now_ns = clock_ns();
-	while (loop->timers_count > 0) {
-		struct ferry_timer *timer = loop->timers[1];
+	for (;;) {
+		struct ferry_timer *timer = ferry_timers_first(&loop->timers);
 
 		/* One that was started just now waits a round, so that descriptors get theirs. */
-		if (timer->deadline_ns > loop->now_ns || timer->sequence > sequence_last)
+		if (!timer || timer->deadline_ns > loop->now_ns || timer->sequence >= sequence_end)
 			break;
-		heap_remove(loop, timer);
+		ferry_timers_stop(&loop->timers, timer);
 		timer->run(timer);
 		loop->now_ns = clock_ns();
 	}
@@ -487,6 +420,7 @@ int ferry_qb_loop_open(struct ferry_qb_loop **ret, struct ferry_error *reterr)
 	if (!loop)
 		return ferry_error_set(reterr, -ENOMEM, "no memory for the cluster loop");
 	loop->port.ops = &loop_ops;
+	ferry_timers_init(&loop->timers, loop->timers_heap, FERRY_QB_TIMERS_MAX + 1);
 	loop->thread = pthread_self();
 	ferry_list_init(&loop->tasks);
 	loop->signal_fd = -1;

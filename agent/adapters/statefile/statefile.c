@@ -1,7 +1,6 @@
 #include "agent/adapters/statefile/statefile.h"
 
 #include <dirent.h>
-#include <endian.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,26 +8,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "agent/base/checksum.h"
+#include "agent/adapters/statefile/record.h"
 
-#define MAGIC UINT64_C(0x3152545359525246) /* "FRRYSTR1", little-endian. */
-#define TEMPORARY_SUFFIX "~"		   /* No key has this character. */
-
-/* What a file begins with; little-endian. The value follows, and then the file ends. */
-struct head {
-	uint64_t magic;
-	uint32_t length_bytes; /* Of the value. */
-	uint32_t crc;	       /* CRC32C of all the rest: this head with crc 0, and the value. */
-	char key[FERRY_STATEFILE_KEY_MAX]; /* Padded with zeroes: a file under another's name. */
-};
-_Static_assert(sizeof(struct head) == 16 + FERRY_STATEFILE_KEY_MAX, "it has no holes");
-
-struct record {
-	struct head head;
-	uint8_t value[FERRY_STORE_VALUE_BYTES_MAX];
-};
-_Static_assert(sizeof(struct record) == sizeof(struct head) + FERRY_STORE_VALUE_BYTES_MAX,
-	       "it has no holes");
+#define TEMPORARY_SUFFIX "~" /* No key has this character. */
 
 struct ferry_statefile {
 	struct ferry_store store;
@@ -54,45 +36,6 @@ static bool key_is_valid(const char *key)
 	length = strspn(key, "abcdefghijklmnopqrstuvwxyz0123456789-.");
 	return length > 0 && length <= FERRY_STATEFILE_KEY_MAX && key[length] == '\0' &&
 	       key[0] != '.';
-}
-
-static uint32_t record_crc(const struct record *record, uint32_t length_bytes)
-{
-	struct head head = record->head;
-
-	ferry_assert(length_bytes <= sizeof(record->value));
-	head.crc = 0;
-	return ferry_crc32c(ferry_crc32c(0, &head, sizeof(head)), record->value, length_bytes);
-}
-
-static void record_make(struct record *record, const char *key, const void *value,
-			size_t length_bytes)
-{
-	ferry_assert(length_bytes <= sizeof(record->value));
-	memset(record, 0, sizeof(*record));
-	record->head.magic = htole64(MAGIC);
-	record->head.length_bytes = htole32((uint32_t)length_bytes);
-	memcpy(record->head.key, key, strlen(key)); /* Ends in zeroes, or fills the field. */
-	memcpy(record->value, value, length_bytes);
-	record->head.crc = htole32(record_crc(record, (uint32_t)length_bytes));
-}
-
-/* The value's length, or -EBADMSG. */
-static int record_check(const struct record *record, size_t size_bytes, const char *key)
-{
-	uint32_t length_bytes;
-
-	if (size_bytes < sizeof(record->head) || record->head.magic != htole64(MAGIC))
-		return -EBADMSG;
-	length_bytes = le32toh(record->head.length_bytes);
-	if (length_bytes > FERRY_STORE_VALUE_BYTES_MAX ||
-	    length_bytes != size_bytes - sizeof(record->head))
-		return -EBADMSG;
-	if (strncmp(record->head.key, key, sizeof(record->head.key)) != 0)
-		return -EBADMSG;
-	if (le32toh(record->head.crc) != record_crc(record, length_bytes))
-		return -EBADMSG;
-	return (int)length_bytes;
 }
 
 /* All that there is, up to one byte more than @size_bytes would be an error: count, or errno. */
@@ -134,7 +77,7 @@ static int statefile_load(struct ferry_store *store, const char *key, void *ret,
 {
 	struct ferry_statefile *statefile = statefile_from(store);
 	struct {
-		struct record record;
+		struct ferry_record record;
 		uint8_t excess; /* A file that is too long is damaged, too. */
 	} buffer;
 	ssize_t count;
@@ -151,7 +94,7 @@ static int statefile_load(struct ferry_store *store, const char *key, void *ret,
 	(void)close(fd); /* It was only read. */
 	if (count < 0)
 		return -EIO;
-	length = record_check(&buffer.record, (size_t)count, key);
+	length = ferry_record_check(&buffer.record, (size_t)count, key);
 	if (length < 0)
 		return length;
 	if ((size_t)length > size_bytes)
@@ -170,7 +113,7 @@ static int save_error(int error)
 }
 
 static int save_temporary(struct ferry_statefile *statefile, const char *name,
-			  const struct record *record, size_t size_bytes)
+			  const struct ferry_record *record, size_t size_bytes)
 {
 	int fd = openat(statefile->directory_fd, name,
 			O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -192,7 +135,7 @@ static int statefile_save(struct ferry_store *store, const char *key, const void
 {
 	struct ferry_statefile *statefile = statefile_from(store);
 	char name[FERRY_STATEFILE_KEY_MAX + sizeof(TEMPORARY_SUFFIX)];
-	struct record record;
+	struct ferry_record record;
 	int r;
 
 	ferry_assert(value || length_bytes == 0);
@@ -200,7 +143,7 @@ static int statefile_save(struct ferry_store *store, const char *key, const void
 	if (!key_is_valid(key))
 		return -EINVAL;
 	(void)snprintf(name, sizeof(name), "%s" TEMPORARY_SUFFIX, key); /* It fits: see above. */
-	record_make(&record, key, value, length_bytes);
+	ferry_record_make(&record, key, value, length_bytes);
 	r = save_temporary(statefile, name, &record, sizeof(record.head) + length_bytes);
 	if (r == 0 && renameat(statefile->directory_fd, name, statefile->directory_fd, key) < 0)
 		r = -errno;

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "agent/adapters/uring/ring.h"
+#include "agent/ports/timers.h"
 
 enum {
 	EVENTS_PER_TURN_MAX = 64,	     /* Ready descriptors; the rest stay ready. */
@@ -52,9 +53,7 @@ struct ferry_uring_loop {
 	uintptr_t registered;
 	size_t registered_bytes;
 
-	struct ferry_timer **heap; /* 1-based: slot 0 is unused. */
-	uint32_t timers_count;
-	uint64_t sequence_next;
+	struct ferry_timers timers;
 
 	struct ferry_list tasks;
 	struct ferry_list wakers;
@@ -99,72 +98,12 @@ static uint64_t loop_now_ns(struct ferry_loop *port)
 	return loop_from(port)->now_ns;
 }
 
-/* Timers: a binary heap by (deadline_ns, sequence). */
-
-static bool timer_is_before(const struct ferry_timer *a, const struct ferry_timer *b)
-{
-	if (a->deadline_ns != b->deadline_ns)
-		return a->deadline_ns < b->deadline_ns;
-	return a->sequence < b->sequence;
-}
-
-static void heap_place(struct ferry_uring_loop *loop, uint32_t slot, struct ferry_timer *timer)
-{
-	ferry_assert(slot >= 1 && slot <= loop->timers_count);
-	loop->heap[slot] = timer;
-	timer->heap_slot = slot;
-}
-
-static void heap_up(struct ferry_uring_loop *loop, uint32_t slot, struct ferry_timer *timer)
-{
-	while (slot > 1 && timer_is_before(timer, loop->heap[slot / 2])) {
-		heap_place(loop, slot, loop->heap[slot / 2]);
-		slot /= 2;
-	}
-	heap_place(loop, slot, timer);
-}
-
-static void heap_down(struct ferry_uring_loop *loop, uint32_t slot, struct ferry_timer *timer)
-{
-	for (;;) {
-		uint32_t child = slot * 2;
-
-		if (child > loop->timers_count)
-			break;
-		if (child < loop->timers_count &&
-		    timer_is_before(loop->heap[child + 1], loop->heap[child]))
-			child++;
-		if (!timer_is_before(loop->heap[child], timer))
-			break;
-		heap_place(loop, slot, loop->heap[child]);
-		slot = child;
-	}
-	heap_place(loop, slot, timer);
-}
-
-static void heap_remove(struct ferry_uring_loop *loop, struct ferry_timer *timer)
-{
-	uint32_t slot = timer->heap_slot;
-	struct ferry_timer *last;
-
-	ferry_assert(slot >= 1 && slot <= loop->timers_count);
-	ferry_assert(loop->heap[slot] == timer);
-	last = loop->heap[loop->timers_count--];
-	timer->heap_slot = 0;
-	if (last == timer)
-		return;
-	if (slot > 1 && timer_is_before(last, loop->heap[slot / 2]))
-		heap_up(loop, slot, last);
-	else
-		heap_down(loop, slot, last);
-}
+/* Timers. */
 
 static void loop_timer_stop(struct ferry_loop *port, struct ferry_timer *timer)
 {
 	FERRY_ASSERT_ON_LOOP(port);
-	if (timer->heap_slot != 0)
-		heap_remove(loop_from(port), timer);
-	ferry_assert(timer->heap_slot == 0);
+	ferry_timers_stop(&loop_from(port)->timers, timer);
 }
 
 static void loop_timer_start(struct ferry_loop *port, struct ferry_timer *timer,
@@ -172,29 +111,25 @@ static void loop_timer_start(struct ferry_loop *port, struct ferry_timer *timer,
 {
 	struct ferry_uring_loop *loop = loop_from(port);
 
-	loop_timer_stop(port, timer);
-	ferry_assert(loop->timers_count < FERRY_URING_TIMERS_MAX);
+	FERRY_ASSERT_ON_LOOP(port);
 	/*
 	 * The past counts as now: else a timer that starts itself anew, always in the past, would
 	 * be before every other due timer for ever.
 	 */
-	timer->deadline_ns = ferry_max_u64(deadline_ns, loop->now_ns);
-	timer->sequence = loop->sequence_next++;
-	loop->timers_count++;
-	heap_up(loop, loop->timers_count, timer);
+	ferry_timers_start(&loop->timers, timer, ferry_max_u64(deadline_ns, loop->now_ns));
 }
 
 /* Timers that are started by these callbacks wait for the next turn, even if they are due. */
 static void turn_timers(struct ferry_uring_loop *loop)
 {
-	uint64_t sequence_end = loop->sequence_next;
+	uint64_t sequence_end = loop->timers.sequence_next;
 
-	for (uint32_t i = 0; i < TIMERS_PER_TURN_MAX && loop->timers_count > 0; i++) {
-		struct ferry_timer *timer = loop->heap[1];
+	for (uint32_t i = 0; i < TIMERS_PER_TURN_MAX; i++) {
+		struct ferry_timer *timer = ferry_timers_first(&loop->timers);
 
-		if (timer->deadline_ns > loop->now_ns || timer->sequence >= sequence_end)
+		if (!timer || timer->deadline_ns > loop->now_ns || timer->sequence >= sequence_end)
 			break;
-		heap_remove(loop, timer);
+		ferry_timers_stop(&loop->timers, timer);
 		timer->run(timer);
 	}
 }
@@ -488,16 +423,18 @@ static uint64_t sleep_ns(const struct ferry_uring_loop *loop)
 {
 	uint64_t now_ns = clock_read_ns();
 	uint64_t limit_ns = SLEEP_MS_MAX * FERRY_NS_PER_MS;
+	const struct ferry_timer *timer;
 
 	if (!ferry_list_is_empty(&loop->tasks) || io_uring_cq_ready(&loop->ring) > 0)
 		return 0;
 	if (atomic_load_explicit(&loop->is_stopping, memory_order_relaxed))
 		return 0;
-	if (loop->timers_count == 0)
+	timer = ferry_timers_first(&loop->timers);
+	if (!timer)
 		return limit_ns;
-	if (loop->heap[1]->deadline_ns <= now_ns)
+	if (timer->deadline_ns <= now_ns)
 		return 0;
-	return ferry_min_u64(loop->heap[1]->deadline_ns - now_ns, limit_ns);
+	return ferry_min_u64(timer->deadline_ns - now_ns, limit_ns);
 }
 
 /* Send off what was queued, sleep until something is to be done. */
@@ -666,6 +603,7 @@ static int open_descriptors(struct ferry_uring_loop *loop, struct ferry_error *r
 int ferry_uring_loop_open(struct ferry_uring_loop **ret, struct ferry_error *reterr)
 {
 	_cleanup_(ferry_uring_loop_closep) struct ferry_uring_loop *loop = calloc(1, sizeof(*loop));
+	struct ferry_timer **heap;
 	int r;
 
 	ferry_assert(ret);
@@ -678,10 +616,13 @@ int ferry_uring_loop_open(struct ferry_uring_loop **ret, struct ferry_error *ret
 	ferry_list_init(&loop->tasks);
 	ferry_list_init(&loop->wakers);
 	loop->now_ns = clock_read_ns();
-	loop->heap = calloc(FERRY_URING_TIMERS_MAX + 1, sizeof(loop->heap[0]));
+	heap = calloc(FERRY_URING_TIMERS_MAX + 1, sizeof(heap[0]));
 	loop->slots = calloc(FERRY_URING_WATCHES_MAX, sizeof(loop->slots[0]));
-	if (!loop->heap || !loop->slots)
+	if (!heap || !loop->slots) {
+		free(heap);
 		return ferry_error_set(reterr, -ENOMEM, "no memory for a loop");
+	}
+	ferry_timers_init(&loop->timers, heap, FERRY_URING_TIMERS_MAX + 1);
 	for (uint32_t i = 0; i < FERRY_URING_WATCHES_MAX; i++)
 		loop->slots[i].next_free = i + 1;
 
@@ -729,7 +670,7 @@ struct ferry_uring_loop *ferry_uring_loop_close(struct ferry_uring_loop *loop)
 		return NULL;
 	ferry_assert(atomic_load(&loop->runner) == 0);
 	ferry_assert(loop->inflight_count == 0 && loop->reserved_count == 0);
-	ferry_assert(loop->timers_count == 0 && loop->watches_count == 0);
+	ferry_assert(loop->timers.count == 0 && loop->watches_count == 0);
 	ferry_assert(ferry_list_is_empty(&loop->tasks));
 	if (loop->has_ring)
 		io_uring_queue_exit(&loop->ring); /* Ends the poll request too. */
@@ -738,7 +679,7 @@ struct ferry_uring_loop *ferry_uring_loop_close(struct ferry_uring_loop *loop)
 	if (loop->epoll_fd >= 0)
 		(void)close(loop->epoll_fd);
 	free(loop->slots);
-	free(loop->heap);
+	free(loop->timers.heap);
 	free(loop);
 	return NULL;
 }
