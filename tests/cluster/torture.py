@@ -210,6 +210,7 @@ class Torture:
                   (2, self.cluster_partition), (1, self.cluster_reset), (1, self.links_cut),
                   (3, self.move)]
         faults = target if self.options.target_only else target + others
+        faults = [f for f in faults if f[1].__name__ not in self.options.without]
         pick = self.random.choices([f for _, f in faults], [w for w, _ in faults])[0]
         return pick, self.target if pick in [f for _, f in target] else node.lock, node
 
@@ -374,6 +375,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--work", required=True)
+    parser.add_argument("--without", action="append", default=[], help="not this fault: agent_kill")
     parser.add_argument("--target-only", action="store_true", help="only the target has faults")
     return Torture(parser.parse_args()).run()
 

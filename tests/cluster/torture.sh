@@ -1,5 +1,5 @@
 #!/bin/bash
-# torture.sh [--seconds N] [--seed S] [--lie] - three nodes, storage with a volatile cache, the
+# torture.sh [--seconds N] [--seed S] [--without FAULT] [--lie] - three nodes, storage with a volatile cache, the
 # tagged workload on whoever owns the pool, and everything that can break breaking at random:
 # torture.py has the list. Passes if no read ever returned what a disk could not have returned, and
 # all works again when the faults have stopped.
@@ -10,13 +10,15 @@
 TORTURE_SECONDS=60
 TORTURE_SEED=$(($(date +%s) % 1000000))
 LIE=
+OPTIONS=()
 
 while [ $# -gt 0 ]; do
 	case $1 in
 	--seconds) TORTURE_SECONDS=${2:?}; shift ;;
 	--seed) TORTURE_SEED=${2:?}; shift ;;
+	--without) OPTIONS+=(--without "${2:?}"); shift ;;
 	--lie) LIE=1 ;;
-	*) echo "usage: torture.sh [--seconds N] [--seed S] [--lie]" >&2; exit 1 ;;
+	*) echo "usage: torture.sh [--seconds N] [--seed S] [--without FAULT] [--lie]" >&2; exit 1 ;;
 	esac
 	shift
 done
@@ -47,6 +49,7 @@ node_config() {
 torture() {
 	local options=(--seconds "$TORTURE_SECONDS" --seed "$TORTURE_SEED" --work "$WORK")
 	[ -z "$LIE" ] || options+=(--target-only)
+	options+=("${OPTIONS[@]}")
 	FERRY_LAB=$LAB FERRY=$FERRY FERRYD=$FERRYD DRIVER=$BUILD/tests/torture_driver \
 		/usr/bin/python3 "$HERE/torture.py" "${options[@]}"
 }
