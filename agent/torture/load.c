@@ -45,8 +45,8 @@ static void record(struct torture_load *load, const struct torture_slot *slot,
 static const char *op_name(enum ferry_op op)
 {
 	static const char *const names[] = {
-		[FERRY_OP_READ] = "read",     [FERRY_OP_WRITE] = "write",
-		[FERRY_OP_FLUSH] = "flush",   [FERRY_OP_DISCARD] = "trim",
+		[FERRY_OP_READ] = "read",	    [FERRY_OP_WRITE] = "write",
+		[FERRY_OP_FLUSH] = "flush",	    [FERRY_OP_DISCARD] = "trim",
 		[FERRY_OP_WRITE_ZEROES] = "zeroes",
 	};
 
@@ -177,8 +177,8 @@ static void on_reply(struct torture_client *client, void *context, int error, co
 	struct ferry_check_finding finding;
 
 	ferry_assert(slot->is_busy && slot->client == client);
-	for (uint32_t i = 0; error == 0 && slot->io.op == FERRY_OP_READ && i < slot->io.sectors_count;
-	     i++)
+	for (uint32_t i = 0;
+	     error == 0 && slot->io.op == FERRY_OP_READ && i < slot->io.sectors_count; i++)
 		if (ferry_check_sector(&load->check, &slot->io, i, data + (size_t)i * SECTOR,
 				       &finding) != FERRY_CHECK_FINE)
 			violation(load, slot, &finding);
@@ -308,8 +308,8 @@ void torture_load_run(struct torture_load *load, int timeout_ms, int fd, bool *r
 	uint64_t now_ns = torture_now_ns();
 
 	if (load->busy == 0 && !torture_load_is_ready(load))
-		load->figures.stall_ns_max = ferry_max_u64(load->figures.stall_ns_max,
-							   now_ns - load->success_ns);
+		load->figures.stall_ns_max =
+			ferry_max_u64(load->figures.stall_ns_max, now_ns - load->success_ns);
 	for (uint32_t i = 0; i < load->clients_count; i++)
 		client_connect(load, i, now_ns);
 	slots_start(load, now_ns);
