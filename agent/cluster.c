@@ -541,6 +541,7 @@ struct ferry_cluster *ferry_cluster_close(struct ferry_cluster *cluster)
 		return NULL;
 	for (uint32_t i = 0; i < cluster->pools_count; i++)
 		cluster_pool_close(&cluster->pools[i]);
+	warden_close(cluster);
 	cluster->data_is_stopped = true;
 	if (cluster->snapshot_is_out)
 		control_snapped(cluster);

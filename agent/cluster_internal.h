@@ -20,7 +20,10 @@
 #include "proto/handshake.h"
 #include "proto/wire.h"
 
-enum { FERRY_SNAPSHOT_ASKERS_MAX = FERRY_GRPC_REQUESTS_MAX };
+enum {
+	FERRY_SNAPSHOT_ASKERS_MAX = FERRY_GRPC_REQUESTS_MAX,
+	FERRY_WARDEN_JOBS_MAX = FERRY_GRPC_REQUESTS_MAX,
+};
 
 struct cluster_pool {
 	struct ferry_cluster *cluster;
@@ -29,6 +32,8 @@ struct cluster_pool {
 	const struct ferry_config_volume *volume;
 	struct ferry_ownership ownership;
 	bool is_open; /* The lun has answered; the ownership is open. */
+	bool has_reservations;
+	char wwid[FERRY_CONTROL_TEXT_BYTES]; /* Once the lun has answered. */
 	bool is_shown;
 	bool has_path;
 	bool is_convicted;
@@ -39,12 +44,43 @@ struct cluster_pool {
 	struct ferry_node next_owner;
 	bool is_releasing;	     /* Also without a request: the agent stops. */
 	struct ferry_timer patience; /* Of a release with I/O that does not end. */
+
+	/* Of the warden's job, while the pool has a part in it. */
+	bool is_in_job;
+	bool is_fencing;    /* The ownership's answer is owed. */
+	int fence_error;    /* That answer... */
+	char fence_why[96]; /* ...and its words. */
+	int keys_error;
+	struct ferry_mail_keys keys; /* As read at the lun. */
 	char reason[FERRY_CONTROL_TEXT_BYTES];
 };
 
 struct snapshot_asker {
 	struct ferry_control_request *request;
 	void (*answer)(struct ferry_cluster *cluster, struct ferry_control_request *request);
+};
+
+enum warden_kind {
+	WARDEN_LIST = 1,  /* Read all luns' registrations. */
+	WARDEN_CLEAN,	  /* Remove one. */
+	WARDEN_FENCE,	  /* A node, from its pools. */
+	WARDEN_GET_FENCE, /* How that is. */
+};
+
+struct warden_job {
+	enum warden_kind kind;
+	struct ferry_control_request *request;
+	struct ferry_node node;	 /* The victim. */
+	struct ferry_key victim; /* CLEAN. */
+	bool is_cleaning;	 /* It was judged, and is being removed. */
+};
+
+/* What is asked of the luns' registrations: one job at a time, all its pools at once. */
+struct warden {
+	struct warden_job jobs[FERRY_WARDEN_JOBS_MAX]; /* The first is under way. */
+	uint32_t jobs_count;
+	uint32_t pools_left;
+	bool is_closed;
 };
 
 struct ferry_cluster {
@@ -83,6 +119,8 @@ struct ferry_cluster {
 	uint32_t askers_count;
 	uint32_t askers_served; /* Of them, those that the snapshot on its way is for. */
 
+	struct warden warden;
+
 	bool is_stopping;
 	bool data_was_told; /* To stop. */
 	bool data_is_stopped;
@@ -100,10 +138,19 @@ void cluster_pool_acquire(struct cluster_pool *pool, struct ferry_control_reques
 void cluster_pool_release(struct cluster_pool *pool, struct ferry_control_request *request);
 void cluster_pool_move(struct cluster_pool *pool, struct ferry_node node,
 		       struct ferry_control_request *request);
+/* On a lun without reservations, by a person's word for the nodes in request->nodes (rule 14). */
+void cluster_pool_force(struct cluster_pool *pool, struct ferry_control_request *request);
 /* Whether it holds nothing that a stop would have to give back first. */
 bool cluster_pool_is_quiet(const struct cluster_pool *pool);
 void cluster_pool_close(struct cluster_pool *pool);
 
+/* warden.c */
+void warden_ask(struct ferry_cluster *cluster, const struct warden_job *job);
+void warden_keys_read(struct cluster_pool *pool, const struct ferry_mail *mail);
+void warden_fenced(struct cluster_pool *pool, int error, const char *why);
+void warden_close(struct ferry_cluster *cluster);
+
 /* control.c */
+const char *control_node_name(const struct ferry_cluster *cluster, struct ferry_node node);
 extern const struct ferry_control_ops control_ops;
 void control_snapped(struct ferry_cluster *cluster);

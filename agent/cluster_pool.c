@@ -113,6 +113,12 @@ static void on_wish(int error, const char *why, void *context)
 	tell_data(pool, (struct ferry_mail){.kind = FERRY_MAIL_SHOW});
 }
 
+static void on_fenced(struct ferry_node victim, int error, const char *why, void *context)
+{
+	(void)victim;
+	warden_fenced(context, error, why);
+}
+
 static void ownership_open(struct cluster_pool *pool, const struct ferry_mail *mail)
 {
 	struct ferry_cluster *cluster = pool->cluster;
@@ -130,6 +136,7 @@ static void ownership_open(struct cluster_pool *pool, const struct ferry_mail *m
 		.take = take,
 		.peer_has_path = peer_has_path,
 		.on_wish = on_wish,
+		.on_fenced = on_fenced,
 		.context = pool,
 	};
 	struct ferry_error error;
@@ -195,6 +202,10 @@ void cluster_pool_mail(struct cluster_pool *pool, const struct ferry_mail *mail)
 {
 	bool has_ownership = pool->is_open && pool->cluster->group;
 
+	if (mail->kind == FERRY_MAIL_OPENED) {
+		pool->has_reservations = mail->flag;
+		(void)snprintf(pool->wwid, sizeof(pool->wwid), "%s", mail->identity.wwid);
+	}
 	if (mail->kind == FERRY_MAIL_OPENED && pool->cluster->group)
 		ownership_open(pool, mail);
 	else if (mail->kind == FERRY_MAIL_OPENED)
@@ -209,6 +220,8 @@ void cluster_pool_mail(struct cluster_pool *pool, const struct ferry_mail *mail)
 		handle_shown(pool, mail->error, mail->count);
 	else if (mail->kind == FERRY_MAIL_HIDDEN)
 		handle_hidden(pool);
+	else if (mail->kind == FERRY_MAIL_KEYS_READ)
+		warden_keys_read(pool, mail);
 	if (mail->kind == FERRY_MAIL_HEALTH) {
 		pool->has_path = mail->flag;
 		if (has_ownership)
@@ -222,13 +235,14 @@ void cluster_pool_mail(struct cluster_pool *pool, const struct ferry_mail *mail)
 
 /* ---- Wishes. ---- */
 
-void cluster_pool_acquire(struct cluster_pool *pool, struct ferry_control_request *request)
+/* Whether the pool can be wished for now; else @request is answered. */
+static bool may_acquire(struct cluster_pool *pool, struct ferry_control_request *request)
 {
 	if (!pool->is_open) {
 		ferry_control_done(request, -EAGAIN,
 				   "this node's path to the lun has not worked since the agent "
 				   "started: it cannot take the pool yet");
-		return;
+		return false;
 	}
 	if (!pool->cluster->group || pool->acquiring || pool->is_releasing) {
 		ferry_control_done(request, pool->cluster->group ? -EBUSY : -EOPNOTSUPP,
@@ -236,18 +250,68 @@ void cluster_pool_acquire(struct cluster_pool *pool, struct ferry_control_reques
 							: "this agent stands alone: what it "
 							  "released it serves when it is "
 							  "started anew");
-		return;
+		return false;
 	}
 	if (pool->is_shown && pool->ownership.phase != FERRY_OWNERSHIP_OWNING) {
 		/* What its applications know is from before others wrote. */
 		ferry_control_done(request, -EPERM,
 				   "this node was deposed and applications may still have the "
 				   "volume open: `ferry release` it first");
-		return;
+		return false;
 	}
+	return true;
+}
+
+void cluster_pool_acquire(struct cluster_pool *pool, struct ferry_control_request *request)
+{
+	if (!may_acquire(pool, request))
+		return;
 	pool->acquiring = request;
 	reason_set(pool, "acquiring");
 	ferry_ownership_acquire(&pool->ownership);
+}
+
+/* Whom the person has not answered for, though it is missing; 0: nobody. */
+static struct ferry_node missing_find(const struct cluster_pool *pool,
+				      const struct ferry_members *answered_for)
+{
+	const struct ferry_cluster *cluster = pool->cluster;
+
+	for (uint32_t i = 0; i < cluster->peers_count; i++) {
+		struct ferry_node node = cluster->peers[i].node;
+		bool is_answered_for = ferry_view_has_member(&pool->ownership.view, node);
+
+		for (uint32_t j = 0; j < answered_for->count; j++)
+			is_answered_for |= answered_for->nodes[j].v == node.v;
+		if (!is_answered_for)
+			return node;
+	}
+	return (struct ferry_node){0};
+}
+
+void cluster_pool_force(struct cluster_pool *pool, struct ferry_control_request *request)
+{
+	char why[96];
+	struct ferry_node missing;
+
+	if (!may_acquire(pool, request))
+		return;
+	missing = missing_find(pool, &request->nodes);
+	if (pool->has_reservations) {
+		ferry_control_done(request, -EPERM,
+				   "the lun has reservations, which keep the missing nodes from "
+				   "writing: `ferry acquire`");
+		return;
+	}
+	if (missing.v != 0) {
+		(void)snprintf(why, sizeof(why), "node %u has not answered either", missing.v);
+		ferry_control_done(request, -EPERM, why);
+		return;
+	}
+	pool->acquiring = request;
+	reason_set(pool, "acquiring by force");
+	if (ferry_ownership_force(&pool->ownership) < 0)
+		answer(&pool->acquiring, -EBUSY, "a change of owner is under way");
 }
 
 /* I/O that does not end by itself is told that the volume is closing. */

@@ -87,6 +87,8 @@ static enum ferry_control_pool_state state_of(const struct cluster_pool *pool,
 		return FERRY_CONTROL_POOL_RELEASING;
 	if (pool->acquiring)
 		return FERRY_CONTROL_POOL_ACQUIRING;
+	if (cluster->group && pool->ownership.is_fenced)
+		return FERRY_CONTROL_POOL_FENCED;
 	if (cluster->group && pool->ownership.phase != FERRY_OWNERSHIP_OWNING)
 		return pool->is_shown ? FERRY_CONTROL_POOL_FENCED /* Others have moved on. */
 				      : FERRY_CONTROL_POOL_STANDBY;
@@ -119,6 +121,8 @@ static const char *pool_reason(const struct cluster_pool *pool,
 	    !ferry_ownership_lun_is_agreed(&pool->ownership))
 		return "other members see another lun under this pool's name: compare their "
 		       "configurations";
+	if (cluster->group && pool->is_open && pool->ownership.is_fenced)
+		return "this node is fenced from the pool until its agent is started anew";
 	return pool->reason;
 }
 
@@ -442,6 +446,81 @@ static void move(struct ferry_control *control, struct ferry_control_request *re
 		cluster_pool_move(pool, node, request);
 }
 
+static void force(struct ferry_control *control, struct ferry_control_request *request)
+{
+	struct cluster_pool *pool = pool_find(cluster_of(control), request->pool);
+
+	if (!pool)
+		ferry_control_done(request, -ENOENT, "no such pool on this node");
+	else
+		cluster_pool_force(pool, request);
+}
+
+/* ---- Registrations, and fencing. ---- */
+
+const char *control_node_name(const struct ferry_cluster *cluster, struct ferry_node node)
+{
+	const char *name;
+
+	if (node.v == cluster->self.v)
+		return cluster->node_name;
+	name = cluster->corosync ? ferry_corosync_node_name(cluster->corosync, node) : NULL;
+	return name ? name : "";
+}
+
+static void list_keys(struct ferry_control *control, struct ferry_control_request *request)
+{
+	const struct warden_job job = {.kind = WARDEN_LIST, .request = request};
+
+	warden_ask(cluster_of(control), &job);
+}
+
+static void clean_key(struct ferry_control *control, struct ferry_control_request *request)
+{
+	struct ferry_cluster *cluster = cluster_of(control);
+	struct warden_job job = {.kind = WARDEN_CLEAN, .request = request};
+	char *end;
+
+	errno = 0;
+	job.victim.v = strtoull(request->key, &end, 16);
+	if (errno != 0 || *end != '\0' || job.victim.v == 0)
+		ferry_control_done(request, -EINVAL, "a key is a number like 0xfe00000100000005");
+	else if (!pool_find(cluster, request->pool))
+		ferry_control_done(request, -ENOENT, "no such pool on this node");
+	else
+		warden_ask(cluster, &job);
+}
+
+/* Of whom is known what it would be asked of; else it is answered. */
+static void fence_ask(struct ferry_control *control, struct ferry_control_request *request,
+		      enum warden_kind kind)
+{
+	struct ferry_cluster *cluster = cluster_of(control);
+	const struct warden_job job = {
+		.kind = kind, .request = request, .node = node_find(cluster, request->node)};
+
+	if (job.node.v == 0)
+		ferry_control_done(request, -ENOENT, "no such node in corosync's node list");
+	else if (request->pool[0] && !pool_find(cluster, request->pool))
+		ferry_control_done(request, -ENOENT, "no such pool on this node");
+	else if (!cluster->group)
+		ferry_control_done(request, -EOPNOTSUPP, "this agent stands alone");
+	else if (kind == WARDEN_FENCE && job.node.v == cluster->self.v)
+		ferry_control_done(request, -EPERM, "a node does not fence itself");
+	else
+		warden_ask(cluster, &job);
+}
+
+static void fence(struct ferry_control *control, struct ferry_control_request *request)
+{
+	fence_ask(control, request, WARDEN_FENCE);
+}
+
+static void get_fence(struct ferry_control *control, struct ferry_control_request *request)
+{
+	fence_ask(control, request, WARDEN_GET_FENCE);
+}
+
 const struct ferry_control_ops control_ops = {
 	.get_status = get_status,
 	.list_volumes = list_volumes,
@@ -453,4 +532,9 @@ const struct ferry_control_ops control_ops = {
 	.acquire = acquire,
 	.release = release,
 	.move = move,
+	.force = force,
+	.list_keys = list_keys,
+	.clean_key = clean_key,
+	.fence = fence,
+	.get_fence = get_fence,
 };

@@ -30,6 +30,7 @@ enum data_due {
 	DATA_DUE_SHOWN = 1u << 5,
 	DATA_DUE_HIDDEN = 1u << 6,
 	DATA_DUE_ASK = 1u << 7,
+	DATA_DUE_KEYS = 1u << 8,
 };
 
 struct data_pool {
@@ -65,6 +66,12 @@ struct data_pool {
 	bool has_path;
 	int taken_error;
 	int shown_error;
+
+	/* What an administrator asks of the lun: one thing at a time. */
+	struct ferry_fence_request keys_request;
+	struct ferry_key keys_victim;
+	struct ferry_mail_keys keys;
+	int keys_error;
 };
 
 struct data_peer {
@@ -114,6 +121,11 @@ void data_pool_snap(const struct data_pool *pool, struct ferry_snapshot_pool *re
 bool data_pool_say(struct data_pool *pool);
 
 void data_pool_taken(struct data_pool *pool, int error); /* To the cluster thread. */
+
+void data_pool_say_soon(struct data_pool *pool, uint32_t what); /* Of enum data_due. */
+
+/* data_keys.c */
+void data_keys_mail(struct data_pool *pool, const struct ferry_mail *mail);
 
 /* data_cache.c */
 void data_cache_open(struct data_pool *pool, struct ferry_engine_config *config);

@@ -6,7 +6,7 @@
 
 enum { INFLIGHT_MAX = 512 };
 
-static void say(struct data_pool *pool, uint32_t what)
+void data_pool_say_soon(struct data_pool *pool, uint32_t what)
 {
 	pool->due |= what;
 	data_say_later(pool->data);
@@ -24,7 +24,7 @@ static void on_verdict(struct ferry_engine *engine, enum ferry_verdict verdict)
 	struct data_pool *pool = pool_of(engine);
 
 	pool->verdict = verdict;
-	say(pool, DATA_DUE_VERDICT);
+	data_pool_say_soon(pool, DATA_DUE_VERDICT);
 }
 
 static void on_health(struct ferry_engine *engine, bool has_path)
@@ -32,7 +32,7 @@ static void on_health(struct ferry_engine *engine, bool has_path)
 	struct data_pool *pool = pool_of(engine);
 
 	pool->has_path = has_path;
-	say(pool, DATA_DUE_HEALTH);
+	data_pool_say_soon(pool, DATA_DUE_HEALTH);
 }
 
 static void on_drained(struct ferry_engine *engine, struct ferry_epoch epoch)
@@ -40,13 +40,13 @@ static void on_drained(struct ferry_engine *engine, struct ferry_epoch epoch)
 	struct data_pool *pool = pool_of(engine);
 
 	pool->drained = epoch;
-	say(pool, DATA_DUE_DRAINED);
+	data_pool_say_soon(pool, DATA_DUE_DRAINED);
 }
 
 void data_pool_taken(struct data_pool *pool, int error)
 {
 	pool->taken_error = error;
-	say(pool, DATA_DUE_TAKEN);
+	data_pool_say_soon(pool, DATA_DUE_TAKEN);
 }
 
 static void on_ask(struct ferry_engine *engine, uint64_t word)
@@ -54,7 +54,7 @@ static void on_ask(struct ferry_engine *engine, uint64_t word)
 	struct data_pool *pool = pool_of(engine);
 
 	pool->word_asked = word;
-	say(pool, DATA_DUE_ASK);
+	data_pool_say_soon(pool, DATA_DUE_ASK);
 }
 
 static void on_taken(struct ferry_engine *engine, int error)
@@ -65,8 +65,9 @@ static void on_taken(struct ferry_engine *engine, int error)
 bool data_pool_say(struct data_pool *pool)
 {
 	static const enum ferry_mail_kind kinds[] = {
-		FERRY_MAIL_OPENED,  FERRY_MAIL_DRAINED, FERRY_MAIL_TAKEN,  FERRY_MAIL_HEALTH,
-		FERRY_MAIL_VERDICT, FERRY_MAIL_SHOWN,	FERRY_MAIL_HIDDEN, FERRY_MAIL_ASK,
+		FERRY_MAIL_OPENED, FERRY_MAIL_DRAINED, FERRY_MAIL_TAKEN,
+		FERRY_MAIL_HEALTH, FERRY_MAIL_VERDICT, FERRY_MAIL_SHOWN,
+		FERRY_MAIL_HIDDEN, FERRY_MAIL_ASK,     FERRY_MAIL_KEYS_READ,
 	};
 
 	for (uint32_t i = 0; i < FERRY_ARRAY_COUNT(kinds); i++) {
@@ -90,6 +91,9 @@ bool data_pool_say(struct data_pool *pool)
 		} else if (kinds[i] == FERRY_MAIL_SHOWN) {
 			mail.error = pool->shown_error;
 			mail.count = pool->has_pull ? pool->pull.import.lines_count : 0;
+		} else if (kinds[i] == FERRY_MAIL_KEYS_READ) {
+			mail.keys = pool->keys;
+			mail.error = pool->keys_error;
 		}
 		if (ferry_mail_to_cluster(pool->data->config.mailbox, &mail) < 0)
 			return false;
@@ -157,7 +161,7 @@ static int engine_open(struct data_pool *pool, const struct ferry_lun_identity *
 	data_cache_opened(pool);
 	if (pool->has_view)
 		ferry_engine_set_view(&pool->engine, &pool->view);
-	say(pool, DATA_DUE_OPENED);
+	data_pool_say_soon(pool, DATA_DUE_OPENED);
 	return 0;
 }
 
@@ -254,7 +258,7 @@ static void hidden(struct data_pool *pool)
 {
 	pool->is_hiding = false;
 	pool->is_shown = false;
-	say(pool, DATA_DUE_HIDDEN);
+	data_pool_say_soon(pool, DATA_DUE_HIDDEN);
 }
 
 static void flushed(struct ferry_io *io, int error)
@@ -341,7 +345,7 @@ static void pool_show_and_say(struct data_pool *pool)
 	pool->shown_error = pool_show(pool, &error);
 	if (pool->shown_error < 0)
 		ferry_event_emit(&pool->data->events, failed, "%s", error.message);
-	say(pool, DATA_DUE_SHOWN);
+	data_pool_say_soon(pool, DATA_DUE_SHOWN);
 }
 
 void data_pool_mail(struct data_pool *pool, const struct ferry_mail *mail)
@@ -359,7 +363,7 @@ void data_pool_mail(struct data_pool *pool, const struct ferry_mail *mail)
 			ferry_engine_take(&pool->engine, &mail->drained);
 		} else {
 			pool->taken_error = -ENXIO;
-			say(pool, DATA_DUE_TAKEN);
+			data_pool_say_soon(pool, DATA_DUE_TAKEN);
 		}
 		break;
 	case FERRY_MAIL_PEER_PATH:
@@ -376,6 +380,9 @@ void data_pool_mail(struct data_pool *pool, const struct ferry_mail *mail)
 		if (pool->is_open)
 			ferry_router_fail_waiting(&pool->engine.router, -ESHUTDOWN);
 		break;
+	case FERRY_MAIL_KEYS:
+		data_keys_mail(pool, mail);
+		break;
 	case FERRY_MAIL_CLEAR:
 		ferry_router_clear_suspect(&pool->engine.router);
 		break;
@@ -388,6 +395,7 @@ void data_pool_mail(struct data_pool *pool, const struct ferry_mail *mail)
 	case FERRY_MAIL_HEALTH:
 	case FERRY_MAIL_VERDICT:
 	case FERRY_MAIL_ASK:
+	case FERRY_MAIL_KEYS_READ:
 	case FERRY_MAIL_SHOWN:
 	case FERRY_MAIL_HIDDEN:
 	case FERRY_MAIL_EVENT:
@@ -448,7 +456,7 @@ void data_pool_snap(const struct data_pool *pool, struct ferry_snapshot_pool *re
 	ret->is_holding =
 		router->is_holding || (router->ghosts_count > 0 && router->routes_count > 0 &&
 				       ferry_list_is_empty(&router->running));
-	ret->flush_is_suspect = router->flush_is_suspect;
+	ret->flush_is_suspect = router->flush.is_suspect;
 	ret->stats = router->stats;
 	ret->ghosts_alive = router->ghosts_count;
 	ret->routes = router->routes_count;

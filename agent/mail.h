@@ -31,7 +31,8 @@ enum ferry_mail_kind {
 	FERRY_MAIL_HIDE,      /* Withdraw it; its I/O may end first. */
 	FERRY_MAIL_FAIL,      /* Fail all I/O that waits: the pool is being released. */
 	FERRY_MAIL_CLEAR,     /* An administrator has looked at a suspect flush. */
-	FERRY_MAIL_SNAPSHOT,  /* pointer: fill a struct ferry_snapshot. */
+	FERRY_MAIL_KEYS,     /* key: remove it, 0: none; then read the keys. flag: it is foreign. */
+	FERRY_MAIL_SNAPSHOT, /* pointer: fill a struct ferry_snapshot. */
 	FERRY_MAIL_STOP,
 
 	/* To the cluster thread. */
@@ -43,9 +44,18 @@ enum ferry_mail_kind {
 	FERRY_MAIL_ASK,	    /* count: have the group asked; a view with that word answers. */
 	FERRY_MAIL_SHOWN,   /* error. */
 	FERRY_MAIL_HIDDEN,
-	FERRY_MAIL_EVENT,   /* event. */
-	FERRY_MAIL_SNAPPED, /* pointer: it is filled. */
+	FERRY_MAIL_KEYS_READ, /* keys; error. */
+	FERRY_MAIL_EVENT,     /* event. */
+	FERRY_MAIL_SNAPPED,   /* pointer: it is filled. */
 	FERRY_MAIL_STOPPED,
+};
+
+/* What a lun says of its registrations. */
+struct ferry_mail_keys {
+	struct ferry_key keys[FERRY_KEYS_MAX];
+	uint32_t count;
+	struct ferry_key holder;
+	uint32_t generation;
 };
 
 struct ferry_mail {
@@ -60,6 +70,8 @@ struct ferry_mail {
 		struct ferry_view view;
 		struct ferry_drained_keys drained;
 		struct ferry_lun_identity identity;
+		struct ferry_key key;
+		struct ferry_mail_keys keys;
 		struct ferry_epoch epoch;
 		enum ferry_verdict verdict;
 		struct ferry_event event;

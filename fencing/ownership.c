@@ -225,6 +225,25 @@ static uint32_t state_flags(const struct ferry_ownership *ownership)
 	       (ownership->has_path ? FERRY_GROUP_HAS_PATH : 0);
 }
 
+/*
+ * Whoever was away when it was fenced hears of it before the majority has spoken to it, so that it
+ * does not register by what it believed before.
+ */
+static bool reminders_send(struct ferry_ownership *ownership)
+{
+	for (uint32_t i = 0; i < FERRY_NODES_MAX; i++) {
+		const struct ferry_ownership_seen *seen = &ownership->seen[i];
+
+		if (seen->fenced.v == 0 || seen->fenced.v < seen->incarnation.v)
+			continue;
+		ownership->fencing.told = seen->node;
+		if (!message_send(ownership, FERRY_GROUP_FENCED, ownership->view.epoch,
+				  FERRY_GROUP_REMINDS))
+			return false;
+	}
+	return true;
+}
+
 /* Send what is due; what is refused for now is sent a little later. */
 static void messages_flush(struct ferry_ownership *ownership)
 {
@@ -233,7 +252,9 @@ static void messages_flush(struct ferry_ownership *ownership)
 	enum ferry_group_type release_type =
 		ownership->next_owner.v ? FERRY_GROUP_HANDOVER : FERRY_GROUP_RELEASE;
 
-	if (ownership->state_is_due &&
+	if (fencing->reminders_are_due)
+		fencing->reminders_are_due = !reminders_send(ownership);
+	if (ownership->state_is_due && !fencing->reminders_are_due &&
 	    message_send(ownership, FERRY_GROUP_STATE, epoch, state_flags(ownership))) {
 		ownership->state_is_due = false;
 		ownership->states_sent++;
@@ -254,12 +275,14 @@ static void messages_flush(struct ferry_ownership *ownership)
 		ownership->release_is_due = !message_send(ownership, release_type, epoch, 0);
 	if (fencing->ask_is_due)
 		fencing->ask_is_due = !message_send(ownership, FERRY_GROUP_FENCE, epoch, 0);
-	if (fencing->answer_is_due)
+	if (fencing->answer_is_due) {
+		fencing->told = fencing->answered;
 		fencing->answer_is_due = !message_send(ownership, FERRY_GROUP_FENCED, epoch,
 						       fencing->is_proven ? FERRY_GROUP_PROVEN : 0);
+	}
 	if (ownership->state_is_due || ownership->ack_is_due || ownership->claim_is_due ||
 	    ownership->in_force_is_due || ownership->release_is_due || fencing->ask_is_due ||
-	    fencing->answer_is_due)
+	    fencing->answer_is_due || fencing->reminders_are_due)
 		ferry_timer_start_in(ownership->config.loop, &ownership->timer, RESEND_NS);
 }
 
@@ -315,7 +338,7 @@ static void fence_finish(struct ferry_ownership *ownership)
 
 	ferry_assert(fencing->is_running);
 	fencing->is_running = false;
-	fencing->told = fencing->victim;
+	fencing->answered = fencing->victim;
 	fencing->answer_is_due = true;
 	if (!fencing->is_asked_here)
 		fencing->victim.v = 0;
@@ -778,6 +801,8 @@ static void handle_fenced(struct ferry_ownership *ownership,
 	bool is_proven = message->flags & FERRY_GROUP_PROVEN;
 
 	victim_note(ownership, message->victim, message->victim_incarnation);
+	if (message->flags & FERRY_GROUP_REMINDS)
+		return;
 	if (fencing->is_asked_here && fencing->victim.v == message->victim.v)
 		fence_over(ownership, is_proven ? 0 : -EIO,
 			   is_proven ? "its registrations are gone, what it sent is dead"
@@ -839,6 +864,7 @@ void ferry_ownership_message(struct ferry_ownership *ownership, struct ferry_nod
 static void resync(struct ferry_ownership *ownership)
 {
 	ownership->is_synced = false;
+	ownership->fencing.reminders_are_due = true;
 	ownership->state_is_due = true;
 	if (ownership->phase == FERRY_OWNERSHIP_CLAIMING ||
 	    ownership->phase == FERRY_OWNERSHIP_DRAINING)

@@ -67,9 +67,11 @@ struct ferry_ownership_fencing {
 	bool keeps_pool;	  /* It owned the pool before, and will again. */
 	bool ask_is_due;	  /* A multicast was refused for now. */
 	bool answer_is_due;
-	bool is_proven;		  /* The lun has been taken without it: the answer. */
-	struct ferry_node told;	  /* The answer's victim. */
-	struct ferry_timer timer; /* Then it has not been verified. */
+	bool reminders_are_due;	    /* Before this node's STATE in a new ring. */
+	bool is_proven;		    /* The lun has been taken without it: the answer. */
+	struct ferry_node told;	    /* The victim of what is being sent. */
+	struct ferry_node answered; /* The answer's. */
+	struct ferry_timer timer;   /* Then it has not been verified. */
 };
 
 struct ferry_ownership_config {

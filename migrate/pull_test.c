@@ -27,6 +27,7 @@ static struct ferry_peer peer;
 static struct ferry_carrier carrier;
 static struct ferry_carrier_lun lun;
 static struct ferry_view view; /* The source's. */
+static const uint64_t losses = 1;
 static struct ferry_lane lane; /* Never used: no I/O is carried here. */
 static struct ferry_pull pull;
 static uint32_t ready_count;
@@ -137,6 +138,7 @@ static void carrier_open(struct ferry_region *region)
 					 .block_bytes = RIG_BLOCK_BYTES,
 					 .view = &view,
 					 .lane = &lane,
+					 .losses = &losses,
 					 .lay = on_lay,
 					 .warm = on_warm,
 					 .on_drained = on_drained};

@@ -38,8 +38,9 @@ enum {
 	FERRY_GROUP_IS_IN_FORCE = 1u << 1, /* STATE: the sender knows epoch to be in force. */
 	FERRY_GROUP_HAS_PATH = 1u << 2,	   /* STATE: the sender's own path to the lun works. */
 	FERRY_GROUP_PROVEN = 1u << 3,	   /* FENCED: verified at the lun; else it failed. */
+	FERRY_GROUP_REMINDS = 1u << 4,	   /* FENCED: of what was before; answers nobody. */
 	FERRY_GROUP_FLAGS_ALL = FERRY_GROUP_DRAINED | FERRY_GROUP_IS_IN_FORCE |
-				FERRY_GROUP_HAS_PATH | FERRY_GROUP_PROVEN,
+				FERRY_GROUP_HAS_PATH | FERRY_GROUP_PROVEN | FERRY_GROUP_REMINDS,
 };
 
 struct ferry_group_message {

@@ -136,8 +136,8 @@ static void both_complete(void **state)
 	assert_int_equal(pair.end[0].peer_incarnation.v, 101);
 	assert_int_equal(pair.end[1].peer.v, 1);
 	assert_int_equal(pair.end[1].peer_incarnation.v, 100);
-	assert_int_equal(pair.end[0].version, 1);
-	assert_int_equal(pair.end[1].version, 1);
+	assert_int_equal(pair.end[0].version, 2);
+	assert_int_equal(pair.end[1].version, 2);
 	assert_int_equal(ferry_handshake_wants(&pair.end[0]), 0);
 	assert_int_equal(ferry_handshake_wants(&pair.end[1]), 0);
 	assert_int_equal(pair.said_bytes[0], 144 + 40);
@@ -213,11 +213,12 @@ static void versions_and_features_are_negotiated(void **state)
 		uint8_t min, max, optional, required;
 		int r;
 	} CASES[] = {
-		{1, 1, 0, 0, 0},
+		{2, 2, 0, 0, 0},
 		{1, 9, 0, 0, 0},
-		{2, 9, 0, 0, -EPROTONOSUPPORT},
-		{1, 1, 0xff, 0, 0},
-		{1, 1, 0, 1, -EPROTONOSUPPORT},
+		{1, 1, 0, 0, -EPROTONOSUPPORT},
+		{3, 9, 0, 0, -EPROTONOSUPPORT},
+		{2, 2, 0xff, 0, 0},
+		{2, 2, 0, 1, -EPROTONOSUPPORT},
 		{2, 1, 0, 0, -EPROTO},
 		{0, 1, 0, 0, -EPROTO},
 	};

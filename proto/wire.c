@@ -28,7 +28,8 @@ enum {
 	WIRE_AT_CAUSE = 108,
 	WIRE_AT_VICTIM_KEY = 112,
 	WIRE_AT_CURSOR = 120,
-	WIRE_AT_RESERVED = 128,
+	WIRE_AT_LOSSES = 128,
+	WIRE_AT_RESERVED = 136,
 	WIRE_AT_HEADER_CRC = 156,
 	WIRE_RESERVED_BYTES = WIRE_AT_HEADER_CRC - WIRE_AT_RESERVED,
 	WIRE_SECTOR_BYTES = 512, /* The smallest logical block. */
@@ -38,7 +39,8 @@ _Static_assert(WIRE_AT_HEADER_CRC + sizeof(uint32_t) == FERRY_WIRE_HEADER_BYTES,
 _Static_assert(WIRE_AT_LINEAGE + sizeof(struct ferry_uuid) == WIRE_AT_EPOCH, "layout");
 _Static_assert(WIRE_AT_LUN + sizeof(struct ferry_uuid) == WIRE_AT_LBA, "layout");
 _Static_assert(WIRE_AT_VICTIM_KEY + sizeof(uint64_t) == WIRE_AT_CURSOR, "layout");
-_Static_assert(WIRE_AT_CURSOR + sizeof(uint64_t) == WIRE_AT_RESERVED, "layout");
+_Static_assert(WIRE_AT_CURSOR + sizeof(uint64_t) == WIRE_AT_LOSSES, "layout");
+_Static_assert(WIRE_AT_LOSSES + sizeof(uint64_t) == WIRE_AT_RESERVED, "layout");
 _Static_assert(FERRY_WIRE_PAYLOAD_BYTES_MAX % WIRE_SECTOR_BYTES == 0, "whole blocks");
 /* These numbers are on the wire: a change of any of them is a new version. */
 _Static_assert(FERRY_WIRE_REQUEST == 1 && FERRY_WIRE_REPLY == 2 && FERRY_WIRE_LAY == 3, "wire");
@@ -49,6 +51,7 @@ _Static_assert(FERRY_OP_DISCARD == 4 && FERRY_OP_WRITE_ZEROES == 5, "wire");
 _Static_assert(FERRY_IO_FUA == 1 && FERRY_IO_NO_UNMAP == 2 && FERRY_IO_FLAGS_ALL == 3, "wire");
 _Static_assert(FERRY_OUTCOME_DONE == 1 && FERRY_OUTCOME_UNKNOWN == 3, "wire");
 _Static_assert(FERRY_CAUSE_NONE == 1 && FERRY_CAUSE_RESET == 12, "wire");
+_Static_assert(FERRY_CAUSE_LOST == 13, "wire");
 
 static int invalid_number(struct ferry_error *reterr, const char *field, uint64_t value)
 {
@@ -87,6 +90,8 @@ static int check_names(const struct ferry_wire_header *header, struct ferry_erro
 		return invalid_number(reterr, "victim key", header->victim_key);
 	if (header->type != FERRY_WIRE_WARM && header->cursor != 0)
 		return invalid_number(reterr, "cursor", header->cursor);
+	if (header->type != FERRY_WIRE_REPLY && header->losses != 0)
+		return invalid_number(reterr, "losses", header->losses);
 	return 0;
 }
 
@@ -144,7 +149,7 @@ static int check_outcome(const struct ferry_wire_header *header, struct ferry_er
 {
 	bool is_cause_fitting = false;
 
-	if (header->cause < FERRY_CAUSE_NONE || header->cause > FERRY_CAUSE_RESET)
+	if (header->cause < FERRY_CAUSE_NONE || header->cause > FERRY_CAUSE_LOST)
 		return invalid_number(reterr, "cause", header->cause);
 	switch (header->outcome) {
 	case FERRY_OUTCOME_DONE:
@@ -155,9 +160,9 @@ static int check_outcome(const struct ferry_wire_header *header, struct ferry_er
 			header->cause != FERRY_CAUSE_NONE && header->cause != FERRY_CAUSE_TIMEOUT;
 		break;
 	case FERRY_OUTCOME_UNKNOWN: /* The other causes are proofs that it is over. */
-		is_cause_fitting = header->cause == FERRY_CAUSE_PATH ||
-				   header->cause == FERRY_CAUSE_TIMEOUT ||
-				   header->cause == FERRY_CAUSE_RESET;
+		is_cause_fitting =
+			header->cause == FERRY_CAUSE_PATH || header->cause == FERRY_CAUSE_TIMEOUT ||
+			header->cause == FERRY_CAUSE_RESET || header->cause == FERRY_CAUSE_LOST;
 		break;
 	default:
 		return invalid_number(reterr, "outcome", header->outcome);
@@ -253,6 +258,7 @@ void ferry_wire_encode(const struct ferry_wire_header *header, uint8_t ret[FERRY
 	ferry_writer_u32(&writer, header->cause);
 	ferry_writer_u64(&writer, header->victim_key);
 	ferry_writer_u64(&writer, header->cursor);
+	ferry_writer_u64(&writer, header->losses);
 	ferry_writer_zeroes(&writer, WIRE_RESERVED_BYTES);
 	ferry_assert(writer.offset_bytes == WIRE_AT_HEADER_CRC);
 	ferry_writer_u32(&writer, ferry_crc32c(0, ret, WIRE_AT_HEADER_CRC));
@@ -280,6 +286,7 @@ static bool decode_fields(struct ferry_reader *reader, struct ferry_wire_header 
 	header->cause = ferry_reader_u32(reader);
 	header->victim_key = ferry_reader_u64(reader);
 	header->cursor = ferry_reader_u64(reader);
+	header->losses = ferry_reader_u64(reader);
 	ferry_assert(reader->offset_bytes == WIRE_AT_RESERVED);
 	return ferry_reader_zeroes(reader, WIRE_RESERVED_BYTES);
 }

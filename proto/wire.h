@@ -18,7 +18,7 @@
 
 enum {
 	FERRY_WIRE_MAGIC = 0x59525246, /* "FRRY" */
-	FERRY_WIRE_VERSION = 1,
+	FERRY_WIRE_VERSION = 2,
 	FERRY_WIRE_HEADER_BYTES = 160,
 	FERRY_WIRE_PAYLOAD_BYTES_MAX = FERRY_IO_BYTES_MAX,
 	/* Requests of one requester that may be outstanding at one peer, per lun. */
@@ -64,6 +64,7 @@ struct ferry_wire_header {
 
 	uint64_t victim_key; /* LAY: the registration whose nexus is to be killed. */
 	uint64_t cursor;     /* WARM: where the part begins; 0: at the beginning. */
+	uint64_t losses;     /* REPLY: resets of the lun that the answerer has seen; 0: unsaid. */
 };
 
 /* Write the header. It is a bug of ours if it is not valid (ferry_wire_check()). */

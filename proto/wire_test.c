@@ -50,6 +50,7 @@ static struct ferry_wire_header reply(enum ferry_op op, enum ferry_outcome outco
 		header.payload_bytes = 4096;
 	header.outcome = outcome;
 	header.cause = cause;
+	header.losses = 99;
 	return header;
 }
 
@@ -109,6 +110,7 @@ static void assert_same(const struct ferry_wire_header *header)
 	assert_int_equal(decoded.incarnation.v, header->incarnation.v);
 	assert_int_equal(decoded.victim_key, header->victim_key);
 	assert_int_equal(decoded.cursor, header->cursor);
+	assert_int_equal(decoded.losses, header->losses);
 	assert_memory_equal(&decoded.lun, &header->lun, sizeof(decoded.lun));
 }
 
@@ -163,7 +165,7 @@ static void layout_is_the_documented_one(void **state)
 {
 	struct ferry_wire_header header = request(FERRY_OP_WRITE);
 	static const uint8_t BEGIN[32] = {
-		'F', 'R', 'R', 'Y', 1, 0, 1, 0, 0x00, 0x10, 0,	  0,	0xef, 0xbe, 0xad, 0xde,
+		'F', 'R', 'R', 'Y', 2, 0, 1, 0, 0x00, 0x10, 0,	  0,	0xef, 0xbe, 0xad, 0xde,
 		7,   0,	  0,   0,   2, 0, 0, 0, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11,
 	};
 	uint8_t bytes[FERRY_WIRE_HEADER_BYTES];
@@ -181,8 +183,9 @@ static void layout_is_the_documented_one(void **state)
 	assert_int_equal(bytes[100], 1);   /* flags */
 	header = reply(FERRY_OP_WRITE, FERRY_OUTCOME_FAILED, FERRY_CAUSE_STALE);
 	ferry_wire_encode(&header, bytes);
-	assert_int_equal(bytes[104], 2); /* outcome */
-	assert_int_equal(bytes[108], 9); /* cause */
+	assert_int_equal(bytes[104], 2);  /* outcome */
+	assert_int_equal(bytes[108], 9);  /* cause */
+	assert_int_equal(bytes[128], 99); /* losses */
 	header = lay();
 	ferry_wire_encode(&header, bytes);
 	assert_int_equal(bytes[112], 77);
@@ -212,6 +215,7 @@ static void invalid_fields_are_named(void **state)
 		CASE(epoch, 0, "epoch", FERRY_OP_READ),
 		CASE(floor, 1001, "floor", FERRY_OP_READ),
 		CASE(victim_key, 1, "victim key", FERRY_OP_READ),
+		CASE(losses, 1, "losses", FERRY_OP_READ),
 		CASE(op, 0, "operation", FERRY_OP_READ),
 		CASE(op, 6, "operation", FERRY_OP_READ),
 		CASE(flags, FERRY_IO_FUA, "flags", FERRY_OP_READ),
@@ -268,7 +272,7 @@ static void outcomes_and_causes_fit(void **state)
 	assert_refused(&header, "cause");
 	header = reply(FERRY_OP_WRITE, (enum ferry_outcome)4, FERRY_CAUSE_PATH);
 	assert_refused(&header, "outcome");
-	header = reply(FERRY_OP_WRITE, FERRY_OUTCOME_FAILED, (enum ferry_cause)13);
+	header = reply(FERRY_OP_WRITE, FERRY_OUTCOME_FAILED, (enum ferry_cause)14);
 	assert_refused(&header, "cause");
 	header = reply(FERRY_OP_READ, FERRY_OUTCOME_FAILED, FERRY_CAUSE_MEDIUM);
 	header.payload_bytes = 4096;
@@ -340,7 +344,7 @@ static void damage_is_refused(void **state)
 		bytes[bit / 8] ^= (uint8_t)(1u << (bit % 8));
 		assert_int_equal(ferry_wire_decode(bytes, &decoded, &error), -EBADMSG);
 	}
-	for (size_t at = 128; at < 156; at++) {
+	for (size_t at = 136; at < 156; at++) {
 		memcpy(bytes, good, sizeof(bytes));
 		bytes[at] = 1;
 		patch_crc(bytes);
@@ -348,10 +352,10 @@ static void damage_is_refused(void **state)
 		assert_non_null(strstr(error.message, "reserved"));
 	}
 	memcpy(bytes, good, sizeof(bytes));
-	bytes[4] = 2;
+	bytes[4] = 1;
 	patch_crc(bytes);
 	assert_int_equal(ferry_wire_decode(bytes, &decoded, &error), -EPROTONOSUPPORT);
-	assert_non_null(strstr(error.message, "version 2"));
+	assert_non_null(strstr(error.message, "version 1"));
 	assert_int_equal(decoded.type, 0); /* Untouched on failure. */
 }
 

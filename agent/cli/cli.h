@@ -12,7 +12,7 @@
 #include <protobuf-c/protobuf-c.h>
 #include <stdio.h>
 
-#include "agent/base/error.h"
+#include "agent/adapters/grpc/client.h"
 
 /* What scripts may rely on; `ferry --help` says the same. */
 enum cli_exit {
@@ -25,7 +25,41 @@ enum cli_exit {
 	CLI_TIMEOUT = 6,
 };
 
-enum { CLI_COLUMNS_MAX = 16, CLI_CELL_BYTES = 256 };
+enum { CLI_COLUMNS_MAX = 16, CLI_CELL_BYTES = 256, CLI_ARGUMENTS_MAX = 2 };
+
+struct cli_options {
+	const char *socket_path;
+	uint64_t timeout_s; /* 0: the command's own. */
+	bool is_json;
+	bool is_help;
+	const char *arguments[CLI_ARGUMENTS_MAX]; /* NULL: not given. */
+
+	/* Of some commands. */
+	bool is_follow;
+	bool is_from_given;
+	uint64_t from_sequence;
+	int is_clean; /* Flags that getopt_long() sets. */
+	int is_foreign;
+	int is_force;
+	int is_yes;
+	int is_check;
+	const char *pool;
+};
+
+/* The agent that is asked, and how. */
+struct cli_agent {
+	struct ferry_grpc_client *client;
+	const struct cli_options *options;
+	uint64_t timeout_s;
+};
+
+/* main.c: one call of @method ("GetStatus"); errors are ferry_grpc_client_call()'s. */
+int cli_call(const struct cli_agent *agent, const char *method, const ProtobufCMessage *input,
+	     const ProtobufCMessageDescriptor *output, ProtobufCMessage **ret,
+	     struct ferry_error *reterr) FERRY_MUST_CHECK;
+/* As JSON, if that was asked for; else by @show. */
+void cli_print(const struct cli_agent *agent, const ProtobufCMessage *message,
+	       void (*show)(const ProtobufCMessage *message));
 
 /* A table of texts that is printed with its columns aligned. Rows stay until it is printed. */
 struct cli_table {
@@ -62,6 +96,18 @@ void cli_enum_name(const ProtobufCEnumDescriptor *type, int value, char ret[32])
 int cli_attach(ProtobufCMessage *message, struct ferry_error *reterr) FERRY_MUST_CHECK;
 int cli_detach(ProtobufCMessage *message, struct ferry_error *reterr) FERRY_MUST_CHECK;
 
+/*
+ * ask.c: have a person answer @question, which was printed with what it is about, with @word.
+ * --yes answers it. -EPERM: the answer was another, or there is nobody to ask.
+ */
+int cli_ask(const struct cli_options *options, const char *question, const char *word,
+	    struct ferry_error *reterr) FERRY_MUST_CHECK;
+
+/* keys.c, force.c: the commands that ask before they act. */
+int cli_keys(const struct cli_agent *agent, struct ferry_error *reterr) FERRY_MUST_CHECK;
+int cli_own(const struct cli_agent *agent, struct ferry_error *reterr) FERRY_MUST_CHECK;
+int cli_fence(const struct cli_agent *agent, struct ferry_error *reterr) FERRY_MUST_CHECK;
+
 /* show.c: each answer for people. */
 void cli_show_status(const ProtobufCMessage *message);
 void cli_show_volumes(const ProtobufCMessage *message);
@@ -73,4 +119,6 @@ void cli_show_acquire(const ProtobufCMessage *message);
 void cli_show_move(const ProtobufCMessage *message);
 void cli_show_version(const ProtobufCMessage *message);
 void cli_show_nothing(const ProtobufCMessage *message);
+void cli_show_keys(const ProtobufCMessage *message);
+void cli_show_fence(const ProtobufCMessage *message);
 void cli_show_event(const ProtobufCMessage *message);

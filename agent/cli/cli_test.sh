@@ -117,6 +117,63 @@ run 2 attach "$(printf 'a\377b')"; err 'UTF-8'
 run 2 attach "$(printf 'a\nb')"
 run 0 attach "$(printf '\303\244%.0s' {1..31})"
 
+# Registrations: as they are; what would be lost is named, and asked for.
+# answer CODE TEXT ARGUMENT...: ferry at a terminal, where TEXT is typed.
+answer() {
+	local want=$1 code
+	printf '%s\n' "$2" >"$dir/typed"
+	shift 2
+	SHELL=/bin/sh timeout -k 5 30 script -qec "'$ferry' --socket '$socket' $*" /dev/null \
+		<"$dir/typed" >"$dir/out" 2>"$dir/err"
+	code=$?
+	tr -d '\r' <"$dir/out" >"$dir/err"
+	[ "$code" = "$want" ] || fail "ferry $*: exit $code, not $want"
+	passed=$((passed + 1))
+}
+agent_heard() { grep -q "$1" "$dir/agent.out"; }
+
+run 0 keys; out '^pg +0xfe00000200000005 +2 +n2 +5 +OWN +yes +-'
+out '^pg +0xfe00000900000001 +9 +- +1 +ABSENT +- +STALE'
+out '^pg +0x0000000000000abc +- +- +- +FOREIGN +yes +-'; out '^pool dark: cannot be read: this'
+run 0 keys -j; json '.luns[0].keys | length == 5 and .[2].state == "older" and .[2].stale'
+json '.luns[1].readable == false'
+run 0 keys naa.5000 -j; json '.luns | length == 1'
+run 4 keys nothing; err 'no such pool or lun'
+run 2 keys --clean; err 'wants a POOL'
+run 2 keys --foreign; err 'for --clean'
+run 2 status --yes; run 2 acquire pg --force; run 2 keys --pool pg; run 2 keys a b
+run 1 keys --clean dark --yes; err 'path does not work'
+run 4 keys --clean nothing --yes
+run 5 keys --clean pg </dev/null; err 'no terminal'; err '0xfe00000900000001 +node 9'
+yes yes | run 5 keys --clean pg; err 'no terminal'
+answer 5 no keys --clean pg; err 'nothing was done'
+run 0 keys -j; json '.luns[0].keys | length == 5'
+answer 0 yes keys --clean pg
+err 'node 9 \(not in corosync.s node list\), incarnation 1: no agent of that node'
+err 'node 1 \(n1\), incarnation 8: an earlier agent'; err 'foreign registrations stay'
+run 0 keys pg -j; json '.luns[0].keys | map(.state) == ["own", "member", "foreign"]'
+answer 5 yes keys --clean --foreign pg; err 'NOT Ferry'; err 'abc; it holds the reservation'
+answer 0 pg keys --clean --foreign pg
+run 0 keys --clean --foreign pg --yes; out 'MEMBER'
+run 0 keys pg -j; json '.luns[0].keys | map(.state) == ["own", "member"]'
+
+# Passing nodes over.
+run 2 own pg; err 'wants --force'
+run 5 own pg --force </dev/null; err 'no terminal'
+answer 5 yes own pg --force
+err 'Node n3 has not answered. If it still runs, data will be corrupted'; err 'powered off'
+agent_heard forced && fail 'it was forced without the answer'
+answer 0 pg own pg --force; err 'acquired, epoch 10'
+agent_heard '^forced pg without 3$' || fail 'who is passed over was not said'
+run 0 own pg --force --yes; out 'acquired, epoch 10'
+run 4 own missing --force --yes
+run 0 fence n1; out '^node 1 \(n1\): fenced'; out '^pg +yes +- +11 +verified'
+run 1 fence n3; out 'NOT fenced'; out '^dark +UNKNOWN .*no path'; err 'could not be verified'
+run 0 fence n3 --pool pg -j; json '.fenced and .pools[0].epoch == 11'
+run 4 fence missing; run 4 fence n1 --pool other; run 2 fence
+run 0 fence n3 --check; out 'NOT fenced'
+run 2 fence n3 --pool "$(printf 'x%.0s' {1..64})"
+
 # In time, and no longer; the agent learns that nobody waits.
 begin=$SECONDS
 run 6 --timeout 1 attach slow; err 'no answer in time'

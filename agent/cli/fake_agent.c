@@ -136,7 +136,11 @@ static void list_peers(struct ferry_control *control, struct ferry_control_reque
 	text(peer->address, sizeof(peer->address), "10.0.0.1");
 	peer->rtt_ns = 1234567;
 	peer->health = FERRY_CONTROL_PROBATION;
-	request->rows_count = 1;
+	peer++;
+	peer->node.v = 3;
+	text(peer->name, sizeof(peer->name), "n3");
+	peer->link = FERRY_CONTROL_LINK_DOWN;
+	request->rows_count = 2;
 	ferry_control_done(request, 0, NULL);
 }
 
@@ -216,6 +220,118 @@ static void move(struct ferry_control *control, struct ferry_control_request *re
 	answer(request, request->pool);
 }
 
+static void force(struct ferry_control *control, struct ferry_control_request *request)
+{
+	(void)control;
+	printf("forced %s without", request->pool);
+	for (uint32_t i = 0; i < request->nodes.count; i++)
+		printf(" %u", request->nodes.nodes[i].v);
+	printf("\n");
+	(void)fflush(stdout);
+	request->answer.owner.epoch.v = 10;
+	answer(request, request->pool);
+}
+
+static bool key_is_cleaned[5];
+
+/* A registration in each state; what was cleaned is gone. */
+static void list_keys(struct ferry_control *control, struct ferry_control_request *request)
+{
+	static const struct ferry_control_key keys[] = {
+		{.key = {0xfe00000200000005},
+		 .node = {2},
+		 .incarnation = {5},
+		 .node_name = "n2",
+		 .state = FERRY_CONTROL_KEY_OWN,
+		 .is_holder = true},
+		{.key = {0xfe00000100000009},
+		 .node = {1},
+		 .incarnation = {9},
+		 .node_name = "n1",
+		 .state = FERRY_CONTROL_KEY_MEMBER},
+		{.key = {0xfe00000100000008},
+		 .node = {1},
+		 .incarnation = {8},
+		 .node_name = "n1",
+		 .state = FERRY_CONTROL_KEY_OLDER,
+		 .is_stale = true},
+		{.key = {0xfe00000900000001},
+		 .node = {9},
+		 .incarnation = {1},
+		 .state = FERRY_CONTROL_KEY_ABSENT,
+		 .is_stale = true},
+		{.key = {0xabc}, .state = FERRY_CONTROL_KEY_FOREIGN, .is_holder = true},
+	};
+	struct ferry_control_lun_keys *lun = &request->answer.keys[0];
+
+	(void)control;
+	text(lun->pool, sizeof(lun->pool), "pg");
+	text(lun->wwid, sizeof(lun->wwid), "naa.5000");
+	lun->is_readable = true;
+	for (uint32_t i = 0; i < FERRY_ARRAY_COUNT(keys); i++)
+		if (!key_is_cleaned[i])
+			lun->keys[lun->keys_count++] = keys[i];
+	lun++;
+	text(lun->pool, sizeof(lun->pool), "dark");
+	text(lun->wwid, sizeof(lun->wwid), "naa.5001");
+	text(lun->reason, sizeof(lun->reason), "this node's path does not work");
+	request->rows_count = 2;
+	ferry_control_done(request, 0, NULL);
+}
+
+static void clean_key(struct ferry_control *control, struct ferry_control_request *request)
+{
+	static const char *const keys[] = {"", "", "0xfe00000100000008", "0xfe00000900000001",
+					   "0x0000000000000abc"};
+
+	(void)control;
+	for (uint32_t i = 2; i < FERRY_ARRAY_COUNT(keys); i++) {
+		if (strcmp(request->key, keys[i]) != 0)
+			continue;
+		if ((i == 4) != request->is_foreign)
+			break;
+		key_is_cleaned[i] = true;
+		ferry_control_done(request, 0, NULL);
+		return;
+	}
+	ferry_control_done(request, -EPERM, "not that one");
+}
+
+/* Of one pool it is sure; of the other only for n1. */
+static void fence(struct ferry_control *control, struct ferry_control_request *request)
+{
+	struct ferry_control_fence *report = &request->answer.fence;
+	bool is_n1 = strcmp(request->node, "n1") == 0;
+
+	(void)control;
+	if (request->pool[0] && strcmp(request->pool, "pg") != 0) {
+		ferry_control_done(request, -ENOENT, "no such pool on this node");
+		return;
+	}
+	report->node.v = is_n1 ? 1 : 3;
+	text(report->node_name, sizeof(report->node_name), request->node);
+	report->pools_count = request->pool[0] ? 1 : 2;
+	text(report->pools[0].pool, sizeof(report->pools[0].pool), "pg");
+	text(report->pools[0].reason, sizeof(report->pools[0].reason), "verified");
+	report->pools[0].is_fenced = true;
+	report->pools[0].epoch.v = 11;
+	report->pools[0].is_known = true;
+	text(report->pools[1].pool, sizeof(report->pools[1].pool), "dark");
+	text(report->pools[1].reason, sizeof(report->pools[1].reason), "no path");
+	report->pools[1].is_fenced = is_n1;
+	answer(request, request->node);
+}
+
+static void get_fence(struct ferry_control *control, struct ferry_control_request *request)
+{
+	(void)control;
+	request->answer.fence.node.v = 3;
+	request->answer.fence.pools_count = 1;
+	text(request->answer.fence.pools[0].pool, sizeof(request->answer.fence.pools[0].pool),
+	     "pg");
+	answer(request, request->node);
+}
+
 static void cancelled(struct ferry_control *control, struct ferry_control_request *request)
 {
 	(void)control;
@@ -239,6 +355,11 @@ static const struct ferry_control_ops ops = {
 	.attach = attach,
 	.detach = detach,
 	.acquire = acquire,
+	.force = force,
+	.list_keys = list_keys,
+	.clean_key = clean_key,
+	.fence = fence,
+	.get_fence = get_fence,
 	.move = move, /* And no release: an agent that cannot do something. */
 	.cancelled = cancelled,
 };

@@ -1,4 +1,4 @@
-/* ferry, the admin command: one call to the agent of this node, its answer printed. */
+/* ferry, the admin command: asks the agent of this node, and prints its answer. */
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -17,12 +17,11 @@ enum {
 	QUICK_S = 10,
 	SLOW_S = 60, /* Attaching and changes of owner. */
 	TIMEOUT_S_MAX = 24 * 3600,
-	ARGUMENTS_MAX = 2,
 };
 
 struct command {
 	const char *name;
-	const char *arguments; /* As help shows them; one word for each. */
+	const char *arguments; /* As help shows them; one word for each; in brackets: or none. */
 	const char *summary;
 	const char *details;
 	const char *method; /* NULL: asks no agent. */
@@ -30,67 +29,83 @@ struct command {
 	uint64_t timeout_s;
 	const ProtobufCMessageDescriptor *output;
 	void (*show)(const ProtobufCMessage *message);
+	/* NULL: one call, its answer shown. */
+	int (*run)(const struct cli_agent *agent, struct ferry_error *reterr);
 };
+
+static int run_events(const struct cli_agent *agent, struct ferry_error *reterr);
 
 static const struct command commands[] = {
 	{"status", "", "this node's agent, the cluster, the pools",
 	 "STATE is the pool's on this node, PATH the judgement of this node's path to it.\n"
 	 "GHOSTS are alive/laid: writes whose outcome is unknown, and those proven dead.\n",
-	 "GetStatus", 0, QUICK_S, &ferry__v1__status__descriptor, cli_show_status},
+	 "GetStatus", 0, QUICK_S, &ferry__v1__status__descriptor, cli_show_status, NULL},
 	{"volumes", "", "the volumes and their devices",
 	 "DEVICE is the volume as a file; `ferry attach` makes a block device of it.\n",
-	 "ListVolumes", 0, QUICK_S, &ferry__v1__volume_list__descriptor, cli_show_volumes},
+	 "ListVolumes", 0, QUICK_S, &ferry__v1__volume_list__descriptor, cli_show_volumes, NULL},
 	{"paths", "", "the ways to each lun, with counters",
 	 "DONE, FAILED and UNKNOWN count attempts by how they ended.\n", "ListPaths", 0, QUICK_S,
-	 &ferry__v1__path_list__descriptor, cli_show_paths},
+	 &ferry__v1__path_list__descriptor, cli_show_paths, NULL},
 	{"peers", "", "the other nodes' agents",
 	 "PATH is what the peer says of its own path; CARRIED FOR and BY count I/Os.\n",
-	 "ListPeers", 0, QUICK_S, &ferry__v1__peer_list__descriptor, cli_show_peers},
+	 "ListPeers", 0, QUICK_S, &ferry__v1__peer_list__descriptor, cli_show_peers, NULL},
 	{"luns", "", "the shared storage, by identity", "", "ListLuns", 0, QUICK_S,
-	 &ferry__v1__lun_list__descriptor, cli_show_luns},
+	 &ferry__v1__lun_list__descriptor, cli_show_luns, NULL},
 	{"attach", "VOLUME", "make a block device of a volume; prints its path",
 	 "Attaching an attached volume prints the same device again.\n", "AttachVolume", 1, SLOW_S,
-	 &ferry__v1__attach_volume_reply__descriptor, cli_show_attach},
+	 &ferry__v1__attach_volume_reply__descriptor, cli_show_attach, NULL},
 	{"detach", "VOLUME", "remove that device", "Refused while the device is in use.\n",
-	 "DetachVolume", 1, SLOW_S, &ferry__v1__detach_volume_reply__descriptor, cli_show_nothing},
+	 "DetachVolume", 1, SLOW_S, &ferry__v1__detach_volume_reply__descriptor, cli_show_nothing,
+	 NULL},
 	{"acquire", "POOL", "own and serve a pool on this node",
 	 "What the cluster manager's start does; rarely for people. Returns once it is served.\n",
-	 "AcquirePool", 1, SLOW_S, &ferry__v1__acquire_pool_reply__descriptor, cli_show_acquire},
+	 "AcquirePool", 1, SLOW_S, &ferry__v1__acquire_pool_reply__descriptor, cli_show_acquire,
+	 NULL},
 	{"release", "POOL", "stop serving a pool on this node",
 	 "What the cluster manager's stop does. Returns once no I/O of it can leave this node.\n",
-	 "ReleasePool", 1, SLOW_S, &ferry__v1__release_pool_reply__descriptor, cli_show_nothing},
+	 "ReleasePool", 1, SLOW_S, &ferry__v1__release_pool_reply__descriptor, cli_show_nothing,
+	 NULL},
 	{"move", "POOL NODE", "hand a pool over to another node, with its warm state",
 	 "NODE is a name or a number. Where Pacemaker manages the pool, move the resource\n"
 	 "instead: it would move the pool back.\n",
-	 "MovePool", 2, SLOW_S, &ferry__v1__move_pool_reply__descriptor, cli_show_move},
+	 "MovePool", 2, SLOW_S, &ferry__v1__move_pool_reply__descriptor, cli_show_move, NULL},
+	{"own", "POOL", "take a pool without the word of nodes that do not answer",
+	 "  --force        which is what this is for; else: ferry acquire\n"
+	 "  --yes          answers the question: those nodes are powered off\n"
+	 "For luns without reservations, on which nothing keeps a node that still runs from\n"
+	 "writing: then the data are corrupted.\n",
+	 "ForcePool", 1, SLOW_S, &ferry__v1__acquire_pool_reply__descriptor, cli_show_acquire,
+	 cli_own},
+	{"keys", "[POOL|LUN]", "the registrations at the luns, read there just now",
+	 "  --clean        remove from the pool those of nodes without an agent, and older ones\n"
+	 "  --foreign      with --clean: also those that are not Ferry's\n"
+	 "  --yes          answers the questions that are asked before anything is removed\n"
+	 "STALE registrations are nobody's: of a node without an agent in the group, or of an\n"
+	 "earlier agent. While they are there, what they had in flight may still land.\n",
+	 "ListKeys", 1, QUICK_S, &ferry__v1__key_list__descriptor, cli_show_keys, cli_keys},
+	{"fence", "NODE", "keep a node from writing to the pools",
+	 "  --pool POOL    only to this one\n"
+	 "  --check        only say how it is\n"
+	 "What fence_ferry does for Pacemaker. The node loses ownership and registrations; it\n"
+	 "is not powered off. Exit code 0 only if that was verified for each pool.\n",
+	 "FenceNode", 1, SLOW_S, &ferry__v1__fence_report__descriptor, cli_show_fence, cli_fence},
 	{"events", "", "what happened, each with its cause",
 	 "  --follow, -f   go on with those to come\n"
 	 "  --from N       begin with event number N (default: the oldest that is kept)\n"
 	 "With --json one object a line. Ends after --timeout only if that is given.\n",
-	 "WatchEvents", 0, 0, &ferry__v1__event__descriptor, cli_show_event},
+	 "WatchEvents", 0, 0, &ferry__v1__event__descriptor, cli_show_event, run_events},
 	{"keygen", "FILE", "make a new cluster key, for agents to know each other by",
 	 "Copy it, unchanged, to every node as key_file, owned by root, mode 0600.\n", NULL, 1, 0,
-	 NULL, NULL},
+	 NULL, NULL, NULL},
 	{"version", "", "of this command and of the agent", "", "GetVersion", 0, QUICK_S,
-	 &ferry__v1__version__descriptor, cli_show_version},
-};
-
-struct options {
-	const char *socket_path;
-	uint64_t timeout_s; /* 0: the command's own. */
-	uint64_t from_sequence;
-	bool is_json;
-	bool is_follow;
-	bool is_help;
-	bool is_from_given;
-	const char *arguments[ARGUMENTS_MAX];
+	 &ferry__v1__version__descriptor, cli_show_version, NULL},
 };
 
 static void print_help(FILE *to)
 {
 	fprintf(to, "usage: ferry [OPTION...] COMMAND [ARGUMENT...]\n\n");
 	for (size_t i = 0; i < FERRY_ARRAY_COUNT(commands); i++)
-		fprintf(to, "  %-8s %-10s %s\n", commands[i].name, commands[i].arguments,
+		fprintf(to, "  %-8s %-11s %s\n", commands[i].name, commands[i].arguments,
 			commands[i].summary);
 	fprintf(to,
 		"\n"
@@ -102,8 +117,9 @@ static void print_help(FILE *to)
 		"\n"
 		"exit codes: 0 done; 1 failed; 2 wrong usage; 3 no agent is running; 4 no such "
 		"pool,\n"
-		"volume or node; 5 refused (not the owner, no quorum, in use); 6 no answer in "
-		"time:\n"
+		"volume or node; 5 refused (not the owner, no quorum, in use, the answer was no); "
+		"6 no\n"
+		"answer in time: "
 		"what was begun may go on\n",
 		socket_default, QUICK_S, SLOW_S);
 }
@@ -166,32 +182,49 @@ static void json_print(const ProtobufCMessage *message, int flags)
 	json_object_put(object);
 }
 
-struct events_output {
-	bool is_json;
-};
+void cli_print(const struct cli_agent *agent, const ProtobufCMessage *message,
+	       void (*show)(const ProtobufCMessage *message))
+{
+	if (agent->options->is_json)
+		json_print(message, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED |
+					    JSON_C_TO_STRING_NOSLASHESCAPE);
+	else
+		show(message);
+}
+
+int cli_call(const struct cli_agent *agent, const char *method, const ProtobufCMessage *input,
+	     const ProtobufCMessageDescriptor *output, ProtobufCMessage **ret,
+	     struct ferry_error *reterr)
+{
+	char path[64];
+
+	(void)snprintf(path, sizeof(path), "/ferry.v1.Ferry/%s", method);
+	return ferry_grpc_client_call(agent->client, path, input, output,
+				      agent->timeout_s * FERRY_NS_PER_S, ret, reterr);
+}
 
 static bool on_event(const ProtobufCMessage *message, void *context)
 {
-	const struct events_output *output = context;
+	const struct cli_options *options = context;
 
-	if (output->is_json)
+	if (options->is_json)
 		json_print(message, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
 	else
 		cli_show_event(message);
 	return fflush(stdout) == 0; /* Each at once, and none to a reader that left. */
 }
 
-static int run_events(struct ferry_grpc_client *client, const struct options *options,
-		      struct ferry_error *reterr)
+static int run_events(const struct cli_agent *agent, struct ferry_error *reterr)
 {
 	Ferry__V1__WatchEventsRequest request = FERRY__V1__WATCH_EVENTS_REQUEST__INIT;
-	struct events_output output = {.is_json = options->is_json};
+	struct cli_options options = *agent->options;
 
-	request.from_sequence = options->from_sequence;
-	request.follow = options->is_follow;
-	return ferry_grpc_client_stream(
-		client, "/ferry.v1.Ferry/WatchEvents", &request.base, &ferry__v1__event__descriptor,
-		options->timeout_s * FERRY_NS_PER_S, on_event, &output, reterr);
+	request.from_sequence = options.from_sequence;
+	request.follow = options.is_follow;
+	return ferry_grpc_client_stream(agent->client, "/ferry.v1.Ferry/WatchEvents", &request.base,
+					&ferry__v1__event__descriptor,
+					agent->timeout_s * FERRY_NS_PER_S, on_event, &options,
+					reterr);
 }
 
 /* What is left to be done here with the agent's answer. */
@@ -205,37 +238,30 @@ static int finish(ProtobufCMessage *message, struct ferry_error *reterr)
 }
 
 /* Requests differ in their names only, so one that has them all at hand fits each. */
-static int run_call(struct ferry_grpc_client *client, const struct command *command,
-		    const struct options *options, struct ferry_error *reterr)
+static int run_call(const struct cli_agent *agent, const struct command *command,
+		    struct ferry_error *reterr)
 {
 	Ferry__V1__GetStatusRequest none = FERRY__V1__GET_STATUS_REQUEST__INIT;
 	Ferry__V1__AcquirePoolRequest one = FERRY__V1__ACQUIRE_POOL_REQUEST__INIT;
 	Ferry__V1__MovePoolRequest two = FERRY__V1__MOVE_POOL_REQUEST__INIT;
 	const ProtobufCMessage *inputs[] = {&none.base, &one.base, &two.base};
-	uint64_t timeout_s = options->timeout_s ? options->timeout_s : command->timeout_s;
+	const char *const *arguments = agent->options->arguments;
 	ProtobufCMessage *message = NULL;
-	char method[64];
 	int r;
 
-	ferry_assert(command->arguments_count <= ARGUMENTS_MAX);
+	ferry_assert(command->arguments_count <= CLI_ARGUMENTS_MAX);
 	/* Field 1 is the pool or the volume, field 2 the node; see ferry.proto. */
 	if (command->arguments_count >= 1)
-		one.pool = two.pool = (char *)(uintptr_t)options->arguments[0]; /* Only read. */
+		one.pool = two.pool = (char *)(uintptr_t)arguments[0]; /* Only read. */
 	if (command->arguments_count >= 2)
-		two.node = (char *)(uintptr_t)options->arguments[1];
-	(void)snprintf(method, sizeof(method), "/ferry.v1.Ferry/%s", command->method);
-	r = ferry_grpc_client_call(client, method, inputs[command->arguments_count],
-				   command->output, timeout_s * FERRY_NS_PER_S, &message, reterr);
+		two.node = (char *)(uintptr_t)arguments[1];
+	r = cli_call(agent, command->method, inputs[command->arguments_count], command->output,
+		     &message, reterr);
 	if (r < 0)
 		return r;
 	r = finish(message, reterr);
-	if (r < 0)
-		; /* Said in @reterr. */
-	else if (options->is_json)
-		json_print(message, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED |
-					    JSON_C_TO_STRING_NOSLASHESCAPE);
-	else
-		command->show(message);
+	if (r == 0)
+		cli_print(agent, message, command->show);
 	protobuf_c_message_free_unpacked(message, NULL);
 	return r;
 }
@@ -252,22 +278,21 @@ static int run_keygen(const char *path)
 	return CLI_OK;
 }
 
-static int run(const struct command *command, const struct options *options)
+static int run(const struct command *command, const struct cli_options *options)
 {
-	struct ferry_grpc_client *client = NULL;
+	struct cli_agent agent = {.options = options,
+				  .timeout_s = options->timeout_s ? options->timeout_s
+								  : command->timeout_s};
 	struct ferry_error error = {0};
 	int r;
 
-	r = ferry_grpc_client_open(options->socket_path, &client, &error);
+	r = ferry_grpc_client_open(options->socket_path, &agent.client, &error);
 	if (r < 0) {
 		fprintf(stderr, "ferry: %s\n", error.message);
 		return r == -ENOENT || r == -ECONNREFUSED ? CLI_NO_AGENT : CLI_FAILED;
 	}
-	if (command->show == cli_show_event)
-		r = run_events(client, options, &error);
-	else
-		r = run_call(client, command, options, &error);
-	ferry_grpc_client_close(client);
+	r = command->run ? command->run(&agent, &error) : run_call(&agent, command, &error);
+	ferry_grpc_client_close(agent.client);
 	if (r < 0) {
 		char clean[FERRY_ERROR_MESSAGE_MAX];
 
@@ -283,10 +308,10 @@ static int run(const struct command *command, const struct options *options)
 }
 
 /* -1: go on; else the exit code. */
-static int options_parse(int argc, char **argv, struct options *options)
+static int options_parse(int argc, char **argv, struct cli_options *options)
 {
-	enum { OPTION_FROM = 256 };
-	static const struct option longs[] = {
+	enum { OPTION_FROM = 256, OPTION_POOL };
+	const struct option longs[] = {
 		{"json", no_argument, NULL, 'j'},
 		{"socket", required_argument, NULL, 's'},
 		{"timeout", required_argument, NULL, 't'},
@@ -294,12 +319,20 @@ static int options_parse(int argc, char **argv, struct options *options)
 		{"version", no_argument, NULL, 'V'},
 		{"follow", no_argument, NULL, 'f'},
 		{"from", required_argument, NULL, OPTION_FROM},
+		{"clean", no_argument, &options->is_clean, 1},
+		{"foreign", no_argument, &options->is_foreign, 1},
+		{"force", no_argument, &options->is_force, 1},
+		{"yes", no_argument, &options->is_yes, 1},
+		{"pool", required_argument, NULL, OPTION_POOL},
+		{"check", no_argument, &options->is_check, 1},
 		{0},
 	};
 	int option;
 
 	while ((option = getopt_long(argc, argv, "js:t:hVf", longs, NULL)) != -1) {
 		switch (option) {
+		case 0: /* A flag. */
+			break;
 		case 'j':
 			options->is_json = true;
 			break;
@@ -326,6 +359,9 @@ static int options_parse(int argc, char **argv, struct options *options)
 				return usage_error("--from wants a number, not ", optarg);
 			options->is_from_given = true;
 			break;
+		case OPTION_POOL:
+			options->pool = optarg;
+			break;
 		default:
 			fprintf(stderr, "try: ferry --help\n");
 			return CLI_USAGE;
@@ -343,11 +379,31 @@ static const struct command *command_find(const char *name)
 	return NULL;
 }
 
+/* -1: each option is one of the command's; else the exit code. */
+static int options_check(const struct command *command, const struct cli_options *options)
+{
+	bool is_own = command->run == cli_own;
+	bool is_keys = command->run == cli_keys;
+
+	if ((options->is_follow || options->is_from_given) && command->run != run_events)
+		return usage_error("--follow and --from are for events, not for ", command->name);
+	if ((options->is_clean || options->is_foreign) && !is_keys)
+		return usage_error("--clean and --foreign are for keys, not for ", command->name);
+	if (options->is_force && !is_own)
+		return usage_error("--force is for own, not for ", command->name);
+	if (options->is_yes && !is_own && !is_keys)
+		return usage_error("--yes is for own and keys, not for ", command->name);
+	if ((options->pool || options->is_check) && command->run != cli_fence)
+		return usage_error("--pool and --check are for fence, not for ", command->name);
+	return -1;
+}
+
 int main(int argc, char **argv)
 {
 	const char *socket_path = getenv("FERRY_SOCKET");
-	struct options options = {.socket_path = socket_path ? socket_path : socket_default};
+	struct cli_options options = {.socket_path = socket_path ? socket_path : socket_default};
 	const struct command *command;
+	size_t arguments_count;
 	int code;
 
 	code = options_parse(argc, argv, &options);
@@ -364,14 +420,17 @@ int main(int argc, char **argv)
 		print_command_help(command);
 		return CLI_OK;
 	}
-	if ((size_t)(argc - optind - 1) != command->arguments_count) {
+	arguments_count = (size_t)(argc - optind - 1);
+	if (arguments_count != command->arguments_count &&
+	    (arguments_count != 0 || command->arguments[0] != '[')) {
 		fprintf(stderr, "usage: ferry [OPTION...] %s%s%s\ntry: ferry --help\n",
 			command->name, command->arguments[0] ? " " : "", command->arguments);
 		return CLI_USAGE;
 	}
-	if ((options.is_follow || options.is_from_given) && command->show != cli_show_event)
-		return usage_error("--follow and --from are for events, not for ", command->name);
-	for (size_t i = 0; i < command->arguments_count; i++)
+	code = options_check(command, &options);
+	if (code >= 0)
+		return code;
+	for (size_t i = 0; i < arguments_count; i++)
 		options.arguments[i] = argv[optind + 1 + (int)i];
 	return command->method ? run(command, &options) : run_keygen(options.arguments[0]);
 }

@@ -298,6 +298,62 @@ void cli_show_move(const ProtobufCMessage *message)
 	       reply->warm_blocks);
 }
 
+static void add_key(struct cli_table *table, const Ferry__V1__LunKeys *lun,
+		    const Ferry__V1__Key *key)
+{
+	cli_table_add(table, "%s", lun->pool);
+	cli_table_add(table, "%s", key->key);
+	cli_table_add(table, "%s", node_word(key->node).text);
+	cli_table_add(table, "%s", or_dash(key->node_name));
+	cli_table_add(table, key->node ? "%" PRIu64 : "-", key->incarnation);
+	cli_table_add(table, "%s",
+		      word_of(&ferry__v1__key_state__descriptor, (int)key->state).text);
+	cli_table_add(table, "%s", key->holder ? "yes" : "-");
+	cli_table_add(table, "%s", key->stale ? "STALE" : "-");
+}
+
+void cli_show_keys(const ProtobufCMessage *message)
+{
+	const Ferry__V1__KeyList *list = CAST(KeyList);
+	struct cli_table table;
+
+	TITLES(&table, "POOL", "KEY", "+NODE", "NAME", "+INCARNATION", "AGENT", "HOLDER", "STALE");
+	for (size_t i = 0; i < list->n_luns; i++)
+		for (size_t j = 0; j < list->luns[i]->n_keys; j++)
+			add_key(&table, list->luns[i], list->luns[i]->keys[j]);
+	cli_table_print(&table, "no registrations");
+	for (size_t i = 0; i < list->n_luns; i++) {
+		if (list->luns[i]->readable)
+			continue;
+		printf("pool ");
+		print_clean(list->luns[i]->pool);
+		printf(": cannot be read: ");
+		print_clean(list->luns[i]->reason);
+		printf("\n");
+	}
+}
+
+void cli_show_fence(const ProtobufCMessage *message)
+{
+	const Ferry__V1__FenceReport *report = CAST(FenceReport);
+	struct cli_table table;
+
+	printf("node %" PRIu32 " (", report->node);
+	print_clean(or_dash(report->node_name));
+	printf("): %s\n\n", report->fenced ? "fenced" : "NOT fenced");
+	TITLES(&table, "POOL", "FENCED", "+OWNER", "+EPOCH", "REASON");
+	for (size_t i = 0; i < report->n_pools; i++) {
+		const Ferry__V1__FencedPool *pool = report->pools[i];
+
+		cli_table_add(&table, "%s", pool->pool);
+		cli_table_add(&table, "%s", pool->fenced ? "yes" : pool->known ? "NO" : "UNKNOWN");
+		cli_table_add(&table, "%s", node_word(pool->owner).text);
+		cli_table_add(&table, "%" PRIu64, pool->epoch);
+		cli_table_add(&table, "%s", or_dash(pool->reason));
+	}
+	cli_table_print(&table, "no pools");
+}
+
 void cli_show_version(const ProtobufCMessage *message)
 {
 	const Ferry__V1__Version *version = CAST(Version);

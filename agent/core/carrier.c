@@ -96,6 +96,8 @@ static void job_answer(struct ferry_job *job, enum ferry_outcome outcome, enum f
 	job->reply.header.floor = 0;
 	job->reply.header.flags = 0;
 	job->reply.header.victim_key = 0;
+	job->reply.header.losses =
+		job->lun && job->request.type == FERRY_WIRE_REQUEST ? *job->lun->losses : 0;
 	job->reply.header.outcome = outcome;
 	job->reply.header.cause = cause;
 	job->reply.header.payload_bytes = job->reply.segments.length_bytes;
@@ -383,6 +385,7 @@ static void request_take(struct ferry_session *session, struct ferry_job *job)
 		job_refuse(job, FERRY_CAUSE_STALE); /* Settled long ago: never run again. */
 		return;
 	}
+	job->lun = lun_find(carrier, &request->lun);
 	/* What changes nothing, asked again, runs again: its data is not kept. */
 	if (is_known && request->op != FERRY_OP_READ && request->type != FERRY_WIRE_WARM) {
 		request_again(session, answer, job);
@@ -390,7 +393,6 @@ static void request_take(struct ferry_session *session, struct ferry_job *job)
 	}
 	*answer =
 		(struct ferry_answer){.sequence = request->sequence, .state = FERRY_ANSWER_RUNNING};
-	job->lun = lun_find(carrier, &request->lun);
 	if (!job->lun) {
 		job_refuse(job, FERRY_CAUSE_LUN);
 		return;
@@ -544,6 +546,7 @@ int ferry_carrier_add_lun(struct ferry_carrier *carrier, struct ferry_carrier_lu
 {
 	ferry_assert(carrier && lun);
 	ferry_assert(lun->view && lun->lane && lun->lay && lun->on_drained);
+	ferry_assert(lun->losses);
 	if (carrier->luns_count == FERRY_CARRIER_LUNS_MAX)
 		return -ENOSPC;
 	carrier->luns[carrier->luns_count++] = lun;

@@ -31,6 +31,7 @@ struct ferry_carrier_lun {
 	uint32_t block_bytes;
 	const struct ferry_view *view;
 	struct ferry_lane *lane; /* This node's local one. */
+	const uint64_t *losses;	 /* Resets of the lun that this agent has seen, from 1. */
 	/* Have @victim's nexus killed, for a current owner that asked. -EBUSY, -ENOTCONN: no. */
 	int (*lay)(struct ferry_carrier_lun *lun, struct ferry_key victim,
 		   void (*on_done)(void *context, int error), void *done_context);

@@ -66,6 +66,24 @@ static void on_probe(struct ferry_lane *self, bool works, void *context)
 	(void)context;
 }
 
+static uint64_t losses;
+
+static void on_reset(struct ferry_lane *self, enum ferry_cause cause, void *context)
+{
+	(void)self;
+	(void)cause;
+	(void)context;
+	losses++;
+}
+
+static void on_mark(struct ferry_lane *self, struct ferry_mark mark, bool is_done, void *context)
+{
+	(void)self;
+	(void)mark;
+	(void)is_done;
+	(void)context;
+}
+
 static int on_lay(struct ferry_carrier_lun *self, struct ferry_key victim,
 		  void (*done)(void *context, int error), void *context)
 {
@@ -89,7 +107,9 @@ static void lane_open(void)
 					   .block_bytes = STAND_BLOCK_BYTES,
 					   .timeout_ns = 1 * FERRY_NS_PER_S,
 					   .on_change = on_change,
-					   .on_probe = on_probe};
+					   .on_probe = on_probe,
+					   .on_reset = on_reset,
+					   .on_mark = on_mark};
 
 	stand_path_init(&path, FERRY_PATH_LOCAL, 2, /* can_reset= */ true);
 	ferry_lane_init(&lane, &path.path, &config);
@@ -106,6 +126,7 @@ static int setup(void **state)
 	(void)state;
 	stand_open(&stand);
 	replies_count = resets = lays = 0;
+	losses = 1;
 	view = (struct ferry_view){.members = {.nodes = {{1}, {2}, {3}}, .count = 3},
 				   .is_quorate = true,
 				   .lineage = lineage,
@@ -119,6 +140,7 @@ static int setup(void **state)
 					 .block_bytes = STAND_BLOCK_BYTES,
 					 .view = &view,
 					 .lane = &lane,
+					 .losses = &losses,
 					 .lay = on_lay,
 					 .on_drained = on_drained};
 	assert_int_equal(ferry_carrier_add_lun(&carrier, &lun), 0);

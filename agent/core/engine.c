@@ -50,11 +50,11 @@ static void router_news(void *context)
 	news_soon(context);
 }
 
-static void laying_laid(struct ferry_lane *lane, uint64_t before_ns, const char *by, void *context)
+static void laying_laid(struct ferry_lane *lane, uint64_t until, const char *by, void *context)
 {
 	struct ferry_engine *engine = context;
 
-	if (!ferry_router_laid(&engine->router, lane, before_ns, by)) {
+	if (!ferry_router_laid(&engine->router, lane, until, by)) {
 		ferry_laying_want(&engine->laying, lane);
 	} else if (lane == ferry_router_local(&engine->router)) {
 		engine->carried.ghost_epoch.v = 0; /* It went by the same nexus. */
@@ -145,19 +145,18 @@ static void peer_lay_done(struct ferry_fence_request *request, int error)
 	done(engine->lay_context, error);
 }
 
-static int carried_lay(struct ferry_carrier_lun *lun, struct ferry_key victim,
-		       void (*done)(void *context, int error), void *done_context)
+int ferry_engine_preempt(struct ferry_engine *engine, struct ferry_key victim,
+			 void (*done)(void *context, int error), void *context)
 {
-	struct ferry_engine *engine = lun->context;
-
-	if (!engine->config.fence || !lun->lane->path->is_up)
+	ferry_assert(engine && done);
+	if (!engine->config.fence || !engine->config.path->is_up)
 		return -ENOTCONN; /* Whether this node's key is there is for the lun to say. */
 	if (engine->lay_done)
 		return -EBUSY;
-	if (!ferry_key_is_ours(victim) || victim.v == own_key(engine).v)
+	if (victim.v == 0 || victim.v == own_key(engine).v)
 		return -EINVAL;
 	engine->lay_done = done;
-	engine->lay_context = done_context;
+	engine->lay_context = context;
 	engine->lay_request = (struct ferry_fence_request){.op = FERRY_FENCE_PREEMPT,
 							   .own = own_key(engine),
 							   .victim = victim,
@@ -166,6 +165,14 @@ static int carried_lay(struct ferry_carrier_lun *lun, struct ferry_key victim,
 	ferry_router_expect_reset(&engine->router);
 	ferry_fence_submit(engine->config.fence, &engine->lay_request);
 	return 0;
+}
+
+static int carried_lay(struct ferry_carrier_lun *lun, struct ferry_key victim,
+		       void (*done)(void *context, int error), void *done_context)
+{
+	if (!ferry_key_is_ours(victim))
+		return -EINVAL;
+	return ferry_engine_preempt(lun->context, victim, done, done_context);
 }
 
 static int carried_warm(struct ferry_carrier_lun *lun, uint64_t cursor, struct ferry_arena *arena,
@@ -387,7 +394,7 @@ static int cache_open(struct ferry_engine *engine, struct ferry_region *region)
 		 */
 		.is_majority_real = false,
 		.ghosts_count = &engine->router.ghosts_count,
-		.losses_count = &engine->router.losses_count,
+		.losses_count = &engine->router.flush.losses_count,
 	};
 	int r;
 
@@ -468,6 +475,7 @@ int ferry_engine_open(struct ferry_engine *engine, struct ferry_region *region,
 			.block_bytes = config->identity.block_bytes,
 			.view = &engine->view,
 			.lane = ferry_router_local(&engine->router),
+			.losses = &engine->router.flush.losses_seen,
 			.lay = carried_lay,
 			.warm = carried_warm,
 			.on_drained = carried_drained,

@@ -125,6 +125,14 @@ void ferry_engine_set_peer_has_path(struct ferry_engine *engine, struct ferry_no
 /* Become the only one that writes; on_taken() follows. Those in @drained need no preempting. */
 void ferry_engine_take(struct ferry_engine *engine, const struct ferry_drained_keys *drained);
 
+/*
+ * An administrator's wish: remove @victim's registration, a foreign one too, and have what came by
+ * it aborted. @done as in ferry_carrier_lun.lay. -ENOTCONN; -EBUSY: another such wish is under way;
+ * -EINVAL: this agent's own.
+ */
+int ferry_engine_preempt(struct ferry_engine *engine, struct ferry_key victim,
+			 void (*done)(void *context, int error), void *context) FERRY_MUST_CHECK;
+
 /* The lun said something unasked (a SCSI UNIT ATTENTION; SPC-4, annex D). */
 void ferry_engine_unit_attention(struct ferry_engine *engine, uint8_t asc, uint8_t ascq);
 

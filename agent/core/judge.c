@@ -15,6 +15,7 @@ static enum ferry_next judge_failed(enum ferry_cause cause, int *ret_error)
 	case FERRY_CAUSE_UNHEALTHY:
 	case FERRY_CAUSE_LUN:
 	case FERRY_CAUSE_RESET:
+	case FERRY_CAUSE_LOST:
 		return FERRY_NEXT_RETRY;
 	case FERRY_CAUSE_CONFLICT:
 	case FERRY_CAUSE_STALE:

@@ -49,6 +49,7 @@ static const char *cause_text(enum ferry_cause cause)
 		[FERRY_CAUSE_LUN] = "not the same lun",
 		[FERRY_CAUSE_UNHEALTHY] = "the peer's own path does not work",
 		[FERRY_CAUSE_RESET] = "the target was reset",
+		[FERRY_CAUSE_LOST] = "acknowledged writes are lost",
 	};
 
 	if ((size_t)cause >= FERRY_ARRAY_COUNT(texts) || !texts[cause])
@@ -115,6 +116,18 @@ static void lane_note_success(struct ferry_lane *lane)
 		lane_set_state(lane, FERRY_LANE_HEALTHY, "stood its trial");
 }
 
+static void lane_note_path_failure(struct ferry_lane *lane, enum ferry_outcome outcome,
+				   enum ferry_cause cause)
+{
+	if (lane->path->kind == FERRY_PATH_PEER)
+		ferry_lane_avoid(lane, 100 * FERRY_NS_PER_MS);
+	else if (outcome == FERRY_OUTCOME_UNKNOWN || lane->failures_in_row >= FAILURES_IN_ROW_MAX ||
+		 lane->state == FERRY_LANE_PROBATION)
+		lane_forward(lane, cause_text(cause));
+	else if (lane->state == FERRY_LANE_HEALTHY)
+		lane_set_state(lane, FERRY_LANE_SUSPECT, cause_text(cause));
+}
+
 static void lane_note_failure(struct ferry_lane *lane, enum ferry_outcome outcome,
 			      enum ferry_cause cause)
 {
@@ -123,14 +136,13 @@ static void lane_note_failure(struct ferry_lane *lane, enum ferry_outcome outcom
 	case FERRY_CAUSE_PATH:
 	case FERRY_CAUSE_TIMEOUT:
 	case FERRY_CAUSE_UNSENT:
-		if (lane->path->kind == FERRY_PATH_PEER)
-			ferry_lane_avoid(lane, 100 * FERRY_NS_PER_MS);
-		else if (outcome == FERRY_OUTCOME_UNKNOWN ||
-			 lane->failures_in_row >= FAILURES_IN_ROW_MAX ||
-			 lane->state == FERRY_LANE_PROBATION)
-			lane_forward(lane, cause_text(cause));
-		else if (lane->state == FERRY_LANE_HEALTHY)
-			lane_set_state(lane, FERRY_LANE_SUSPECT, cause_text(cause));
+		lane_note_path_failure(lane, outcome, cause);
+		break;
+	case FERRY_CAUSE_LOST: /* If only it answered. */
+		if (outcome == FERRY_OUTCOME_UNKNOWN)
+			lane_note_path_failure(lane, outcome, cause);
+		else
+			lane->failures_in_row = 0;
 		break;
 	case FERRY_CAUSE_CONFLICT:
 		if (lane->path->kind == FERRY_PATH_LOCAL)
@@ -200,6 +212,12 @@ static void flight_end(struct ferry_attempt *attempt, enum ferry_outcome outcome
 			lane->stats.unknown++;
 		lane_note_failure(lane, outcome, cause);
 	}
+	if ((cause == FERRY_CAUSE_RESET || cause == FERRY_CAUSE_LOST) &&
+	    lane->path->kind == FERRY_PATH_LOCAL)
+		lane->config.on_reset(lane, cause, lane->config.context);
+	if (attempt->mark.losses != 0)
+		lane->config.on_mark(lane, attempt->mark, outcome == FERRY_OUTCOME_DONE,
+				     lane->config.context);
 	flight->on_end(flight, outcome, cause);
 }
 
@@ -221,6 +239,7 @@ int ferry_lane_submit(struct ferry_lane *lane, struct ferry_flight *flight)
 	flight->lane = lane;
 	flight->is_overdue = false;
 	flight->attempt.is_given_up = false;
+	flight->attempt.mark = (struct ferry_mark){};
 	flight->started_ns = ferry_loop_now_ns(lane_loop(lane));
 	flight->attempt.on_end = flight_end;
 	flight->attempt.on_released = flight_released;
@@ -322,6 +341,32 @@ static void probe_overdue(struct ferry_flight *flight)
 	probe_finish(flight->context, /* works= */ false);
 }
 
+/* Read a block. -ENOBUFS: buffers are short, which says nothing about the path. */
+static int probe_send(struct ferry_lane *lane, struct ferry_epoch epoch)
+{
+	int r;
+
+	ferry_assert(!lane->probe_is_flying);
+	lane->probe = (struct ferry_flight){
+		.attempt = {.op = FERRY_OP_READ, .length_blocks = 1, .epoch = epoch},
+		.on_end = probe_ended,
+		.on_released = probe_released,
+		.on_overdue = probe_overdue,
+		.context = lane,
+	};
+	r = ferry_arena_take(lane->config.arena, lane->config.block_bytes,
+			     &lane->probe.attempt.segments);
+	if (r < 0)
+		return r;
+	lane->probe_is_flying = true;
+	r = ferry_lane_submit(lane, &lane->probe);
+	if (r < 0) {
+		lane->probe_is_flying = false;
+		ferry_segments_drop(&lane->probe.attempt.segments);
+	}
+	return r;
+}
+
 static void probe_run(struct ferry_timer *timer)
 {
 	struct ferry_lane *lane = FERRY_CONTAINER_OF(timer, struct ferry_lane, probe_timer);
@@ -335,27 +380,19 @@ static void probe_run(struct ferry_timer *timer)
 		probe_finish(lane, /* works= */ false);
 		return;
 	}
-	lane->probe = (struct ferry_flight){
-		.attempt = {.op = FERRY_OP_READ, .length_blocks = 1},
-		.on_end = probe_ended,
-		.on_released = probe_released,
-		.on_overdue = probe_overdue,
-		.context = lane,
-	};
-	r = ferry_arena_take(lane->config.arena, lane->config.block_bytes,
-			     &lane->probe.attempt.segments);
-	if (r < 0) { /* Buffers are short: that says nothing about the path. */
+	r = probe_send(lane, (struct ferry_epoch){});
+	if (r == -ENOBUFS)
 		ferry_timer_start_in(lane_loop(lane), timer, PROBE_INTERVAL_NS);
+	else if (r < 0 && lane->state != FERRY_LANE_PROBATION)
+		probe_finish(lane, /* works= */ false);
+}
+
+void ferry_lane_greet(struct ferry_lane *lane, struct ferry_epoch epoch)
+{
+	ferry_assert(lane && epoch.v > 0);
+	if (lane->is_greeted || lane->probe_is_flying || !ferry_lane_is_usable(lane))
 		return;
-	}
-	lane->probe_is_flying = true;
-	r = ferry_lane_submit(lane, &lane->probe);
-	if (r < 0) {
-		lane->probe_is_flying = false;
-		ferry_segments_drop(&lane->probe.attempt.segments);
-		if (lane->state != FERRY_LANE_PROBATION)
-			probe_finish(lane, /* works= */ false);
-	}
+	(void)probe_send(lane, epoch); /* If not now, then the next time. */
 }
 
 /* ---- The path's own news. ---- */
@@ -365,6 +402,8 @@ static void path_state(struct ferry_path *path, bool is_up, enum ferry_cause cau
 	struct ferry_lane *lane = path->context;
 
 	ferry_assert(lane->path == path);
+	if (path->kind == FERRY_PATH_PEER)
+		lane->is_greeted = false;
 	if (!is_up && path->kind == FERRY_PATH_LOCAL)
 		lane_forward(lane, cause_text(cause));
 	if (is_up && path->kind == FERRY_PATH_LOCAL &&
@@ -386,6 +425,7 @@ void ferry_lane_init(struct ferry_lane *lane, struct ferry_path *path,
 {
 	ferry_assert(path && path->ops);
 	ferry_assert(config->loop && config->on_change && config->on_probe);
+	ferry_assert(config->on_reset && config->on_mark);
 	ferry_assert(config->timeout_ns > 0);
 	*lane = (struct ferry_lane){
 		.config = *config,
@@ -393,6 +433,8 @@ void ferry_lane_init(struct ferry_lane *lane, struct ferry_path *path,
 		.state = FERRY_LANE_HEALTHY,
 		.reason = "opened",
 		.is_allowed = !config->needs_permit,
+		.vouches_since = path->kind == FERRY_PATH_LOCAL ? 0 : UINT64_MAX,
+		.is_greeted = path->kind == FERRY_PATH_LOCAL,
 		.probation_ns = PROBATION_NS_MIN,
 		.deadline_timer = {.run = deadline_passed},
 		.probe_timer = {.run = probe_run},

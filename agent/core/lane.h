@@ -70,6 +70,11 @@ struct ferry_lane_config {
 	void (*on_change)(struct ferry_lane *lane, void *context);
 	/* LOCAL: one interval of a path that does not work is over; @works: it does again. */
 	void (*on_probe)(struct ferry_lane *lane, bool works, void *context);
+	/* LOCAL: an attempt ended with FERRY_CAUSE_RESET or FERRY_CAUSE_LOST, somebody's. */
+	void (*on_reset)(struct ferry_lane *lane, enum ferry_cause cause, void *context);
+	/* PEER: an attempt's end says what the peer has seen of that. */
+	void (*on_mark)(struct ferry_lane *lane, struct ferry_mark mark, bool is_done,
+			void *context);
 	void *context;
 };
 
@@ -85,6 +90,11 @@ struct ferry_lane {
 	 * to show here any more. Each makes every nexus report it once, before anything succeeds.
 	 */
 	uint64_t reset_expected_ns;
+	/* PEER: what it had seen of resets when last heard, and since which number that is known.
+	 */
+	struct ferry_mark mark;
+	uint64_t vouches_since;
+	bool is_greeted; /* PEER: since its link came up it has said so. */
 	uint64_t avoid_until_ns;
 	uint32_t failures_in_row;
 	uint32_t trial_left;   /* PROBATION: successes still to come. */
@@ -117,6 +127,9 @@ int ferry_lane_submit(struct ferry_lane *lane, struct ferry_flight *flight) FERR
 
 /* The permit at the lun was given or lost. */
 void ferry_lane_allow(struct ferry_lane *lane, bool is_allowed, const char *why);
+
+/* PEER: if it has not been since its link came up, have it say what it has seen of resets. */
+void ferry_lane_greet(struct ferry_lane *lane, struct ferry_epoch epoch);
 
 /* The tracker's verdict. */
 void ferry_lane_convict(struct ferry_lane *lane, const char *why);

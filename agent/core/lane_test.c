@@ -16,6 +16,7 @@ static struct ferry_flight flights[8];
 static uint32_t overdue;
 static uint32_t probes_failed;
 static uint32_t probes_done;
+static uint32_t resets;
 
 static void on_change(struct ferry_lane *self, void *context)
 {
@@ -29,6 +30,22 @@ static void on_probe(struct ferry_lane *self, bool works, void *context)
 	(void)context;
 	probes_done += works;
 	probes_failed += !works;
+}
+
+static void on_reset(struct ferry_lane *self, enum ferry_cause cause, void *context)
+{
+	(void)self;
+	(void)cause;
+	(void)context;
+	resets++;
+}
+
+static void on_mark(struct ferry_lane *self, struct ferry_mark mark, bool is_done, void *context)
+{
+	(void)self;
+	(void)mark;
+	(void)is_done;
+	(void)context;
 }
 
 static void on_end(struct ferry_flight *flight, enum ferry_outcome outcome, enum ferry_cause cause)
@@ -58,10 +75,12 @@ static void open_lane(enum ferry_path_kind kind, bool can_reset, bool needs_perm
 					   .timeout_ns = 1 * FERRY_NS_PER_S,
 					   .needs_permit = needs_permit,
 					   .on_change = on_change,
-					   .on_probe = on_probe};
+					   .on_probe = on_probe,
+					   .on_reset = on_reset,
+					   .on_mark = on_mark};
 
 	stand_open(&stand);
-	overdue = probes_failed = probes_done = 0;
+	overdue = probes_failed = probes_done = resets = 0;
 	stand_path_init(&path, kind, 1, can_reset);
 	ferry_lane_init(&lane, &path.path, &config);
 }

@@ -39,7 +39,7 @@ static void wish_over(struct ferry_laying_wish *wish, int error, const char *by)
 		if (wish->is_settled && wish->is_wanted_anew)
 			ferry_laying_want(laying, lane);
 		else if (!wish->is_settled)
-			laying->config.on_laid(lane, wish->asked_ns, by, laying->config.context);
+			laying->config.on_laid(lane, wish->asked_at, by, laying->config.context);
 		return;
 	}
 	laying->failures++;
@@ -180,7 +180,7 @@ static void wish_try(struct ferry_laying_wish *wish)
 	}
 	wish->is_asking = true;
 	ferry_router_expect_reset(laying->config.router);
-	wish->asked_ns = ferry_loop_now_ns(laying->config.loop);
+	wish->asked_at = laying->config.router->sequence_last;
 	if (laying->config.is_alone) {
 		if (ask_reset(wish))
 			return;

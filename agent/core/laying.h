@@ -27,7 +27,7 @@ struct ferry_laying_wish {
 	bool is_settled;	 /* The answer will be no news: laid by other means. */
 	bool is_wanted_anew;	 /* And since then there were new ones. */
 	uint32_t attempts;
-	uint64_t asked_ns; /* What was sent later is not covered by the answer. */
+	uint64_t asked_at; /* By the router's numbers: what was sent later is not covered. */
 	struct ferry_peer_lay by_peer;
 	struct ferry_fence_request by_self;
 };
@@ -45,8 +45,8 @@ struct ferry_laying_config {
 	const struct ferry_view *view;
 	/* The peer behind a lane. */
 	struct ferry_peer *(*peer_of)(struct ferry_lane *lane, void *context);
-	/* What went by @lane until @before_ns is dead. */
-	void (*on_laid)(struct ferry_lane *lane, uint64_t before_ns, const char *by, void *context);
+	/* What went by @lane up to number @until is dead. */
+	void (*on_laid)(struct ferry_lane *lane, uint64_t until, const char *by, void *context);
 	/* The lun does not know this node's own key. */
 	void (*on_unregistered)(void *context);
 	void *context;

@@ -300,6 +300,9 @@ static void link_message(struct ferry_link *link, const struct ferry_wire_header
 		return;
 	}
 	request->may_have_left = true;
+	if (request->attempt)
+		request->attempt->mark =
+			(struct ferry_mark){.boot = peer->incarnation, .losses = header->losses};
 	if (request->warm)
 		request->warm->received_bytes = header->payload_bytes;
 	request_end(request, (enum ferry_outcome)header->outcome, (enum ferry_cause)header->cause);

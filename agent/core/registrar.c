@@ -313,6 +313,8 @@ static void join_done(struct ferry_registrar *registrar)
 {
 	const struct ferry_view *view = registrar->config.view;
 
+	if (registrar->state == FERRY_REGISTRAR_JOINING)
+		registrar->generation++; /* By this registration; others' may have come between. */
 	if (registrar->state == FERRY_REGISTRAR_JOINING && registrar->must_reserve &&
 	    view->is_in_force && view->owner.v == ferry_key_node(registrar->config.own).v) {
 		/* Without it the lun lets everyone write, those too who have been preempted. */

@@ -15,6 +15,7 @@
 
 #include "agent/base/prng.h"
 #include "agent/base/region.h"
+#include "agent/core/flush.h"
 #include "agent/core/lane.h"
 #include "agent/core/tracker.h"
 
@@ -41,7 +42,9 @@ struct ferry_try {
 	bool is_ghost;
 	bool has_ended;
 	bool is_released;
-	uint64_t flush_covers; /* FLUSH: router->writes_done when it was started. */
+	uint64_t sequence;     /* In the order of sending. */
+	uint64_t flush_covers; /* FLUSH: flush.writes_done when it was started... */
+	uint64_t flush_oldest; /* ...and the lowest number in flight. */
 };
 
 struct ferry_router_stats {
@@ -114,11 +117,9 @@ struct ferry_router {
 	struct ferry_tracker tracker;
 	uint64_t peer_done_count; /* DONE through peers, ever; and at the last probe: */
 	uint64_t peer_done_count_seen;
-	uint32_t resets_asked; /* Aborts asked for and not yet answered. */
-	bool flush_is_suspect; /* Acknowledged, unflushed writes may be lost (rule 11). */
-	uint64_t losses_count; /* Times that some may have been, ever. */
-	uint64_t writes_done;  /* Without FUA, ever; and how many of them a FLUSH has covered: */
-	uint64_t writes_flushed;
+	uint32_t resets_asked;	/* Aborts asked for and not yet answered. */
+	uint64_t sequence_last; /* Of tries. */
+	struct ferry_flush flush;
 	struct ferry_router_stats stats;
 };
 
@@ -162,10 +163,10 @@ void ferry_router_depose(struct ferry_router *router);
 void ferry_router_fail_waiting(struct ferry_router *router, int error);
 
 /*
- * Every ghost of @lane's nexus that was sent until @before_ns is proven dead (an abort, by whom @by
- * says). Whether none is left on the lane.
+ * Every ghost of @lane's nexus up to number @until (sequence_last when the abort was asked for) is
+ * proven dead, by whom @by says. Whether none is left on the lane.
  */
-bool ferry_router_laid(struct ferry_router *router, struct ferry_lane *lane, uint64_t before_ns,
+bool ferry_router_laid(struct ferry_router *router, struct ferry_lane *lane, uint64_t until,
 		       const char *by);
 
 /* Whether ghosts or flights of this lane live. */

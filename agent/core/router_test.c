@@ -45,6 +45,13 @@ static void on_done(struct ferry_io *io, int error)
 	ferry_segments_drop(&io->segments);
 }
 
+/* DONE, by an agent that has seen @losses resets. */
+static void peer_done(struct stand_path *path, uint32_t i, uint64_t losses)
+{
+	path->attempts[i]->mark = (struct ferry_mark){.boot = {9}, .losses = losses};
+	stand_done(path, i);
+}
+
 static int setup(void **state)
 {
 	struct ferry_router_config config = {
@@ -81,6 +88,12 @@ static int setup(void **state)
 		results[i] = 1;
 	ferry_router_open(&router, (struct ferry_epoch){7});
 	stand_run_ms(&stand, 1);
+	for (uint32_t i = 1; i < 3; i++) { /* Peers are asked what they have seen so far. */
+		assert_int_equal(paths[i].count, 1);
+		assert_int_equal(paths[i].attempts[0]->op, FERRY_OP_READ);
+		peer_done(&paths[i], 0, 1);
+		paths[i].count = 0;
+	}
 	return 0;
 }
 
@@ -194,18 +207,17 @@ static void test_ghost(void **state)
 /* What set out after the abort was asked for is not covered by its answer. */
 static void test_later_ghost_is_not_laid(void **state)
 {
-	uint64_t asked_ns;
+	uint64_t asked_at;
 
 	(void)state;
 	submit(0, FERRY_OP_WRITE, 0);
-	asked_ns = stand.sim.now_ns;
-	stand_run_ms(&stand, 1);
+	asked_at = router.sequence_last; /* At the very same time. */
 	submit(1, FERRY_OP_WRITE, 100);
 	for (uint32_t i = 0; i < 2; i++) {
 		stand_end(&paths[0], i, FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_PATH);
 		stand_release(&paths[0], i);
 	}
-	assert_false(ferry_router_laid(&router, ferry_router_local(&router), asked_ns, "test"));
+	assert_false(ferry_router_laid(&router, ferry_router_local(&router), asked_at, "test"));
 	assert_int_equal(router.ghosts_count, 1);
 	assert_true(ferry_router_laid(&router, ferry_router_local(&router), UINT64_MAX, "test"));
 	ferry_router_fail_waiting(&router, -ESHUTDOWN);
@@ -313,6 +325,113 @@ static void test_failed_flush_stays_failed(void **state)
 	assert_int_equal(results[3], 0);
 }
 
+/* ---- What a FLUSH may promise. ---- */
+
+static void flush_by_local(uint32_t io, int expected)
+{
+	submit(io, FERRY_OP_FLUSH, 0);
+	stand_done(&paths[0], paths[0].count - 1);
+	assert_int_equal(results[io], expected);
+}
+
+static void local_is_lost(void)
+{
+	paths[0].path.is_up = false;
+	paths[0].path.on_state(&paths[0].path, false, FERRY_CAUSE_PATH);
+}
+
+/* The target restarts, and only the peer that carries is told. */
+static void test_peers_losses_fail_the_flush(void **state)
+{
+	struct stand_path *peer;
+
+	(void)state;
+	submit(0, FERRY_OP_WRITE, 0);
+	stand_done(&paths[0], 0);
+	local_is_lost();
+	submit(1, FERRY_OP_FLUSH, 0);
+	peer = peer_with(1);
+	peer_done(peer, 0, 2);
+	assert_int_equal(results[1], -EIO);
+	submit(2, FERRY_OP_FLUSH, 0); /* Nor is the next one believed. */
+	for (int i = 1; i < 3; i++)
+		for (uint32_t j = 0; j < paths[i].count; j++)
+			if (paths[i].attempts[j])
+				peer_done(&paths[i], j, 2);
+	assert_int_equal(results[2], -EIO);
+}
+
+/* With another's answer, and for a write that is under way when it comes. */
+static void test_peers_losses_hit_what_is_in_flight(void **state)
+{
+	(void)state;
+	submit(0, FERRY_OP_WRITE, 0);
+	router.lanes[0].is_allowed = false;
+	submit(1, FERRY_OP_READ, 8);
+	router.lanes[0].is_allowed = true;
+	peer_done(peer_with(1), 0, 2);
+	stand_done(&paths[0], 0);
+	assert_int_equal(results[0], 0);
+	flush_by_local(2, -EIO);
+}
+
+/* An agent that is new cannot know what happened to older writes. */
+static void test_new_peer_does_not_vouch(void **state)
+{
+	(void)state;
+	submit(0, FERRY_OP_WRITE, 0);
+	stand_done(&paths[0], 0);
+	for (int i = 1; i < 3; i++) { /* Both agents start anew. */
+		paths[i].path.on_state(&paths[i].path, false, FERRY_CAUSE_PATH);
+		paths[i].path.on_state(&paths[i].path, true, FERRY_CAUSE_NONE);
+	}
+	stand_run_ms(&stand, 1);
+	for (int i = 1; i < 3; i++) {
+		assert_int_equal(paths[i].count, 1);
+		paths[i].attempts[0]->mark = (struct ferry_mark){.boot = {10}, .losses = 1};
+		stand_done(&paths[i], 0);
+	}
+	local_is_lost();
+	submit(1, FERRY_OP_FLUSH, 0);
+	submit(2, FERRY_OP_READ, 0); /* It does not stand in others' way. */
+	stand_run_ms(&stand, 10);
+	assert_int_equal(paths[1].count + paths[2].count, 3);
+	stand_done(peer_with(2), 1);
+	assert_int_equal(results[2], 0);
+	stand_run_ms(&stand, 5000);
+	assert_int_equal(results[1], -ETIMEDOUT);
+	/* The node's own path was there all the time: it knows. */
+	paths[0].path.is_up = true;
+	router.lanes[0].state = FERRY_LANE_HEALTHY;
+	flush_by_local(3, 0);
+	submit(4, FERRY_OP_WRITE, 0);
+	stand_done(&paths[0], paths[0].count - 1);
+	local_is_lost();
+	submit(5, FERRY_OP_FLUSH, 0); /* What came later, they would know of. */
+	stand_run_ms(&stand, 10);
+	for (int i = 1; i < 3; i++)
+		for (uint32_t j = 0; j < paths[i].count; j++)
+			if (paths[i].attempts[j]) {
+				paths[i].attempts[j]->mark =
+					(struct ferry_mark){.boot = {10}, .losses = 1};
+				stand_done(&paths[i], j);
+			}
+	assert_int_equal(results[5], 0);
+}
+
+/* A cache below that forgets says so once: the retry's success proves nothing. */
+static void test_lost_writes_fail_the_flush(void **state)
+{
+	(void)state;
+	submit(0, FERRY_OP_WRITE, 0);
+	stand_done(&paths[0], 0);
+	submit(1, FERRY_OP_FLUSH, 0);
+	stand_end(&paths[0], 1, FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_LOST);
+	stand_release(&paths[0], 1);
+	assert_int_equal(results[1], -EIO);
+	assert_true(router.flush.is_suspect);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -327,6 +446,10 @@ int main(void)
 		TEST(test_closed_admits_nothing),
 		TEST(test_deposed_retries_nothing),
 		TEST(test_failed_flush_stays_failed),
+		TEST(test_peers_losses_fail_the_flush),
+		TEST(test_peers_losses_hit_what_is_in_flight),
+		TEST(test_new_peer_does_not_vouch),
+		TEST(test_lost_writes_fail_the_flush),
 	};
 
 	return cmocka_run_group_tests_name("router", tests, NULL, NULL);

@@ -14,6 +14,7 @@
 #pragma once
 
 #include "agent/base/base.h"
+#include "agent/ports/fence.h"
 #include "agent/ports/group.h"
 
 enum {
@@ -150,22 +151,74 @@ struct ferry_control_lun {
 	char reason[FERRY_CONTROL_TEXT_BYTES];
 };
 
+enum ferry_control_key_state {
+	FERRY_CONTROL_KEY_OWN = 1,
+	FERRY_CONTROL_KEY_MEMBER,
+	FERRY_CONTROL_KEY_OLDER,
+	FERRY_CONTROL_KEY_ABSENT,
+	FERRY_CONTROL_KEY_FOREIGN,
+	FERRY_CONTROL_KEY_UNKNOWN,
+};
+
+struct ferry_control_key {
+	struct ferry_key key;
+	struct ferry_node node; /* 0: foreign. */
+	char node_name[FERRY_CONTROL_NAME_BYTES];
+	struct ferry_incarnation incarnation;
+	enum ferry_control_key_state state;
+	bool is_holder;
+	bool is_stale;
+};
+
+struct ferry_control_lun_keys {
+	char pool[FERRY_CONTROL_NAME_BYTES];
+	char wwid[FERRY_CONTROL_TEXT_BYTES];
+	bool is_readable;
+	char reason[FERRY_CONTROL_TEXT_BYTES]; /* Why not. */
+	uint32_t generation;
+	uint32_t keys_count;
+	struct ferry_control_key keys[FERRY_KEYS_MAX];
+};
+
+/* What is known of one node and one pool; fenced means verified, nothing less. */
+struct ferry_control_fenced {
+	char pool[FERRY_CONTROL_NAME_BYTES];
+	bool is_fenced;
+	bool is_known; /* False: it could not be found out. */
+	char reason[FERRY_CONTROL_TEXT_BYTES];
+	struct ferry_node owner;
+	struct ferry_epoch epoch;
+};
+
+struct ferry_control_fence {
+	struct ferry_node node;
+	char node_name[FERRY_CONTROL_NAME_BYTES];
+	uint32_t pools_count;
+	struct ferry_control_fenced pools[FERRY_CONTROL_POOLS_MAX];
+};
+
 /* What was asked, and room for the answer: zeroed when the request is handed over. */
 struct ferry_control_request {
 	/* Arguments: checked UTF-8, never empty where the request has them. */
-	char pool[FERRY_CONTROL_NAME_BYTES];   /* acquire, release, move */
+	char pool[FERRY_CONTROL_NAME_BYTES];   /* acquire, release, move, force, clean_key; fence,
+						  get_fence: or empty, which is all */
 	char volume[FERRY_CONTROL_NAME_BYTES]; /* attach, detach */
-	char node[FERRY_CONTROL_NAME_BYTES];   /* move: name, or number as text */
+	char node[FERRY_CONTROL_NAME_BYTES];   /* move, fence: name, or number as text */
+	char key[FERRY_CONTROL_NAME_BYTES];    /* clean_key: as text */
+	bool is_foreign;		       /* clean_key: a foreign key is meant */
+	struct ferry_members nodes;	       /* force: whom a person answers for */
 	uint64_t deadline_ns;		       /* By the loop's clock: the asker waits no longer. */
 
 	/* The answer. The union's member follows from the request. */
-	uint32_t rows_count; /* volumes, paths, peers, luns */
+	uint32_t rows_count; /* volumes, paths, peers, luns, keys */
 	union {
 		struct ferry_control_status status;
 		struct ferry_control_volume volumes[FERRY_CONTROL_ROWS_MAX];
 		struct ferry_control_path paths[FERRY_CONTROL_ROWS_MAX];
 		struct ferry_control_peer peers[FERRY_CONTROL_ROWS_MAX];
 		struct ferry_control_lun luns[FERRY_CONTROL_ROWS_MAX];
+		struct ferry_control_lun_keys keys[FERRY_CONTROL_POOLS_MAX];
+		struct ferry_control_fence fence;
 		struct {
 			char device[FERRY_CONTROL_TEXT_BYTES];
 			char uri[FERRY_CONTROL_TEXT_BYTES];
@@ -173,7 +226,7 @@ struct ferry_control_request {
 		struct {
 			struct ferry_epoch epoch;
 			uint64_t warm_blocks;
-		} owner; /* acquire, move */
+		} owner; /* acquire, move, force */
 	} answer;
 
 	/* The adapter's; see ferry_control_done(). */
@@ -213,6 +266,11 @@ struct ferry_control_ops {
 	void (*acquire)(struct ferry_control *control, struct ferry_control_request *request);
 	void (*release)(struct ferry_control *control, struct ferry_control_request *request);
 	void (*move)(struct ferry_control *control, struct ferry_control_request *request);
+	void (*force)(struct ferry_control *control, struct ferry_control_request *request);
+	void (*list_keys)(struct ferry_control *control, struct ferry_control_request *request);
+	void (*clean_key)(struct ferry_control *control, struct ferry_control_request *request);
+	void (*fence)(struct ferry_control *control, struct ferry_control_request *request);
+	void (*get_fence)(struct ferry_control *control, struct ferry_control_request *request);
 
 	/*
 	 * The asker has gone or its time is up. What was begun may go on; the request still wants

@@ -90,6 +90,20 @@ enum ferry_cause {
 	FERRY_CAUSE_LUN, /* FAILED: the peer has no such lun, or another size; never executed. */
 	FERRY_CAUSE_UNHEALTHY, /* FAILED: the peer's own path does not work; never executed. */
 	FERRY_CAUSE_RESET,     /* FAILED: the target was reset or restarted (UNIT ATTENTION 29h). */
+	/*
+	 * Writes that were acknowledged are lost: a flush that a cache below has failed and will
+	 * not fail again, a SCSI deferred error. Of this attempt itself: FAILED or UNKNOWN.
+	 */
+	FERRY_CAUSE_LOST,
+};
+
+/*
+ * How many resets and restarts of the lun the agent that carried an attempt had seen when it
+ * answered. What the same agent has answered later bears the same count or a higher one.
+ */
+struct ferry_mark {
+	struct ferry_incarnation boot; /* Of that agent; 0: nothing was said. */
+	uint64_t losses;
 };
 
 /* One try on one path. The router owns it and keeps it until on_released(). */
@@ -113,6 +127,7 @@ struct ferry_attempt {
 	 */
 	bool is_given_up;
 
+	struct ferry_mark mark; /* The path's: set before on_end() where a peer has answered. */
 	uint64_t sequence;	/* The path's: the request's number on a peer's link. */
 	struct ferry_list link; /* The path's, while the attempt is in its hands. */
 	void *path_private;	/* The path's. */

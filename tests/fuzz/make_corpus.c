@@ -61,6 +61,7 @@ static void save_ops(void)
 		header.payload_bytes = op == FERRY_OP_WRITE ? 4096 : 0;
 		save_header(&header);
 		header.type = FERRY_WIRE_REPLY;
+		header.losses = 3;
 		header.floor = 0;
 		for (uint32_t outcome = FERRY_OUTCOME_DONE; outcome <= FERRY_OUTCOME_UNKNOWN;
 		     outcome++) {

@@ -282,6 +282,43 @@ static void test_target_restarts(void **state)
 	}
 }
 
+/* The same, seen by the peers only: the owner's own path is a black hole all the time. */
+static void test_target_restarts_unseen_by_the_owner(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 130; seed < 136; seed++) {
+		begin(seed, 3, 0);
+		for (uint64_t lba = 0; lba < 16; lba += 4)
+			assert_int_equal(do_io(1, FERRY_OP_WRITE, lba), 0);
+		sim_lun_cut(&cluster.lun, 1);
+		assert_int_equal(do_io(1, FERRY_OP_WRITE, 16), 0);
+		sim_lun_restart(&cluster.lun);
+		sim_cluster_run(&cluster, 3 * FERRY_NS_PER_S);
+		assert_int_equal(do_io(1, FERRY_OP_FLUSH, 0), -EIO);
+		sim_cluster_done(&cluster);
+	}
+}
+
+/* A peer that starts anew has not seen what was before: it must not pass for a witness. */
+static void test_restarted_peers_do_not_vouch(void **state)
+{
+	(void)state;
+	begin(136, 3, 0);
+	assert_int_equal(do_io(1, FERRY_OP_WRITE, 0), 0);
+	sim_lun_cut(&cluster.lun, 1);
+	assert_int_equal(do_io(1, FERRY_OP_WRITE, 16), 0);
+	sim_lun_restart(&cluster.lun);
+	for (uint32_t i = 2; i <= 3; i++)
+		sim_cluster_crash(&cluster, i, /* is_power_cut= */ false);
+	sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
+	for (uint32_t i = 2; i <= 3; i++)
+		sim_cluster_start(&cluster, i);
+	sim_cluster_run(&cluster, 20 * FERRY_NS_PER_S);
+	assert_int_equal(do_io(1, FERRY_OP_READ, 0), 0);
+	assert_true(do_io(1, FERRY_OP_FLUSH, 0) < 0);
+	sim_cluster_done(&cluster);
+}
+
 /* ---- Peers. ---- */
 
 static void test_link_lost_with_writes_in_flight(void **state)
@@ -707,6 +744,8 @@ int main(void)
 		cmocka_unit_test(test_all_paths_lost),
 		cmocka_unit_test(test_lun_fails),
 		cmocka_unit_test(test_target_restarts),
+		cmocka_unit_test(test_target_restarts_unseen_by_the_owner),
+		cmocka_unit_test(test_restarted_peers_do_not_vouch),
 		cmocka_unit_test(test_link_lost_with_writes_in_flight),
 		cmocka_unit_test(test_peer_restarts),
 		cmocka_unit_test(test_laid_is_not_asked_again),

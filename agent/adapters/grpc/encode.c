@@ -26,6 +26,12 @@ SAME(FERRY__V1__HEALTH__HEALTH_PROBATION, FERRY_CONTROL_PROBATION);
 SAME(FERRY__V1__LINK_STATE__LINK_STATE_DOWN, FERRY_CONTROL_LINK_DOWN);
 SAME(FERRY__V1__LINK_STATE__LINK_STATE_CONNECTING, FERRY_CONTROL_LINK_CONNECTING);
 SAME(FERRY__V1__LINK_STATE__LINK_STATE_UP, FERRY_CONTROL_LINK_UP);
+SAME(FERRY__V1__KEY_STATE__KEY_STATE_OWN, FERRY_CONTROL_KEY_OWN);
+SAME(FERRY__V1__KEY_STATE__KEY_STATE_MEMBER, FERRY_CONTROL_KEY_MEMBER);
+SAME(FERRY__V1__KEY_STATE__KEY_STATE_OLDER, FERRY_CONTROL_KEY_OLDER);
+SAME(FERRY__V1__KEY_STATE__KEY_STATE_ABSENT, FERRY_CONTROL_KEY_ABSENT);
+SAME(FERRY__V1__KEY_STATE__KEY_STATE_FOREIGN, FERRY_CONTROL_KEY_FOREIGN);
+SAME(FERRY__V1__KEY_STATE__KEY_STATE_UNKNOWN, FERRY_CONTROL_KEY_UNKNOWN);
 
 static void uuid_print(const struct ferry_uuid *uuid, char text[UUID_TEXT_BYTES])
 {
@@ -265,6 +271,95 @@ static void encode_move(struct ferry_grpc_call *call, struct ferry_control_reque
 	ferry_grpc_call_send(call, &reply.base);
 }
 
+/* All luns' registrations together, in rows of memory for the longest answer there is. */
+enum { KEY_ROWS_MAX = FERRY_CONTROL_POOLS_MAX * FERRY_KEYS_MAX, KEY_TEXT_BYTES = 19 };
+
+struct key_rows {
+	Ferry__V1__Key keys[KEY_ROWS_MAX];
+	Ferry__V1__Key *pointers[KEY_ROWS_MAX];
+	char texts[KEY_ROWS_MAX][KEY_TEXT_BYTES];
+	uint32_t count;
+};
+
+static void key_fill(Ferry__V1__Key *to, char text[KEY_TEXT_BYTES], struct ferry_control_key *from)
+{
+	*to = (Ferry__V1__Key)FERRY__V1__KEY__INIT;
+	(void)snprintf(text, KEY_TEXT_BYTES, "0x%016" PRIx64, from->key.v);
+	to->key = text;
+	to->node = from->node.v;
+	to->node_name = TEXT(from->node_name);
+	to->incarnation = from->incarnation.v;
+	to->state = (Ferry__V1__KeyState)from->state;
+	to->holder = from->is_holder;
+	to->stale = from->is_stale;
+}
+
+static int encode_keys(struct ferry_grpc_call *call, struct ferry_control_request *request)
+{
+	Ferry__V1__KeyList list = FERRY__V1__KEY_LIST__INIT;
+	Ferry__V1__LunKeys luns[FERRY_CONTROL_POOLS_MAX];
+	Ferry__V1__LunKeys *pointers[FERRY_CONTROL_POOLS_MAX];
+	struct key_rows *rows;
+
+	ferry_assert(request->rows_count <= FERRY_CONTROL_POOLS_MAX);
+	rows = calloc(1, sizeof(*rows));
+	if (!rows)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < request->rows_count; i++) {
+		struct ferry_control_lun_keys *from = &request->answer.keys[i];
+		Ferry__V1__LunKeys *to = pointers[i] = &luns[i];
+
+		ferry_assert(from->keys_count <= FERRY_KEYS_MAX);
+		*to = (Ferry__V1__LunKeys)FERRY__V1__LUN_KEYS__INIT;
+		to->pool = TEXT(from->pool);
+		to->wwid = TEXT(from->wwid);
+		to->readable = from->is_readable;
+		to->reason = TEXT(from->reason);
+		to->generation = from->generation;
+		to->n_keys = from->keys_count;
+		to->keys = &rows->pointers[rows->count];
+		for (uint32_t j = 0; j < from->keys_count; j++) {
+			uint32_t row = rows->count++;
+
+			rows->pointers[row] = &rows->keys[row];
+			key_fill(&rows->keys[row], rows->texts[row], &from->keys[j]);
+		}
+	}
+	list.n_luns = request->rows_count;
+	list.luns = pointers;
+	ferry_grpc_call_send(call, &list.base);
+	free(rows);
+	return 0;
+}
+
+static void encode_fence(struct ferry_grpc_call *call, struct ferry_control_fence *from)
+{
+	Ferry__V1__FenceReport report = FERRY__V1__FENCE_REPORT__INIT;
+	Ferry__V1__FencedPool pools[FERRY_CONTROL_POOLS_MAX];
+	Ferry__V1__FencedPool *pointers[FERRY_CONTROL_POOLS_MAX];
+
+	ferry_assert(from->pools_count <= FERRY_CONTROL_POOLS_MAX);
+	report.node = from->node.v;
+	report.node_name = TEXT(from->node_name);
+	report.fenced = from->pools_count > 0; /* Of nothing there is nothing to verify. */
+	for (uint32_t i = 0; i < from->pools_count; i++) {
+		struct ferry_control_fenced *pool = &from->pools[i];
+		Ferry__V1__FencedPool *to = pointers[i] = &pools[i];
+
+		*to = (Ferry__V1__FencedPool)FERRY__V1__FENCED_POOL__INIT;
+		to->pool = TEXT(pool->pool);
+		to->fenced = pool->is_fenced;
+		to->reason = TEXT(pool->reason);
+		to->owner = pool->owner.v;
+		to->epoch = pool->epoch.v;
+		to->known = pool->is_known;
+		report.fenced = report.fenced && pool->is_fenced;
+	}
+	report.n_pools = from->pools_count;
+	report.pools = pointers;
+	ferry_grpc_call_send(call, &report.base);
+}
+
 int ferry_grpc_encode(struct ferry_grpc_call *call, struct ferry_control_request *request)
 {
 	const ProtobufCMessageDescriptor *input = call->method->input;
@@ -285,10 +380,16 @@ int ferry_grpc_encode(struct ferry_grpc_call *call, struct ferry_control_request
 		encode_attach(call, request);
 	else if (input == &ferry__v1__detach_volume_request__descriptor)
 		encode_detach(call, request);
-	else if (input == &ferry__v1__acquire_pool_request__descriptor)
+	else if (input == &ferry__v1__acquire_pool_request__descriptor ||
+		 input == &ferry__v1__force_pool_request__descriptor)
 		encode_acquire(call, request);
 	else if (input == &ferry__v1__move_pool_request__descriptor)
 		encode_move(call, request);
+	else if (input == &ferry__v1__list_keys_request__descriptor)
+		return encode_keys(call, request);
+	else if (input == &ferry__v1__fence_request__descriptor ||
+		 input == &ferry__v1__get_fence_request__descriptor)
+		encode_fence(call, &request->answer.fence);
 	else
 		ferry_grpc_call_send(call, &empty.base);
 	return 0;

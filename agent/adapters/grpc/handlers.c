@@ -145,25 +145,69 @@ static struct ferry_grpc_slot *slot_take(struct ferry_grpc_call *call)
 	return NULL;
 }
 
-/* Every field of our requests is a name that the control port has by the same name. */
-static bool argument_copy(const ProtobufCFieldDescriptor *field, const ProtobufCMessage *input,
-			  struct ferry_control_request *request)
+static char *text_of(struct ferry_control_request *request, const char *name)
 {
-	const char *value = *(char *const *)(const void *)((const char *)input + field->offset);
-	char *to = NULL;
+	if (strcmp(name, "pool") == 0)
+		return request->pool;
+	if (strcmp(name, "volume") == 0)
+		return request->volume;
+	if (strcmp(name, "node") == 0)
+		return request->node;
+	ferry_assert(strcmp(name, "key") == 0);
+	return request->key;
+}
 
+/* A node's fencing is from all its pools, unless one is named. */
+static bool may_be_empty(const ProtobufCMessage *input, const char *name)
+{
+	return strcmp(name, "pool") == 0 &&
+	       (input->descriptor == &ferry__v1__fence_request__descriptor ||
+		input->descriptor == &ferry__v1__get_fence_request__descriptor);
+}
+
+/* ForcePool's; more than a cluster has are refused. */
+static const char *nodes_copy(const ProtobufCFieldDescriptor *field, const ProtobufCMessage *input,
+			      struct ferry_control_request *request)
+{
+	const char *base = (const char *)input;
+	size_t count = *(const size_t *)(const void *)(base + field->quantifier_offset);
+	const uint32_t *nodes = *(uint32_t *const *)(const void *)(base + field->offset);
+
+	ferry_assert(field->type == PROTOBUF_C_TYPE_UINT32 && strcmp(field->name, "nodes") == 0);
+	if (count > FERRY_NODES_MAX)
+		return "more nodes than a cluster has";
+	for (size_t i = 0; i < count; i++)
+		request->nodes.nodes[i].v = nodes[i];
+	request->nodes.count = (uint32_t)count;
+	return NULL;
+}
+
+/*
+ * Every field of our requests is one that the control port has by the same name. What is wrong with
+ * it, or NULL.
+ */
+static const char *argument_copy(const ProtobufCFieldDescriptor *field,
+				 const ProtobufCMessage *input,
+				 struct ferry_control_request *request)
+{
+	const char *at = (const char *)input + field->offset;
+	const char *text;
+
+	if (field->label == PROTOBUF_C_LABEL_REPEATED)
+		return nodes_copy(field, input, request);
+	if (field->type == PROTOBUF_C_TYPE_BOOL) {
+		ferry_assert(strcmp(field->name, "foreign") == 0);
+		request->is_foreign = *(const protobuf_c_boolean *)(const void *)at;
+		return NULL;
+	}
 	ferry_assert(field->type == PROTOBUF_C_TYPE_STRING);
-	if (strcmp(field->name, "pool") == 0)
-		to = request->pool;
-	else if (strcmp(field->name, "volume") == 0)
-		to = request->volume;
-	else if (strcmp(field->name, "node") == 0)
-		to = request->node;
-	ferry_assert(to);
-	if (!ferry_grpc_text_is_valid(value, FERRY_CONTROL_NAME_BYTES))
-		return false;
-	(void)snprintf(to, FERRY_CONTROL_NAME_BYTES, "%s", value);
-	return true;
+	text = *(char *const *)(const void *)at;
+	if (!text[0] && may_be_empty(input, field->name))
+		return NULL;
+	if (!ferry_grpc_text_is_valid(text, FERRY_CONTROL_NAME_BYTES))
+		return "a name is empty, longer than 63 bytes or not UTF-8";
+	(void)snprintf(text_of(request, field->name), FERRY_CONTROL_NAME_BYTES, "%s", text);
+	return NULL;
 }
 
 static uint64_t deadline_of(const struct ferry_grpc_call *call)
@@ -200,10 +244,12 @@ void ferry_grpc_handle_request(struct ferry_grpc_call *call, const ProtobufCMess
 	slot->request.on_done = on_request_done;
 	slot->request.deadline_ns = deadline_of(call);
 	for (unsigned i = 0; i < input->descriptor->n_fields; i++) {
-		if (argument_copy(&input->descriptor->fields[i], input, &slot->request))
+		const char *wrong =
+			argument_copy(&input->descriptor->fields[i], input, &slot->request);
+
+		if (!wrong)
 			continue;
-		on_request_done(&slot->request, -EINVAL,
-				"a name is empty, longer than 63 bytes or not UTF-8");
+		on_request_done(&slot->request, -EINVAL, wrong);
 		return;
 	}
 	op(control, &slot->request);

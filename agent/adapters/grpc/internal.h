@@ -38,7 +38,7 @@ struct ferry_grpc_method {
 	size_t control_op;
 };
 
-enum { FERRY_GRPC_METHODS_MAX = 16 };
+enum { FERRY_GRPC_METHODS_MAX = 24 };
 extern const struct ferry_grpc_method ferry_grpc_methods[];
 extern const size_t ferry_grpc_methods_count;
 

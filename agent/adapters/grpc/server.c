@@ -23,6 +23,11 @@ const struct ferry_grpc_method ferry_grpc_methods[] = {
 	REQUEST("AcquirePool", acquire_pool_request, acquire),
 	REQUEST("ReleasePool", release_pool_request, release),
 	REQUEST("MovePool", move_pool_request, move),
+	REQUEST("ForcePool", force_pool_request, force),
+	REQUEST("ListKeys", list_keys_request, list_keys),
+	REQUEST("CleanKey", clean_key_request, clean_key),
+	REQUEST("FenceNode", fence_request, fence),
+	REQUEST("GetFence", get_fence_request, get_fence),
 	{
 		.path = "/ferry.v1.Ferry/GetVersion",
 		.input = &ferry__v1__get_version_request__descriptor,

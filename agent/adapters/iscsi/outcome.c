@@ -44,11 +44,11 @@ static struct ferry_iscsi_conclusion conclude_sense(const struct ferry_iscsi_ans
 {
 	/*
 	 * A deferred error tells of an earlier command that was acknowledged, and the present one
-	 * isn't executed (SPC-4, 4.5.7): like a reset, it makes the unflushed writes suspect.
+	 * isn't executed (SPC-4, 4.5.7): what that one wrote is lost.
 	 */
 	if (answer->error_type == SCSI_SENSE_FIXED_DEFERRED_ERRORS ||
 	    answer->error_type == SCSI_SENSE_DESCRIPTOR_DEFERRED_ERRORS)
-		return failed(FERRY_CAUSE_RESET);
+		return failed(FERRY_CAUSE_LOST);
 
 	switch (answer->key) {
 	case SCSI_SENSE_RECOVERED_ERROR:

@@ -1,0 +1,91 @@
+/*
+ * data_keys.c - a lun's registrations for people and fence agents: read, and one of them removed.
+ *
+ *   [register]  [preempt and abort]  read
+ *
+ * The cluster thread has judged which one may go, and asks for one thing at a time.
+ */
+#include "agent/data_internal.h"
+
+static void over(struct data_pool *pool, int error)
+{
+	pool->keys_error = error;
+	data_pool_say_soon(pool, DATA_DUE_KEYS);
+}
+
+static void submit(struct data_pool *pool, enum ferry_fence_op op)
+{
+	const struct ferry_engine_config *config = &pool->engine.config;
+	struct ferry_fence *fence = config->fence ? config->fence : config->resetter;
+
+	if (!fence) {
+		over(pool, -EOPNOTSUPP);
+		return;
+	}
+	if (!config->path->is_up) {
+		over(pool, -ENOTCONN);
+		return;
+	}
+	pool->keys_request.op = op;
+	ferry_fence_submit(fence, &pool->keys_request);
+}
+
+static void preempted(void *context, int error)
+{
+	struct data_pool *pool = context;
+
+	/* -ENOENT: it is gone already. */
+	if (error < 0 && error != -ENOENT)
+		over(pool, error);
+	else
+		submit(pool, FERRY_FENCE_READ_KEYS);
+}
+
+static void preempt(struct data_pool *pool)
+{
+	int r = ferry_engine_preempt(&pool->engine, pool->keys_victim, preempted, pool);
+
+	if (r < 0)
+		over(pool, r);
+}
+
+static void answered(struct ferry_fence_request *request, int error)
+{
+	struct data_pool *pool = request->context;
+
+	if (error < 0) {
+		over(pool, error);
+	} else if (request->op == FERRY_FENCE_REGISTER) {
+		preempt(pool);
+	} else {
+		ferry_assert(request->keys_count <= FERRY_KEYS_MAX);
+		memcpy(pool->keys.keys, request->keys, sizeof(pool->keys.keys));
+		pool->keys.count = request->keys_count;
+		pool->keys.holder = request->holder;
+		pool->keys.generation = request->generation;
+		over(pool, 0);
+	}
+}
+
+void data_keys_mail(struct data_pool *pool, const struct ferry_mail *mail)
+{
+	if (!pool->is_open) {
+		over(pool, -ENXIO);
+		return;
+	}
+	pool->keys = (struct ferry_mail_keys){0};
+	pool->keys_victim = mail->key;
+	pool->keys_request = (struct ferry_fence_request){
+		.own = pool->engine.registrar.config.own, .on_done = answered, .context = pool};
+	/*
+	 * Beside foreign registrations this node has none of its own, and only registrants preempt.
+	 * Nothing goes by it: that waits for the registrar.
+	 */
+	if (mail->key.v != 0 && mail->flag &&
+	    pool->engine.registrar.state == FERRY_REGISTRAR_FOREIGN)
+		submit(pool, FERRY_FENCE_REGISTER);
+	else if (mail->key.v != 0)
+		preempt(pool);
+	else
+		submit(pool, FERRY_FENCE_READ_KEYS);
+}
