@@ -336,7 +336,7 @@ class Torture:
         deadline = time.monotonic() + SETTLE_SECONDS
         while time.monotonic() < deadline:
             before = self.driver.figures()
-            time.sleep(0.5)
+            time.sleep(0.3)
             after = self.driver.figures()
             if all(after[name] > before[name] for name in ("reads", "writes", "flushes")) and (
                     after["errors"] == before["errors"]):
