@@ -11,6 +11,7 @@
 #include "agent/adapters/fuse/fuse.h"
 #include "agent/adapters/iscsi/iscsi.h"
 #include "agent/adapters/nbd/nbd.h"
+#include "agent/adapters/sgio/sgio.h"
 #include "agent/adapters/tcp/tcp.h"
 #include "agent/adapters/uring/device.h"
 #include "agent/adapters/uring/loop.h"
@@ -32,6 +33,7 @@ enum data_due {
 	DATA_DUE_HIDDEN = 1u << 6,
 	DATA_DUE_ASK = 1u << 7,
 	DATA_DUE_KEYS = 1u << 8,
+	DATA_DUE_PREEMPTED = 1u << 9,
 };
 
 struct data_pool {
@@ -39,6 +41,7 @@ struct data_pool {
 	uint32_t index;
 	const struct ferry_data_pool *config;
 	struct ferry_device *device;
+	struct ferry_sgio *sgio; /* The device's reservations, or NULL. */
 	struct ferry_iscsi *iscsi;
 	struct ferry_path *path;
 	struct ferry_fault fault; /* Of a scratch pool, around its path. */
