@@ -271,7 +271,8 @@ static void client_connect(struct torture_load *load, uint32_t index, uint64_t n
 {
 	struct torture_client *client = &load->clients[index];
 
-	if (client->state != TORTURE_CLIENT_OFF || now_ns < load->retry_ns[index])
+	if (client->state != TORTURE_CLIENT_OFF || load->is_held[index] ||
+	    now_ns < load->retry_ns[index])
 		return;
 	load->retry_ns[index] = now_ns + RETRY_NS;
 	torture_client_connect(client); /* Or again, after a while. */
@@ -444,6 +445,12 @@ void torture_load_drop(struct torture_load *load, uint32_t client)
 		load->figures.disconnections++;
 	torture_client_close(&load->clients[client]);
 	load->retry_ns[client] = torture_now_ns() + RETRY_NS;
+}
+
+void torture_load_hold(struct torture_load *load, uint32_t client, bool is_held)
+{
+	ferry_assert(client < load->clients_count);
+	load->is_held[client] = is_held;
 }
 
 /* ---- Opening. ---- */

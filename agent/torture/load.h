@@ -82,6 +82,7 @@ struct torture_load {
 	void *memory;
 	struct torture_client clients[TORTURE_CLIENTS_MAX];
 	uint64_t retry_ns[TORTURE_CLIENTS_MAX];
+	bool is_held[TORTURE_CLIENTS_MAX];
 	/* FLUSHes that failed since the last that succeeded, by connection. */
 	uint32_t flush_failures[TORTURE_CLIENTS_MAX];
 	uint32_t clients_count;
@@ -127,5 +128,7 @@ void torture_load_forgive(struct torture_load *load);
 
 /* The application at that connection dies with all its I/O. */
 void torture_load_drop(struct torture_load *load, uint32_t client);
+/* It is not to begin (again) until it may. */
+void torture_load_hold(struct torture_load *load, uint32_t client, bool is_held);
 
 uint64_t torture_now_ns(void);

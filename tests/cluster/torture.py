@@ -99,6 +99,7 @@ class Torture:
         self.seen = {}  # (node, incarnation): its pool's figures, as seen last.
         self.epoch = 0
         self.states = ""
+        self.held = set()  # Nodes where no application may begin.
         self.is_over = False
         self.stop_keeper = False
         self.running = []
@@ -172,7 +173,10 @@ class Torture:
             owner = self.owner()
             if not owner or owner is node:
                 return False
+            self.hold(node)
             code, text = owner.ferry("move", "data", node.name, timeout=15)
+            if not code:
+                self.begin_at(node)
         if code:
             self.say(f"the move to {node.name} did not end well: {text.strip()}")
         return None
@@ -281,13 +285,29 @@ class Torture:
                 return pool["state"]
         return None
 
-    def acquire(self, node):
-        """A new owner; applications elsewhere are over, whatever they had been promised."""
+    def hold(self, node):
+        """No application begins there before the pool is owned."""
+        self.held.add(node)
+        self.driver.ask(f"hold {node.number}")
+
+    def begin_at(self, node):
+        """
+        An application there begins by what it finds. What was lost until now had been promised to
+        those before it; what is lost from now on must be told.
+        """
+        self.held.discard(node)
         self.driver.ask("forgive")
+        self.driver.ask(f"go {node.number}")
+
+    def acquire(self, node):
+        """A new owner; applications elsewhere are over."""
+        self.driver.ask(f"drop {node.number}")
+        self.hold(node)
         code, _ = node.ferry("acquire", "data", timeout=6)
         if code:
             self.counts["acquire-refused"] += 1
             return
+        self.begin_at(node)
         self.counts["acquire"] += 1
         for other in self.nodes:
             # Some stay, to see what a deposed owner tells them.
@@ -310,6 +330,8 @@ class Torture:
             self.agents_restart()
             owner = self.owner()
             figures = self.driver.figures()
+            if owner in self.held:
+                self.begin_at(owner)  # What was refused, or timed out, came about all the same.
             for node in self.nodes:
                 if self.state_of(node) == "fenced" and node is not owner:
                     node.ferry("release", "data", timeout=3)

@@ -7,6 +7,8 @@
  *   lost       the target's volatile cache was lost, just now
  *   forgive    those who had been promised what was lost have been told
  *   drop N     the application at connection N has died
+ *   hold N     that application is not to begin until it may
+ *   go N       it may
  *   figures    answered by a line of JSON
  *   end        no more I/O; when all has ended, every sector is read; then JSON and the exit
  *
@@ -64,6 +66,12 @@ static void obey(struct driver *driver, const char *line)
 	} else if (sscanf(line, "drop %u", &number) == 1 && number >= 1 &&
 		   number <= load->clients_count) {
 		torture_load_drop(load, number - 1);
+	} else if (sscanf(line, "hold %u", &number) == 1 && number >= 1 &&
+		   number <= load->clients_count) {
+		torture_load_hold(load, number - 1, true);
+	} else if (sscanf(line, "go %u", &number) == 1 && number >= 1 &&
+		   number <= load->clients_count) {
+		torture_load_hold(load, number - 1, false);
 	} else if (strcmp(line, "figures") == 0) {
 		figures_print(load);
 		return;
