@@ -232,6 +232,8 @@ void ferry_router_open(struct ferry_router *router, struct ferry_epoch epoch)
 {
 	ferry_assert(router && epoch.v > 0);
 	ferry_assert(epoch.v >= router->epoch.v);
+	if (epoch.v != router->epoch.v)
+		ferry_flush_inherit(&router->flush);
 	router->epoch = epoch;
 	router->is_open = true;
 	router->is_deposed = false;
