@@ -472,6 +472,7 @@ static int pool_data(struct ferry_settings *settings, uint32_t index, const char
 		.lineage = ferry_hash128(lineage, (size_t)length),
 		.is_read_only = volume->is_read_only,
 		.is_exclusive = pool->is_exclusive,
+		.is_scratch = pool->is_scratch,
 		.is_shared = cluster != NULL,
 		.convict_failures = config->decision_failures,
 		.convict_window_ns = config->decision_window_ns,

@@ -1,5 +1,6 @@
 #include "fencing/decide.h"
 
+#include "agent/base/museum.h"
 #include "agent/core/key.h"
 
 const char *ferry_ownership_phase_name(enum ferry_ownership_phase phase)
@@ -18,7 +19,7 @@ const char *ferry_ownership_phase_name(enum ferry_ownership_phase phase)
 uint32_t ferry_decide_majority(uint32_t nodes_expected)
 {
 	ferry_assert(nodes_expected > 0);
-	return nodes_expected / 2 + 1;
+	return FERRY_MUSEUM(MINORITY) ? 1 : nodes_expected / 2 + 1;
 }
 
 /* ---- Who has said what. ---- */
@@ -53,7 +54,7 @@ static uint32_t acked_count(const struct ferry_situation *situation, bool wants_
 		const struct ferry_ownership_member *member = &situation->known[i];
 		struct ferry_epoch has = wants_drained ? member->drained : member->acked;
 
-		count += member->ack_ring == situation->ring &&
+		count += (member->ack_ring == situation->ring || FERRY_MUSEUM(OLD_RING_ACKS)) &&
 			 member->acked_for.v == situation->self.v && has.v == situation->claimed.v;
 	}
 	return count;
@@ -177,6 +178,8 @@ static bool has_drained(const struct ferry_situation *situation,
 	int index = member_index(situation, seen->node);
 	const struct ferry_ownership_member *member = &situation->known[index < 0 ? 0 : index];
 
+	if (FERRY_MUSEUM(FENCED_IS_LAID) && index < 0)
+		return true;
 	return index >= 0 && seen->node.v != situation->victim.v &&
 	       member->ack_ring == situation->ring && member->acked_for.v == situation->self.v &&
 	       member->incarnation.v == seen->incarnation.v &&

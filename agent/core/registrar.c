@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "agent/base/museum.h"
 #include "agent/core/key.h"
 #include "agent/core/keys.h"
 
@@ -97,7 +98,8 @@ static void take_abort(struct ferry_registrar *registrar)
 	const struct ferry_drained_keys *drained = &registrar->drained;
 
 	while (registrar->suspects_done < drained->suspects_count &&
-	       suspect_is_moot(registrar, drained->suspects[registrar->suspects_done]))
+	       (suspect_is_moot(registrar, drained->suspects[registrar->suspects_done]) ||
+		FERRY_MUSEUM(ABSENT_NOT_ABORTED)))
 		registrar->suspects_done++;
 	if (registrar->suspects_done == drained->suspects_count) {
 		take_finish(registrar, 0);
@@ -266,11 +268,13 @@ static void join_finish(struct ferry_registrar *registrar)
 {
 	const struct ferry_view *view = registrar->config.view;
 
-	if (!view->may_register || view->word < registrar->word)
+	if ((!view->may_register || view->word < registrar->word) &&
+	    !FERRY_MUSEUM(REGISTERS_ITSELF))
 		return;
 	if (registrar->config.is_being_laid(registrar->config.context))
 		return;
-	if (!ferry_router_lane_is_clean(registrar->config.router, local_lane(registrar)))
+	if (!ferry_router_lane_is_clean(registrar->config.router, local_lane(registrar)) &&
+	    !FERRY_MUSEUM(JOINS_UNCLEAN))
 		return;
 	if (registrar->was_in)
 		registrar->config.on_rejoin(registrar->config.context);
@@ -316,7 +320,7 @@ static void join_done(struct ferry_registrar *registrar)
 	}
 	registrar->session_is_new = false;
 	registrar->state = FERRY_REGISTRAR_ASKING;
-	if (registrar->has_replaced) {
+	if (registrar->has_replaced && !FERRY_MUSEUM(OLD_KEY_IGNORED)) {
 		/* The elder's commands are this nexus's: killed together, or not at all. */
 		registrar->has_replaced = false;
 		registrar->config.on_old_key(registrar->config.context);
