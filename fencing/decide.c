@@ -55,7 +55,7 @@ static uint32_t acked_count(const struct ferry_situation *situation, bool wants_
 		struct ferry_epoch has = wants_drained ? member->drained : member->acked;
 
 		count += (member->ack_ring == situation->ring || FERRY_MUSEUM(OLD_RING_ACKS)) &&
-			 has.v == situation->claimed.v;
+			 member->acked_for.v == situation->self.v && has.v == situation->claimed.v;
 	}
 	return count;
 }
@@ -181,7 +181,7 @@ static bool has_drained(const struct ferry_situation *situation,
 	if (FERRY_MUSEUM(FENCED_IS_LAID) && index < 0)
 		return true;
 	return index >= 0 && seen->node.v != situation->victim.v &&
-	       member->ack_ring == situation->ring &&
+	       member->ack_ring == situation->ring && member->acked_for.v == situation->self.v &&
 	       member->incarnation.v == seen->incarnation.v &&
 	       member->drained.v == situation->claimed.v;
 }
@@ -417,9 +417,13 @@ static struct ferry_reaction decide_in_force(const struct ferry_situation *situa
 		reaction.deposes = from.v != situation->self.v;
 		return reaction;
 	}
-	if (message->epoch.v != situation->epoch.v || from.v != situation->owner.v)
+	/* A claim of the same number that came to nothing was heard here first: not any more. */
+	if (message->epoch.v != situation->epoch.v ||
+	    (from.v != situation->owner.v && situation->is_in_force))
 		return ignore("it is not the owner of the epoch that is installed");
-	return react(FERRY_REACTION_FOLLOW);
+	reaction.kind = FERRY_REACTION_FOLLOW;
+	reaction.deposes = from.v != situation->self.v;
+	return reaction;
 }
 
 /* Who owns the pool does it, and keeps it; without an owner, who asks. */

@@ -36,8 +36,9 @@ struct ferry_ownership_member {
 	uint64_t ack_ring;		      /* Of its last ACK. */
 	struct ferry_uuid lun;
 	struct ferry_epoch epoch;
-	struct ferry_epoch acked;   /* On its disk and installed. */
-	struct ferry_epoch drained; /* And nothing older in flight. */
+	struct ferry_epoch acked;    /* On its disk and installed... */
+	struct ferry_node acked_for; /* ...as this node's. */
+	struct ferry_epoch drained;  /* And nothing older in flight. */
 	bool has_path;
 	bool has_answered; /* Since the last question to the group. */
 };

@@ -718,6 +718,7 @@ static void ack_note(struct ferry_ownership *ownership, struct ferry_ownership_m
 {
 	member->ack_ring = message->ring;
 	member->acked = message->epoch;
+	member->acked_for = message->owner;
 	member->epoch = message->epoch;
 	member->incarnation = message->incarnation;
 	if (message->flags & FERRY_GROUP_DRAINED)

@@ -97,10 +97,13 @@ static bool registrar_is_being_laid(void *context)
 }
 
 /* An elder's writes may still be at the lun, by this very nexus (rule 8): a peer is to kill it. */
-static void registrar_old_key(void *context)
+static void registrar_old_key(struct ferry_key key, void *context)
 {
 	struct ferry_engine *engine = context;
 
+	/* Where registrations are a session's, the elder's may be there beside the new one. */
+	if (engine->config.fence->ability.laying == FERRY_LAYING_RESET)
+		engine->laying.victim_local = key;
 	engine->has_elder = true;
 	engine->elder_epoch = engine->view.epoch;
 	ferry_laying_want(&engine->laying, ferry_router_local(&engine->router));

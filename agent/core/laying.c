@@ -34,6 +34,8 @@ static void wish_over(struct ferry_laying_wish *wish, int error, const char *by)
 	ferry_router_reset_answered(laying->config.router);
 	if (error == 0 || wish->is_settled) {
 		wish->lane = NULL;
+		if (lane == ferry_router_local(laying->config.router))
+			laying->victim_local = laying->config.own;
 		if (wish->is_settled && wish->is_wanted_anew)
 			ferry_laying_want(laying, lane);
 		else if (!wish->is_settled)
@@ -178,7 +180,7 @@ static void wish_try(struct ferry_laying_wish *wish)
 {
 	struct ferry_laying *laying = wish->laying;
 	const struct ferry_lane *local = ferry_router_local(laying->config.router);
-	struct ferry_key victim = laying->config.own;
+	struct ferry_key victim = laying->victim_local;
 
 	ferry_assert(wish->lane && !wish->is_asking);
 	if (wish->lane != local) {
@@ -219,7 +221,8 @@ void ferry_laying_init(struct ferry_laying *laying, const struct ferry_laying_co
 	ferry_assert(config->loop && config->router);
 	ferry_assert(config->peer_of && config->on_laid && config->view);
 	ferry_assert(config->on_unregistered);
-	*laying = (struct ferry_laying){.config = *config, .retry_timer = {.run = retry_all}};
+	*laying = (struct ferry_laying){
+		.config = *config, .victim_local = config->own, .retry_timer = {.run = retry_all}};
 }
 
 void ferry_laying_done(struct ferry_laying *laying)

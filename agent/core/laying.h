@@ -57,6 +57,8 @@ struct ferry_laying {
 	struct ferry_laying_wish wishes[FERRY_LANES_MAX];
 	struct ferry_timer retry_timer;
 	uint64_t failures;
+	struct ferry_key
+		victim_local; /* What to preempt of this node's: its own key, or an elder's. */
 };
 
 void ferry_laying_init(struct ferry_laying *laying, const struct ferry_laying_config *config);

@@ -216,6 +216,17 @@ static void join_refuse(struct ferry_registrar *registrar, enum ferry_registrar_
 	retry_later(registrar);
 }
 
+static struct ferry_key elder_key(const struct ferry_registrar *registrar)
+{
+	const struct ferry_fence_request *request = &registrar->request;
+
+	for (uint32_t i = 0; i < request->keys_count; i++)
+		if (request->keys[i].v != registrar->config.own.v &&
+		    ferry_key_shares_nexus(request->keys[i], registrar->config.own))
+			return request->keys[i];
+	return (struct ferry_key){0};
+}
+
 /* Before registering anew: is this the lun that we left? */
 static void join_read(struct ferry_registrar *registrar)
 {
@@ -245,7 +256,8 @@ static void join_read(struct ferry_registrar *registrar)
 		break;
 	}
 	registrar->is_refused = false;
-	registrar->has_replaced |= verdict == FERRY_KEYS_REPLACE;
+	if (verdict == FERRY_KEYS_REPLACE)
+		registrar->elder = elder_key(registrar);
 	/*
 	 * The count of changes grows, and begins anew only when the target was restarted (SPC-4,
 	 * 5.13.7; there is no APTPL in this class): its volatile cache is gone too. Others may
@@ -320,10 +332,10 @@ static void join_done(struct ferry_registrar *registrar)
 	}
 	registrar->session_is_new = false;
 	registrar->state = FERRY_REGISTRAR_ASKING;
-	if (registrar->has_replaced && !FERRY_MUSEUM(OLD_KEY_IGNORED)) {
+	if (registrar->elder.v != 0 && !FERRY_MUSEUM(OLD_KEY_IGNORED)) {
 		/* The elder's commands are this nexus's: killed together, or not at all. */
-		registrar->has_replaced = false;
-		registrar->config.on_old_key(registrar->config.context);
+		registrar->config.on_old_key(registrar->elder, registrar->config.context);
+		registrar->elder.v = 0;
 	}
 	registrar->word = registrar->config.ask(registrar->config.context);
 	join_finish(registrar);

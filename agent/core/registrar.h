@@ -51,7 +51,7 @@ struct ferry_registrar_config {
 	 * An older incarnation's key was on the lun, and this one's is in its place: the nexus is
 	 * the same. Until it has been killed this node's lane carries nothing.
 	 */
-	void (*on_old_key)(void *context);
+	void (*on_old_key)(struct ferry_key key, void *context);
 	/* The owner's registration was taken, not at its wish: its epoch is no good any more. */
 	void (*on_preempted)(void *context);
 	/* Ask the group for a view that is newer than now; its word() answers. 0: nobody to ask. */
@@ -72,14 +72,14 @@ struct ferry_registrar {
 	bool is_busy;
 	bool verify_is_due; /* Somebody else took the lun: is this node still registered? */
 	bool is_verifying;
-	bool session_is_new; /* Since the last registration was lost. */
-	bool was_in;	     /* Registered at least once: then vanished keys are suspicious. */
-	bool must_reserve;   /* Nobody held the reservation when the keys were read. */
-	bool was_laid;	     /* The vanished key is our own doing. */
-	uint64_t word;	     /* ASKING: what the view's word has to be. */
-	uint32_t generation; /* Of the keys, when last read. */
-	bool has_replaced;   /* An elder's key, by this agent's. */
-	bool is_refused;     /* By the keys on the lun; said once. */
+	bool session_is_new;	/* Since the last registration was lost. */
+	bool was_in;		/* Registered at least once: then vanished keys are suspicious. */
+	bool must_reserve;	/* Nobody held the reservation when the keys were read. */
+	bool was_laid;		/* The vanished key is our own doing. */
+	uint64_t word;		/* ASKING: what the view's word has to be. */
+	uint32_t generation;	/* Of the keys, when last read. */
+	struct ferry_key elder; /* Its key was on the lun before this agent's; 0: none was. */
+	bool is_refused;	/* By the keys on the lun; said once. */
 	struct ferry_epoch preempted; /* As its owner: only a later one registers. */
 	struct ferry_timer retry_timer;
 };

@@ -137,6 +137,7 @@ freeze_the_owner() {
 	is n3 status '.pools[0].state != "serving" and .pools[0].owner == 1' ||
 		fail "n3's status: $(ask n3 status .pools[0])"
 	once n3 write >"$WORK/once.out" && fail "a deposed owner takes a write"
+	once n3 read >"$WORK/once.out" && fail "a deposed owner serves a read"
 	io_goes n1
 	load_was_clean $J2
 	load_end $J1 && fail "the deposed owner's application saw no error"
@@ -162,7 +163,7 @@ kill_the_agent() {
 	agent_start n1
 	wait_for 20 "the agent is back" agent_is_ready n1
 	is n1 status ".incarnation == $incarnation + 1" || fail "not the next incarnation"
-	wait_for 15 "it acquires again" acquires n1
+	wait_for 15 "its pool is its own again, unasked" serves n1
 	[ "$(epoch n1)" -gt "$before" ] || fail "no new epoch"
 	check_blocks n1 "$WORK/$J1.journal"
 	load n1 $J2

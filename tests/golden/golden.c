@@ -7,7 +7,7 @@
  *   epoch N [owner N] [in-force] [drained N] | phase NAME [claimed N] | victim N
  *   flags [synced] [wants] [was-owner] [forced] [by-lun] [sole] [fenced] [claim-over]
  *         [drain-over] [keeps-pool]
- *   member N inc N [said RING] [lun X] [epoch N] [acked RING:N] [drained N] [answered]
+ *   member N inc N [said RING] [lun X] [epoch N] [acked RING:N [for N]] [drained N] [answered]
  *   seen N inc N [laid N] [fenced N]
  *   ? next | ? rights | ? synced | ? answered
  *   ? TYPE from N ring N epoch N [owner N] [lun X] [lineage X] [victim N] [in-force]
@@ -162,6 +162,7 @@ static void read_member(struct golden *golden)
 		fail(golden, "not RING:EPOCH", acked);
 	member->ack_ring = number(golden, acked);
 	member->acked.v = number(golden, strchr(acked, ':') + 1);
+	member->acked_for.v = (uint32_t)value_number(golden, "for", golden->situation.self.v);
 }
 
 static void read_seen(struct golden *golden)

@@ -1031,6 +1031,19 @@ static void test_no_quorum_stops_serving(void **state)
 	end();
 }
 
+static bool is_out(struct sim_cluster *self, void *context)
+{
+	(void)context;
+	return self->nodes[1].node->engine.registrar.state == FERRY_REGISTRAR_OUT;
+}
+
+/* Its key is back on the lun. */
+static bool is_registered(struct sim_cluster *self, void *context)
+{
+	(void)context;
+	return self->lun.nexuses[1].key.v != 0;
+}
+
 /* Somebody outside removes the owner's key: it has to be made the owner anew. */
 static void test_owner_is_preempted_from_outside(void **state)
 {
@@ -1043,6 +1056,9 @@ static void test_owner_is_preempted_from_outside(void **state)
 	cluster.lun.nexuses[1].key.v = 0;
 	cluster.lun.generation++;
 	(void)do_io(1, FERRY_OP_WRITE, 8);
+	assert_true(sim_cluster_run_until(&cluster, is_out, NULL, 20 * FERRY_NS_PER_S));
+	assert_true(sim_cluster_run_until(&cluster, is_registered, NULL, 20 * FERRY_NS_PER_S));
+	assert_true(sim_cluster_node(&cluster, 1)->engine.view.epoch.v > epoch);
 	assert_true(sim_cluster_run_until(&cluster, owner_is, &one, 20 * FERRY_NS_PER_S));
 	sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
 	assert_true(sim_cluster_owner(&cluster)->engine.router.epoch.v > epoch);
