@@ -344,6 +344,7 @@ static void luns_answer(struct ferry_cluster *cluster, struct ferry_control_requ
 		row->block_bytes = data->identity.block_bytes;
 		row->has_reservations = data->has_reservations;
 		row->can_discard = data->identity.can_discard;
+		row->is_flush_scope_path = data->flushes_by_path;
 		row->is_open = data->is_open;
 		COPY(row->reason, data->is_open ? "" : data->lanes[0].detail);
 	}
