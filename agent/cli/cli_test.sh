@@ -174,6 +174,11 @@ run 4 fence missing; run 4 fence n1 --pool other; run 2 fence
 run 0 fence n3 --check; out 'NOT fenced'
 run 2 fence n3 --pool "$(printf 'x%.0s' {1..64})"
 
+# What is not marked scratch is not touched.
+run 5 torture vol0; err 'not marked scratch'; err 'scratch = yes'
+run 4 torture missing
+run 2 torture; run 2 torture vol0 --seconds 0; run 2 torture vol0 --seed x; run 2 status --seed 3
+
 # In time, and no longer; the agent learns that nobody waits.
 begin=$SECONDS
 run 6 --timeout 1 attach slow; err 'no answer in time'
