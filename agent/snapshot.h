@@ -42,6 +42,7 @@ struct ferry_snapshot_pool {
 	bool is_open;
 	struct ferry_lun_identity identity;
 	bool has_reservations;
+	struct ferry_fence_ability ability; /* What the lun was found to do. */
 	bool is_registered;
 	bool is_shown;
 	bool is_holding;
