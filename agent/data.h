@@ -38,6 +38,7 @@ struct ferry_data_pool {
 	struct ferry_data_lun lun;
 	bool is_read_only;
 	bool is_exclusive; /* The administrator's word that nobody else writes to it. */
+	bool is_scratch;   /* Faults may be injected. */
 	bool is_shared;	   /* In a cluster: others may use the lun, reservations are asked for. */
 	uint32_t convict_failures;
 	uint64_t convict_window_ns;

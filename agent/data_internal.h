@@ -11,6 +11,7 @@
 #include "agent/adapters/fuse/fuse.h"
 #include "agent/adapters/iscsi/iscsi.h"
 #include "agent/adapters/nbd/nbd.h"
+#include "agent/adapters/sgio/sgio.h"
 #include "agent/adapters/tcp/tcp.h"
 #include "agent/adapters/uring/device.h"
 #include "agent/adapters/uring/loop.h"
@@ -18,6 +19,7 @@
 #include "agent/core/engine.h"
 #include "agent/core/peer.h"
 #include "agent/data.h"
+#include "agent/fault/fault.h"
 #include "migrate/pull.h"
 
 /* What a pool still has to say to the cluster thread; the newest value counts. */
@@ -31,6 +33,7 @@ enum data_due {
 	DATA_DUE_HIDDEN = 1u << 6,
 	DATA_DUE_ASK = 1u << 7,
 	DATA_DUE_KEYS = 1u << 8,
+	DATA_DUE_PREEMPTED = 1u << 9,
 };
 
 struct data_pool {
@@ -38,8 +41,11 @@ struct data_pool {
 	uint32_t index;
 	const struct ferry_data_pool *config;
 	struct ferry_device *device;
+	struct ferry_sgio *sgio; /* The device's reservations, or NULL. */
 	struct ferry_iscsi *iscsi;
 	struct ferry_path *path;
+	struct ferry_fault fault; /* Of a scratch pool, around its path. */
+	bool has_fault;
 	void *memory; /* Of the engine's tables. */
 	size_t memory_bytes;
 	struct ferry_engine engine;

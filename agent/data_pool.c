@@ -57,6 +57,11 @@ static void on_ask(struct ferry_engine *engine, uint64_t word)
 	data_pool_say_soon(pool, DATA_DUE_ASK);
 }
 
+static void on_preempted(struct ferry_engine *engine)
+{
+	data_pool_say_soon(pool_of(engine), DATA_DUE_PREEMPTED);
+}
+
 static void on_taken(struct ferry_engine *engine, int error)
 {
 	data_cache_taken(pool_of(engine), error);
@@ -65,9 +70,9 @@ static void on_taken(struct ferry_engine *engine, int error)
 bool data_pool_say(struct data_pool *pool)
 {
 	static const enum ferry_mail_kind kinds[] = {
-		FERRY_MAIL_OPENED, FERRY_MAIL_DRAINED, FERRY_MAIL_TAKEN,
-		FERRY_MAIL_HEALTH, FERRY_MAIL_VERDICT, FERRY_MAIL_SHOWN,
-		FERRY_MAIL_HIDDEN, FERRY_MAIL_ASK,     FERRY_MAIL_KEYS_READ,
+		FERRY_MAIL_OPENED,    FERRY_MAIL_DRAINED,   FERRY_MAIL_TAKEN,  FERRY_MAIL_HEALTH,
+		FERRY_MAIL_VERDICT,   FERRY_MAIL_SHOWN,	    FERRY_MAIL_HIDDEN, FERRY_MAIL_ASK,
+		FERRY_MAIL_KEYS_READ, FERRY_MAIL_PREEMPTED,
 	};
 
 	for (uint32_t i = 0; i < FERRY_ARRAY_COUNT(kinds); i++) {
@@ -104,6 +109,23 @@ bool data_pool_say(struct data_pool *pool)
 
 /* ---- Opening. ---- */
 
+/* On a scratch pool the lane sees the filter, which hands on what it does not keep. */
+static int fault_open(struct data_pool *pool, struct ferry_region *region,
+		      struct ferry_engine_config *config)
+{
+	int r;
+
+	if (!pool->config->is_scratch)
+		return 0;
+	r = ferry_fault_init(&pool->fault, region, pool->path, config->loop,
+			     /* can_lay= */ config->fence != NULL);
+	if (r < 0)
+		return r;
+	pool->has_fault = true;
+	config->path = &pool->fault.path;
+	return 0;
+}
+
 static int engine_open(struct data_pool *pool, const struct ferry_lun_identity *identity,
 		       struct ferry_fence *fence, struct ferry_error *reterr)
 {
@@ -121,7 +143,8 @@ static int engine_open(struct data_pool *pool, const struct ferry_lun_identity *
 		.resetter = pool->config->is_shared ? NULL : fence,
 		.carrier = data->config.cluster ? &data->carrier : NULL,
 		.is_read_only = pool->config->is_read_only,
-		.resets_keep_cache = pool->iscsi && ferry_iscsi_lays_by_reset(pool->iscsi),
+		.resets_keep_cache = (pool->iscsi && ferry_iscsi_lays_by_reset(pool->iscsi)) ||
+				     (pool->sgio && ferry_sgio_lays_by_reset(pool->sgio)),
 		.inflight_max = INFLIGHT_MAX,
 		.path_timeout_ns = data->config.path_timeout_ns,
 		.hold_timeout_ns = data->config.hold_timeout_ns,
@@ -133,6 +156,7 @@ static int engine_open(struct data_pool *pool, const struct ferry_lun_identity *
 		.on_drained = on_drained,
 		.on_taken = on_taken,
 		.on_ask = data->config.cluster ? on_ask : NULL,
+		.on_preempted = on_preempted,
 		.on_warm = data_cache_on_warm,
 		.context = pool,
 	};
@@ -142,7 +166,7 @@ static int engine_open(struct data_pool *pool, const struct ferry_lun_identity *
 	(void)snprintf(config.pool, sizeof(config.pool), "%s", pool->config->name);
 	(void)snprintf(config.volume, sizeof(config.volume), "%s", pool->config->volume);
 	data_cache_open(pool, &config);
-	pool->memory_bytes = ferry_engine_memory_bytes(&config);
+	pool->memory_bytes = ferry_engine_memory_bytes(&config) + ferry_fault_memory_bytes();
 	pool->memory = mmap(NULL, pool->memory_bytes, PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	if (pool->memory == MAP_FAILED) {
@@ -151,7 +175,9 @@ static int engine_open(struct data_pool *pool, const struct ferry_lun_identity *
 				       pool->config->name);
 	}
 	ferry_region_init(&region, pool->memory, pool->memory_bytes);
-	r = ferry_engine_open(&pool->engine, &region, &config);
+	r = fault_open(pool, &region, &config);
+	if (r == 0)
+		r = ferry_engine_open(&pool->engine, &region, &config);
 	if (r == 0)
 		r = data_peers_join(pool);
 	if (r < 0)
@@ -163,6 +189,37 @@ static int engine_open(struct data_pool *pool, const struct ferry_lun_identity *
 		ferry_engine_set_view(&pool->engine, &pool->view);
 	data_pool_say_soon(pool, DATA_DUE_OPENED);
 	return 0;
+}
+
+static void sgio_attention(uint8_t asc, uint8_t ascq, void *context)
+{
+	struct data_pool *pool = context;
+
+	if (pool->is_open)
+		ferry_engine_unit_attention(&pool->engine, asc, ascq);
+}
+
+/* The reservations of a device that others may use. Without any, the pool is of that class. */
+static int sgio_open(struct data_pool *pool, struct ferry_error *reterr)
+{
+	struct ferry_sgio_config config = {
+		.loop = pool->data->loop,
+		.path = pool->config->lun.file,
+		.on_unit_attention = sgio_attention,
+		.context = pool,
+	};
+	struct ferry_event note = {.kind = FERRY_EVENT_ADMIN, .severity = FERRY_SEVERITY_WARNING};
+	struct ferry_error why;
+	int r;
+
+	r = ferry_sgio_open(&config, &pool->sgio, &why);
+	if (r == -EOPNOTSUPP) {
+		ferry_event_emit(&pool->data->events, note, "pool %s has no reservations: %s",
+				 pool->config->name, why.message);
+		return 0;
+	}
+	return r < 0 ? ferry_error_set(reterr, r, "pool %s: %s", pool->config->name, why.message)
+		     : 0;
 }
 
 static int device_open(struct data_pool *pool, struct ferry_error *reterr)
@@ -181,7 +238,13 @@ static int device_open(struct data_pool *pool, struct ferry_error *reterr)
 	if (ferry_device_note(pool->device))
 		ferry_event_emit(&pool->data->events, note, "%s", ferry_device_note(pool->device));
 	pool->path = ferry_device_path(pool->device);
-	return engine_open(pool, ferry_device_identity(pool->device), /* fence= */ NULL, reterr);
+	if (pool->config->is_shared) { /* Alone there is nobody to keep out. */
+		r = sgio_open(pool, reterr);
+		if (r < 0)
+			return r;
+	}
+	return engine_open(pool, ferry_device_identity(pool->device),
+			   pool->sgio ? ferry_sgio_fence(pool->sgio) : NULL, reterr);
 }
 
 /* The lun answers for the first time: now it is known what it is. */
@@ -202,7 +265,7 @@ static void iscsi_state(struct ferry_path *path, bool is_up, enum ferry_cause ca
 
 static void iscsi_attention(struct ferry_path *path, struct ferry_iscsi_unit_attention seen)
 {
-	struct ferry_lane *lane = path->context;
+	struct ferry_lane *lane = ferry_fault_outermost(path)->context;
 	struct ferry_router *router;
 	struct ferry_engine *engine;
 
@@ -387,6 +450,10 @@ void data_pool_mail(struct data_pool *pool, const struct ferry_mail *mail)
 	case FERRY_MAIL_CLEAR:
 		ferry_router_clear_suspect(&pool->engine.router);
 		break;
+	case FERRY_MAIL_FAULT:
+		if (pool->has_fault)
+			ferry_fault_arm(&pool->fault, &mail->plan);
+		break;
 	case FERRY_MAIL_PEER:
 	case FERRY_MAIL_SNAPSHOT:
 	case FERRY_MAIL_STOP:
@@ -397,6 +464,7 @@ void data_pool_mail(struct data_pool *pool, const struct ferry_mail *mail)
 	case FERRY_MAIL_VERDICT:
 	case FERRY_MAIL_ASK:
 	case FERRY_MAIL_KEYS_READ:
+	case FERRY_MAIL_PREEMPTED:
 	case FERRY_MAIL_SHOWN:
 	case FERRY_MAIL_HIDDEN:
 	case FERRY_MAIL_EVENT:
@@ -465,6 +533,8 @@ void data_pool_snap(const struct data_pool *pool, struct ferry_snapshot_pool *re
 	ret->routes = router->routes_count;
 	ret->lanes_count = router->lanes_count;
 	ret->carried = pool->data->carrier.stats.carried;
+	if (pool->has_fault)
+		ret->faults = pool->fault.stats;
 	for (uint32_t i = 0; i < router->lanes_count; i++)
 		lane_snap(pool, &router->lanes[i], &ret->lanes[i]);
 }
@@ -473,9 +543,13 @@ void data_pool_snap(const struct data_pool *pool, struct ferry_snapshot_pool *re
 
 void data_pool_close(struct data_pool *pool)
 {
+	if (pool->has_fault)
+		ferry_fault_done(&pool->fault);
+	pool->has_fault = false;
 	if (pool->is_open)
 		ferry_engine_done(&pool->engine);
 	pool->is_open = false;
+	ferry_sgio_close(TAKE_PTR(pool->sgio));
 	if (pool->device && ferry_device_close(pool->device) < 0)
 		return; /* The kernel still has I/O: its memory stays until the process ends. */
 	pool->device = NULL;

@@ -15,6 +15,7 @@
 #include "agent/base/spsc.h"
 #include "agent/core/tracker.h"
 #include "agent/core/view.h"
+#include "agent/fault/fault.h"
 #include "agent/ports/events.h"
 #include "agent/ports/fence.h"
 #include "agent/ports/identity.h"
@@ -32,17 +33,19 @@ enum ferry_mail_kind {
 	FERRY_MAIL_FAIL,      /* Fail all I/O that waits: the pool is being released. */
 	FERRY_MAIL_CLEAR,     /* An administrator has looked at a suspect flush. */
 	FERRY_MAIL_KEYS,     /* key: remove it, 0: none; then read the keys. flag: it is foreign. */
+	FERRY_MAIL_FAULT,    /* plan: make these faults, on a scratch pool. */
 	FERRY_MAIL_SNAPSHOT, /* pointer: fill a struct ferry_snapshot. */
 	FERRY_MAIL_STOP,
 
 	/* To the cluster thread. */
-	FERRY_MAIL_OPENED,  /* identity: the pool's lun is known. flag: it has reservations. */
-	FERRY_MAIL_DRAINED, /* epoch. */
-	FERRY_MAIL_TAKEN,   /* error. */
-	FERRY_MAIL_HEALTH,  /* flag: this node's own path works. */
-	FERRY_MAIL_VERDICT, /* verdict. */
-	FERRY_MAIL_ASK,	    /* count: have the group asked; a view with that word answers. */
-	FERRY_MAIL_SHOWN,   /* error. */
+	FERRY_MAIL_OPENED,    /* identity: the pool's lun is known. flag: it has reservations. */
+	FERRY_MAIL_DRAINED,   /* epoch. */
+	FERRY_MAIL_TAKEN,     /* error. */
+	FERRY_MAIL_HEALTH,    /* flag: this node's own path works. */
+	FERRY_MAIL_VERDICT,   /* verdict. */
+	FERRY_MAIL_ASK,	      /* count: have the group asked; a view with that word answers. */
+	FERRY_MAIL_PREEMPTED, /* The owner's registration was taken, not at its wish. */
+	FERRY_MAIL_SHOWN,     /* error. */
 	FERRY_MAIL_HIDDEN,
 	FERRY_MAIL_KEYS_READ, /* keys; error. */
 	FERRY_MAIL_EVENT,     /* event. */
@@ -75,6 +78,7 @@ struct ferry_mail {
 		struct ferry_epoch epoch;
 		enum ferry_verdict verdict;
 		struct ferry_event event;
+		struct ferry_fault_plan plan;
 		void *pointer;
 	};
 };

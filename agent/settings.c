@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "agent/adapters/inifile/inifile.h"
+#include "agent/adapters/openssl/openssl.h"
 #include "agent/base/checksum.h"
 
 const char ferry_settings_help[] =
@@ -391,6 +392,23 @@ static int password_read(const char *path, char ret[256], struct ferry_error *re
 	return 0;
 }
 
+int ferry_settings_check_files(const struct ferry_settings *settings, struct ferry_error *reterr)
+{
+	const struct ferry_config *config = &settings->config;
+	struct ferry_auth *auth = NULL;
+	char password[256];
+	int r = 0;
+
+	if (!settings->is_standalone)
+		r = ferry_auth_file_open(config->key_file, &auth, reterr);
+	ferry_auth_file_close(auth);
+	for (uint32_t i = 0; i < config->luns_count && r == 0; i++)
+		if (config->luns[i].chap_password_file[0])
+			r = password_read(config->luns[i].chap_password_file, password, reterr);
+	explicit_bzero(password, sizeof(password));
+	return r;
+}
+
 static void portal_text(const struct ferry_config_lun *lun, char *restrict ret, size_t size_bytes)
 {
 	bool is_v6 = strchr(lun->host, ':') != NULL;
@@ -456,6 +474,7 @@ static int pool_data(struct ferry_settings *settings, uint32_t index, const char
 		.lineage = ferry_hash128(lineage, (size_t)length),
 		.is_read_only = volume->is_read_only,
 		.is_exclusive = pool->is_exclusive,
+		.is_scratch = pool->is_scratch,
 		.is_shared = cluster != NULL,
 		.convict_failures = config->decision_failures,
 		.convict_window_ns = config->decision_window_ns,

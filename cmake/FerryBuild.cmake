@@ -57,11 +57,11 @@ function(ferry_room name)
 endfunction()
 
 # ferry_test(NAME LABEL label [TIMEOUT seconds] COMMAND command...): a test that is a program or a
-# script. Labels: tidy, unit, sim, client (stock clients), cluster (the lab), fuzz. A cluster test
+# script. Labels: tidy, unit, sim, museum, client (stock clients), cluster (the lab), fuzz. A cluster test
 # has the machine for itself: its deadlines are of real time. 77 as exit code means skipped.
 function(ferry_test name)
 	cmake_parse_arguments(T "" "LABEL;TIMEOUT" "COMMAND" ${ARGN})
-	if(NOT T_LABEL MATCHES "^(tidy|unit|sim|client|cluster|fuzz)$")
+	if(NOT T_LABEL MATCHES "^(tidy|unit|sim|museum|client|cluster|fuzz)$")
 		message(FATAL_ERROR "ferry_test(${name}): no label '${T_LABEL}'")
 	endif()
 	if(NOT T_TIMEOUT)

@@ -1,10 +1,18 @@
 #include "agent/core/judge.h"
 
-static enum ferry_next judge_failed(enum ferry_cause cause, int *ret_error)
+#include "agent/base/museum.h"
+
+static enum ferry_next judge_failed(enum ferry_op op, enum ferry_cause cause, int *ret_error)
 {
 	switch (cause) {
 	case FERRY_CAUSE_MEDIUM: /* The same medium behind every path (rule 6). */
 	case FERRY_CAUSE_INVALID:
+		*ret_error = -EIO;
+		return FERRY_NEXT_FAIL;
+	case FERRY_CAUSE_LOST:
+		/* Maybe this one too: the error is told once, and trying again would hide it. */
+		if (op == FERRY_OP_READ)
+			return FERRY_NEXT_RETRY;
 		*ret_error = -EIO;
 		return FERRY_NEXT_FAIL;
 	case FERRY_CAUSE_NO_SPACE:
@@ -15,7 +23,6 @@ static enum ferry_next judge_failed(enum ferry_cause cause, int *ret_error)
 	case FERRY_CAUSE_UNHEALTHY:
 	case FERRY_CAUSE_LUN:
 	case FERRY_CAUSE_RESET:
-	case FERRY_CAUSE_LOST:
 		return FERRY_NEXT_RETRY;
 	case FERRY_CAUSE_CONFLICT:
 	case FERRY_CAUSE_STALE:
@@ -42,8 +49,12 @@ enum ferry_next ferry_judge(enum ferry_op op, enum ferry_outcome outcome, enum f
 	case FERRY_OUTCOME_DONE:
 		return FERRY_NEXT_COMPLETE;
 	case FERRY_OUTCOME_FAILED:
-		return judge_failed(cause, ret_error);
+		return judge_failed(op, cause, ret_error);
 	case FERRY_OUTCOME_UNKNOWN:
+		if (FERRY_MUSEUM(TIMEOUT_IS_FAILURE) && cause == FERRY_CAUSE_TIMEOUT)
+			return FERRY_NEXT_RETRY;
+		if (FERRY_MUSEUM(RESET_IS_FAILURE) && cause == FERRY_CAUSE_PATH)
+			return FERRY_NEXT_RETRY;
 		return ferry_op_changes_blocks(op) ? FERRY_NEXT_LAY : FERRY_NEXT_RETRY;
 	default:
 		break;

@@ -1,5 +1,6 @@
 #include "agent/core/router_private.h"
 
+#include "agent/base/museum.h"
 #include "agent/core/judge.h"
 
 /* ---- Ranges and ghosts. ---- */
@@ -10,24 +11,58 @@ static bool overlaps(const struct ferry_attempt *attempt, const struct ferry_io 
 	       io->lba.v < attempt->lba.v + attempt->length_blocks;
 }
 
+static void try_end(struct ferry_flight *flight, enum ferry_outcome outcome,
+		    enum ferry_cause cause);
+
+/* NULL: it is a peer's I/O, or a probe. */
+static struct ferry_try *try_of(struct ferry_flight *flight)
+{
+	return flight->on_end == try_end ? FERRY_CONTAINER_OF(flight, struct ferry_try, flight)
+					 : NULL;
+}
+
+bool ferry_router_other_write_is_in_flight(const struct ferry_router *router,
+					   const struct ferry_route *route)
+{
+	for (uint32_t i = 0; i < router->lanes_count; i++)
+		ferry_list_foreach (link, &router->lanes[i].flights) {
+			const struct ferry_try *try =
+				try_of(ferry_list_entry(link, struct ferry_flight, link));
+
+			if (try && try->route != route &&
+			    ferry_op_changes_blocks(try->flight.attempt.op) &&
+			    overlaps(&try->flight.attempt, route->io))
+				return true;
+		}
+	return false;
+}
+
+/*
+ * Its own ghosts are not in a write's way: they bear the same bytes. But what overlaps it and was
+ * in flight when they came to be has to end first: acknowledged after it, it would be undone by
+ * them.
+ */
 bool ferry_router_ghost_is_in_the_way(const struct ferry_router *router,
 				      const struct ferry_route *route)
 {
 	if (router->ghosts_count == 0 || !ferry_op_changes_blocks(route->io->op))
 		return false;
+	if (FERRY_MUSEUM(OVERLAP))
+		return false;
 	ferry_list_foreach (link, &router->ghosts) {
 		const struct ferry_try *ghost = ferry_list_entry(link, struct ferry_try, link);
 
-		if (overlaps(&ghost->flight.attempt, route->io))
+		if (FERRY_MUSEUM(DONE_IS_LAID) && !ghost->route)
+			continue;
+		if (ghost->route != route && overlaps(&ghost->flight.attempt, route->io))
 			return true;
 	}
-	return false;
+	if (FERRY_MUSEUM(FLIGHT_BESIDE_GHOST))
+		return false;
+	return route->ghosts_count > 0 && ferry_router_other_write_is_in_flight(router, route);
 }
 
 /* ---- Tries. ---- */
-
-static void try_end(struct ferry_flight *flight, enum ferry_outcome outcome,
-		    enum ferry_cause cause);
 
 static void try_free_if_over(struct ferry_router *router, struct ferry_try *try)
 {
@@ -38,6 +73,15 @@ static void try_free_if_over(struct ferry_router *router, struct ferry_try *try)
 	ferry_list_prepend(&router->tries_free, &try->link);
 	if (!ferry_list_is_empty(&router->waiting))
 		ferry_router_dispatch_soon(router);
+}
+
+static void route_leave_ghost(struct ferry_router *router, struct ferry_route *route)
+{
+	route->ghosts_count++;
+	if (router->config.waits_for_ghosts && !router->is_deposed)
+		ferry_route_await_lay(router, route);
+	else
+		ferry_route_wait(router, route);
 }
 
 static void ghost_make(struct ferry_router *router, struct ferry_try *try)
@@ -53,12 +97,9 @@ static void ghost_make(struct ferry_router *router, struct ferry_try *try)
 			router, FERRY_EVENT_GHOST_MADE, FERRY_SEVERITY_WARNING,
 			router->ghosts_count,
 			"a write's outcome is unknown: its range takes no write until it is laid");
-	if (try->route) {
-		try->route->ghosts_count++;
-		ferry_list_remove(&try->route->link);
-		ferry_list_append(&router->awaiting_lay, &try->route->link);
-		ferry_router_hold_timer_restart(router);
-	}
+	if (try->route)
+		route_leave_ghost(router, try->route);
+	ferry_router_lose(router, try->flight.lane);
 	router->config.lay(try->flight.lane, router->config.context);
 }
 
@@ -75,7 +116,7 @@ void ferry_ghost_lay(struct ferry_router *router, struct ferry_try *try)
 	router->ghosts_count--;
 	if (route) {
 		ferry_assert(route->ghosts_count > 0);
-		if (--route->ghosts_count == 0)
+		if (--route->ghosts_count == 0 && route->awaits_lay)
 			ferry_route_wait(router, route);
 	}
 	if (!try->has_ended && path->ops->abandon)
@@ -93,21 +134,20 @@ static uint64_t oldest_in_flight(const struct ferry_router *router, uint64_t oth
 
 	for (uint32_t i = 0; i < router->lanes_count; i++) {
 		ferry_list_foreach (link, &router->lanes[i].flights) {
-			struct ferry_flight *flight =
-				ferry_list_entry(link, struct ferry_flight, link);
+			const struct ferry_try *try =
+				try_of(ferry_list_entry(link, struct ferry_flight, link));
 
-			if (flight->on_end != try_end)
-				continue; /* A peer's, or a probe. */
-			oldest = ferry_min_u64(
-				oldest,
-				FERRY_CONTAINER_OF(flight, struct ferry_try, flight)->sequence);
+			if (!try)
+				continue;
+			oldest = ferry_min_u64(oldest, try->sequence);
 			break;
 		}
 	}
 	return oldest;
 }
 
-static void router_note_done(struct ferry_router *router, const struct ferry_try *try)
+static void router_note_done(struct ferry_router *router, const struct ferry_try *try,
+			     const struct ferry_io *io)
 {
 	const struct ferry_attempt *attempt = &try->flight.attempt;
 	struct ferry_lane *lane = try->flight.lane;
@@ -119,9 +159,13 @@ static void router_note_done(struct ferry_router *router, const struct ferry_try
 		router->stats.detours++;
 		router->peer_done_count++;
 	}
-	if (ferry_op_changes_blocks(attempt->op) && !(attempt->flags & FERRY_IO_FUA) &&
-	    ferry_flush_wrote(&router->flush, try->sequence,
-			      oldest_in_flight(router, try->sequence)))
+	if (!ferry_op_changes_blocks(attempt->op))
+		return;
+	if (router->keep.is_on)
+		ferry_router_keep_write(router, try, io);
+	else if (!(attempt->flags & FERRY_IO_FUA) &&
+		 ferry_flush_wrote(&router->flush, try->sequence,
+				   oldest_in_flight(router, try->sequence)))
 		ferry_router_emit_suspect(router, "a write was under way when the lun was reset");
 }
 
@@ -140,7 +184,8 @@ static enum ferry_next flush_judge(struct ferry_router *router, const struct fer
 	}
 	if (next != FERRY_NEXT_COMPLETE)
 		return next;
-	if (!ferry_flush_is_vouched(flush, try->flight.lane->vouches_since))
+	if (!ferry_flush_is_vouched(flush, try->flight.lane->vouches_since) &&
+	    !FERRY_MUSEUM(UNVOUCHED_FLUSH))
 		return FERRY_NEXT_RETRY; /* It began anew meanwhile, and knows of nothing. */
 	*error = ferry_flush_done(flush, try->flush_covers, try->flush_oldest);
 	return FERRY_NEXT_COMPLETE;
@@ -156,9 +201,15 @@ static void route_try_ended(struct ferry_router *router, struct ferry_try *try,
 	ferry_assert(route && route->io);
 	if (route->io->op == FERRY_OP_FLUSH)
 		next = flush_judge(router, try, next, &error);
+	if (route->io->op == FERRY_OP_READ && next == FERRY_NEXT_COMPLETE &&
+	    try->sequence <= try->flight.lane->lost_until)
+		next = FERRY_NEXT_RETRY; /* Its path's cache went meanwhile, and what was in it. */
+	if (FERRY_MUSEUM(PEER_GHOST_FORGOTTEN) && try->flight.lane->path->kind == FERRY_PATH_PEER &&
+	    next == FERRY_NEXT_LAY)
+		next = FERRY_NEXT_RETRY;
 	switch (next) {
 	case FERRY_NEXT_COMPLETE:
-		router_note_done(router, try);
+		router_note_done(router, try, route->io);
 		if (route->io->op == FERRY_OP_READ) {
 			route->io->segments = try->flight.attempt.segments;
 			try->flight.attempt.segments.count = 0;
@@ -176,8 +227,6 @@ static void route_try_ended(struct ferry_router *router, struct ferry_try *try,
 		route->lanes_failed |= ferry_router_lane_bit(router, try->flight.lane);
 		try->route = route;
 		ghost_make(router, try);
-		if (router->is_deposed)
-			ferry_route_complete(router, route, -ESHUTDOWN);
 		break;
 	}
 }
@@ -201,6 +250,8 @@ static void try_end(struct ferry_flight *flight, enum ferry_outcome outcome, enu
 	}
 	if (try->route)
 		route_try_ended(router, try, outcome, cause);
+	if (FERRY_MUSEUM(EARLY_REUSE))
+		ferry_segments_drop(&flight->attempt.segments);
 	try_free_if_over(router, try);
 }
 

@@ -106,6 +106,7 @@ struct ferry_config_pool {
 	uint32_t luns[FERRY_CONFIG_POOL_LUNS_MAX]; /* Indices. */
 	uint32_t luns_count;
 	bool is_exclusive; /* The administrator's word that nobody else writes (rule 16). */
+	bool is_scratch;   /* Its data are worth nothing: faults may be injected. */
 };
 
 struct ferry_config_volume {

@@ -51,6 +51,7 @@ static void post_to_data(struct sim_node *node, const struct sim_post *post)
 	case SIM_POST_HEALTH:
 	case SIM_POST_VERDICT:
 	case SIM_POST_ASK:
+	case SIM_POST_PREEMPTED:
 	default:
 		ferry_unreachable("not for the data side");
 	}
@@ -82,6 +83,9 @@ static void post_run(struct sim_input *input)
 	case SIM_POST_ASK:
 		ferry_ownership_ask(&node->ownership, post->word);
 		break;
+	case SIM_POST_PREEMPTED:
+		ferry_ownership_preempted(&node->ownership);
+		break;
 	default:
 		ferry_unreachable("no such post");
 	}
@@ -95,8 +99,10 @@ static struct sim_post *post_new(struct sim_node *node, enum sim_post_kind kind)
 	uint64_t delay_ns =
 		sim_between(node->sim, SIM_CLOCK, 1 * FERRY_NS_PER_US, 50 * FERRY_NS_PER_US);
 
-	if (sim_chance(node->sim, SIM_CLOCK, 10)) /* The other thread is busy. */
+	if (sim_chance(node->sim, SIM_CLOCK, 10)) /* The other thread is busy... */
 		delay_ns *= 100;
+	if (sim_chance(node->sim, SIM_CLOCK, node->stall_per_mille)) /* ...or waits for a disk. */
+		delay_ns += sim_below(node->sim, SIM_CLOCK, node->stall_ns_max);
 	post->node = node;
 	post->kind = kind;
 	sim_input_init(&post->input, &node->loop, SIM_POST, post_run);
@@ -180,6 +186,11 @@ static void engine_taken(struct ferry_engine *engine, int error)
 static void engine_ask(struct ferry_engine *engine, uint64_t word)
 {
 	post_new(of_engine(engine), SIM_POST_ASK)->word = word;
+}
+
+static void engine_preempted(struct ferry_engine *engine)
+{
+	(void)post_new(of_engine(engine), SIM_POST_PREEMPTED);
 }
 
 /* ---- The group and the transport speak. ---- */
@@ -295,6 +306,8 @@ static void engine_start(struct sim_node *node, const struct sim_node_world *wor
 		.fence = &node->path.fence,
 		.carrier = &node->carrier,
 		.inflight_max = options->inflight_max,
+		.waits_for_ghosts = options->waits_for_ghosts,
+		.flushes_by_path = options->flushes_by_path,
 		.path_timeout_ns = options->path_timeout_ns,
 		.hold_timeout_ns = options->hold_timeout_ns,
 		.convict_failures = options->convict_failures,
@@ -305,6 +318,7 @@ static void engine_start(struct sim_node *node, const struct sim_node_world *wor
 		.on_drained = engine_drained,
 		.on_taken = engine_taken,
 		.on_ask = engine_ask,
+		.on_preempted = engine_preempted,
 	};
 	struct ferry_carrier_config carrier_config = {
 		.loop = &node->loop.loop,
@@ -384,6 +398,8 @@ struct sim_node *sim_node_start(const struct sim_node_world *world, uint32_t id,
 	node->sim = world->sim;
 	node->id = id;
 	node->incarnation = incarnation;
+	node->stall_per_mille = world->options.stall_per_mille;
+	node->stall_ns_max = world->options.stall_ns_max;
 	node->events.emit = events_emit;
 	ferry_list_init(&node->posts);
 	sim_note(world->sim, SIM_NODE, id, incarnation.v, "agent starts, incarnation %" PRIu64,
@@ -391,6 +407,7 @@ struct sim_node *sim_node_start(const struct sim_node_world *world, uint32_t id,
 	sim_loop_init(&node->loop, world->sim, id);
 	memory_open(node);
 	sim_path_open(&node->path, world->lun, &node->loop, id);
+	node->path.depth = world->options.path_depth;
 	node->transport.is_member = transport_is_member;
 	node->transport.accept = transport_accept;
 	node->transport.context = node;

@@ -18,7 +18,7 @@
 #include "tests/sim/sim_store.h"
 #include "tests/sim/sim_workload.h"
 
-enum { SIM_ARENA_CHUNKS = 48, SIM_POST_KINDS = 7, SIM_EVENT_KINDS = 32 };
+enum { SIM_ARENA_CHUNKS = 48, SIM_POST_KINDS = 8, SIM_EVENT_KINDS = 32 };
 
 enum sim_post_kind {
 	SIM_POST_VIEW = 1, /* To the data side... */
@@ -29,6 +29,7 @@ enum sim_post_kind {
 	SIM_POST_HEALTH,
 	SIM_POST_VERDICT,
 	SIM_POST_ASK,
+	SIM_POST_PREEMPTED,
 };
 
 struct sim_node;
@@ -54,6 +55,11 @@ struct sim_node_options {
 	uint32_t convict_failures;
 	uint64_t convict_window_ns;
 	uint32_t inflight_max;
+	bool waits_for_ghosts; /* For comparison. */
+	bool flushes_by_path;
+	uint32_t path_depth;	  /* Commands that a local path takes at once; 0: many. */
+	uint32_t stall_per_mille; /* Of what one thread tells the other, so much waits... */
+	uint64_t stall_ns_max;	  /* ...up to this. */
 };
 
 struct sim_node {
@@ -78,6 +84,8 @@ struct sim_node {
 	struct ferry_members members; /* As the data side has heard. */
 	struct sim_client client;
 	struct ferry_list posts;
+	uint32_t stall_per_mille;
+	uint64_t stall_ns_max;
 	uint64_t posted_ns[2]; /* In each direction, none overtakes. */
 	uint64_t events_seen[SIM_EVENT_KINDS];
 	uint64_t convictions;

@@ -178,9 +178,19 @@ static void test_late_landing_is_waited_for(void **state)
 	begin(104, 3, 0);
 	cluster.options.hold_timeout_ns = 60 * FERRY_NS_PER_S;
 	held_write(/* preempt_waits= */ true, /* preempt_lies= */ false);
-	/* PREEMPT alone would have been answered; the reset waits, and so does the retry. */
+	/* The same write went by a peer meanwhile: the same bytes. */
+	assert_int_equal(sim_workload_running(&cluster.workload), 0);
+	assert_int_equal(
+		sim_client_submit(&sim_cluster_node(&cluster, 1)->client, FERRY_OP_WRITE, 8, 4), 0);
+	sim_cluster_run(&cluster, 2 * FERRY_NS_PER_S);
+	/* PREEMPT alone would have been answered; the reset waits, and so do other bytes. */
 	assert_int_equal(sim_workload_running(&cluster.workload), 1);
 	assert_int_equal(stats(1)->ghosts_laid_abort, 0);
+	assert_int_equal(
+		sim_client_submit(&sim_cluster_node(&cluster, 1)->client, FERRY_OP_WRITE, 40, 4),
+		0);
+	sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
+	assert_int_equal(sim_workload_running(&cluster.workload), 1); /* Elsewhere all flows. */
 	sim_lun_let_go(&cluster.lun);
 	sim_cluster_run(&cluster, 4 * FERRY_NS_PER_S);
 	assert_int_equal(sim_workload_running(&cluster.workload), 0);
@@ -218,6 +228,146 @@ static void test_elders_write_is_waited_for(void **state)
 	assert_int_equal(cluster.lun.stats.landed_late, 1);
 	assert_int_equal(do_io(3, FERRY_OP_WRITE, 8), 0);
 	end();
+}
+
+/*
+ * A write is acknowledged beside its ghost, and the owner dies: whoever owns the pool next has the
+ * ghost laid before it writes. The same when the owner's own new agent is the next.
+ */
+static void acknowledged_beside_a_ghost(uint64_t seed, uint32_t next, bool is_power_cut)
+{
+	begin(seed, 3, 0);
+	cluster.lun.options.preempt_waits = true;
+	cluster.options.hold_timeout_ns = 60 * FERRY_NS_PER_S;
+	held_write(/* preempt_waits= */ true, /* preempt_lies= */ false);
+	assert_int_equal(sim_workload_running(&cluster.workload), 0);
+	assert_int_equal(sim_cluster_node(&cluster, 1)->engine.router.ghosts_count, 1);
+	sim_cluster_crash(&cluster, 1, is_power_cut);
+	sim_cluster_run(&cluster, 2 * FERRY_NS_PER_S);
+	sim_cluster_start(&cluster, 1);
+	sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
+	sim_cluster_acquire(&cluster, next);
+	assert_false(sim_cluster_run_until(&cluster, owner_is, &next, 5 * FERRY_NS_PER_S));
+	sim_lun_let_go(&cluster.lun);
+	assert_true(sim_cluster_run_until(&cluster, owner_is, &next, 20 * FERRY_NS_PER_S));
+	assert_int_equal(cluster.lun.stats.landed_late, 1);
+	assert_int_equal(do_io(next, FERRY_OP_READ, 8), 0);
+	assert_int_equal(do_io(next, FERRY_OP_WRITE, 8), 0);
+	assert_int_equal(do_io(next, FERRY_OP_READ, 8), 0);
+	end();
+}
+
+static void test_ghost_of_an_acknowledged_write_is_inherited(void **state)
+{
+	(void)state;
+	acknowledged_beside_a_ghost(122, 2, /* is_power_cut= */ true);
+	acknowledged_beside_a_ghost(123, 3, /* is_power_cut= */ false);
+	acknowledged_beside_a_ghost(124, 1, /* is_power_cut= */ false);
+}
+
+/* A peer's ghost of an acknowledged write outlives the owner that knew of it. */
+static void test_peers_ghost_is_inherited(void **state)
+{
+	uint32_t three = 3;
+
+	(void)state;
+	begin_impatient(125, 200 * FERRY_NS_PER_MS);
+	cluster.lun.options.preempt_waits = true;
+	sim_lun_cut(&cluster.lun, 1);
+	assert_int_equal(do_io(1, FERRY_OP_WRITE, 0), 0); /* By a peer, from here on. */
+	sim_lun_hold(&cluster.lun, 2, 1);
+	for (uint64_t lba = 0; lba < 32; lba += 4) /* Some by node 2. */
+		assert_int_equal(do_io(1, FERRY_OP_WRITE, lba), 0);
+	assert_int_equal(sim_cluster_node(&cluster, 1)->engine.router.ghosts_count, 1);
+	sim_cluster_crash(&cluster, 1, /* is_power_cut= */ true);
+	sim_cluster_acquire(&cluster, 3);
+	assert_false(sim_cluster_run_until(&cluster, owner_is, &three, 8 * FERRY_NS_PER_S));
+	sim_lun_let_go(&cluster.lun);
+	assert_true(sim_cluster_run_until(&cluster, owner_is, &three, 20 * FERRY_NS_PER_S));
+	for (uint64_t lba = 0; lba < 32; lba += 4)
+		assert_int_equal(do_io(3, FERRY_OP_WRITE, lba), 0);
+	end();
+}
+
+/* ---- What acknowledging beside a ghost gains: docs/decisions/0006. ---- */
+
+struct gain {
+	uint64_t writes;
+	uint64_t latency_ns_max;
+	uint64_t eight_ns; /* The first eight, from the cut on. */
+};
+
+/*
+ * Node 1's path is cut, and what it left at the target keeps every abort waiting for @lay_ns more.
+ * One writer that waits for each write: each time elsewhere, or each block four times, as a log
+ * does.
+ */
+static struct gain gain_measure(bool waits, bool is_log, uint64_t lay_ns)
+{
+	struct gain gain = {};
+	uint64_t end_ns;
+	bool is_held = true;
+
+	sim_cluster_init(&cluster, 126, 3);
+	cluster.options.waits_for_ghosts = waits;
+	cluster.options.hold_timeout_ns = 120 * FERRY_NS_PER_S;
+	cluster.options.path_timeout_ns = 1 * FERRY_NS_PER_S;
+	cluster.lun.options.preempt_waits = true;
+	start(/* depth= */ 0);
+	sim_lun_hold(&cluster.lun, 1, 1);
+	end_ns = cluster.sim.now_ns + cluster.options.path_timeout_ns + lay_ns;
+	for (uint64_t i = 0; is_held || gain.writes < 400; i++) {
+		uint64_t begun_ns = cluster.sim.now_ns;
+		uint64_t lba = (i == 0 ? 0 : is_log ? i / 4 % 20 : 1 + i % 19) * 4;
+
+		assert_int_equal(sim_client_submit(&sim_cluster_node(&cluster, 1)->client,
+						   FERRY_OP_WRITE, lba, 4),
+				 0);
+		if (i == 0)
+			sim_cluster_run(&cluster, 5 * FERRY_NS_PER_MS);
+		if (i == 0)
+			sim_lun_cut(&cluster.lun, 1);
+		if (is_held &&
+		    !sim_cluster_run_until(&cluster, is_quiet, NULL, end_ns - cluster.sim.now_ns)) {
+			sim_lun_let_go(&cluster.lun);
+			is_held = false;
+		}
+		assert_true(sim_cluster_run_until(&cluster, is_quiet, NULL, 120 * FERRY_NS_PER_S));
+		gain.writes++;
+		gain.eight_ns += gain.writes <= 8 ? cluster.sim.now_ns - begun_ns : 0;
+		gain.latency_ns_max =
+			ferry_max_u64(gain.latency_ns_max, cluster.sim.now_ns - begun_ns);
+		sim_cluster_run(&cluster, 1 * FERRY_NS_PER_MS);
+	}
+	assert_int_equal(errors(), 0);
+	end();
+	return gain;
+}
+
+static void test_what_acknowledging_beside_ghosts_gains(void **state)
+{
+	static const uint64_t lays_ms[] = {5, 1000, 45000};
+
+	(void)state;
+	for (size_t i = 0; i < FERRY_ARRAY_COUNT(lays_ms); i++)
+		for (int is_log = 0; is_log < 2; is_log++) {
+			struct gain at_once =
+				gain_measure(false, is_log, lays_ms[i] * FERRY_NS_PER_MS);
+			struct gain later =
+				gain_measure(true, is_log, lays_ms[i] * FERRY_NS_PER_MS);
+
+			print_message("laying takes %5u ms, %s: longest %5u ms, first eight %5u "
+				      "ms; waiting for it: %5u, %5u\n",
+				      (unsigned int)lays_ms[i], is_log ? "log   " : "random",
+				      (unsigned int)(at_once.latency_ns_max / FERRY_NS_PER_MS),
+				      (unsigned int)(at_once.eight_ns / FERRY_NS_PER_MS),
+				      (unsigned int)(later.latency_ns_max / FERRY_NS_PER_MS),
+				      (unsigned int)(later.eight_ns / FERRY_NS_PER_MS));
+			assert_true(later.latency_ns_max >= lays_ms[i] * FERRY_NS_PER_MS);
+			/* A timeout or two, whatever laying takes. */
+			assert_true(is_log ||
+				    at_once.latency_ns_max < 2 * cluster.options.path_timeout_ns);
+		}
 }
 
 /* The rig's own proof: were it not aborted, it would land over newer data, and be found out. */
@@ -317,6 +467,82 @@ static void test_restarted_peers_do_not_vouch(void **state)
 	assert_int_equal(do_io(1, FERRY_OP_READ, 0), 0);
 	assert_true(do_io(1, FERRY_OP_FLUSH, 0) < 0);
 	sim_cluster_done(&cluster);
+}
+
+/* ---- Luns where each path has a cache of its own. ---- */
+
+static void begin_by_path(uint64_t seed, uint32_t depth, bool is_known)
+{
+	sim_cluster_init(&cluster, seed, 3);
+	cluster.lun.options.caches_by_path = true;
+	cluster.options.flushes_by_path = is_known;
+	start(depth);
+}
+
+/* Some by its own path, some by a peer's: a FLUSH covers both. */
+static void flush_by_every_path(bool is_known)
+{
+	struct ferry_lane *local;
+
+	begin_by_path(140, 0, is_known);
+	for (uint64_t lba = 0; lba < 16; lba += 4)
+		assert_int_equal(do_io(1, FERRY_OP_WRITE, lba), 0);
+	local = ferry_router_local(&sim_cluster_node(&cluster, 1)->engine.router);
+	ferry_lane_avoid(local, 10 * FERRY_NS_PER_S);
+	for (uint64_t lba = 16; lba < 32; lba += 4)
+		assert_int_equal(do_io(1, FERRY_OP_WRITE, lba), 0);
+	assert_true(stats(1)->detours > 0);
+	local->avoid_until_ns = 0;
+	local->config.on_change(local, local->config.context);
+	assert_int_equal(do_io(1, FERRY_OP_FLUSH, 0), 0);
+	for (uint32_t i = 1; i <= 3; i++)
+		sim_lun_lose_path_cache(&cluster.lun, i);
+	for (uint64_t lba = 0; lba < 32; lba += 4)
+		assert_int_equal(do_io(1, FERRY_OP_READ, lba), 0);
+}
+
+static void test_flush_by_every_path(void **state)
+{
+	(void)state;
+	flush_by_every_path(/* is_known= */ true);
+	end();
+}
+
+/* The rig's own proof: taken for a lun with one cache, the flush is found out. */
+static void test_canary_flush_by_one_path(void **state)
+{
+	(void)state;
+	flush_by_every_path(/* is_known= */ false);
+	assert_true(cluster.sim.violations > 0);
+	sim_cluster_done(&cluster);
+}
+
+/* A path is lost, and all that its cache had: it is written anew before anybody can see that. */
+static void test_lost_paths_are_replayed(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 141; seed < 151; seed++) {
+		begin_by_path(seed, 4, /* is_known= */ true);
+		for (int i = 0; i < 24; i++) {
+			uint32_t id = (uint32_t)sim_between(&cluster.sim, SIM_CRASH, 1, 3);
+			bool is_short = sim_chance(&cluster.sim, SIM_CRASH, 500);
+
+			if (is_short)
+				sim_lun_reset_session(&cluster.lun, id);
+			else
+				sim_lun_cut(&cluster.lun, id);
+			sim_lun_lose_path_cache(&cluster.lun, id);
+			sim_cluster_run(&cluster, sim_between(&cluster.sim, SIM_CRASH, 1, 3000) *
+							  FERRY_NS_PER_MS);
+			sim_lun_heal(&cluster.lun, id);
+			sim_cluster_run(&cluster, sim_between(&cluster.sim, SIM_CRASH, 1, 2000) *
+							  FERRY_NS_PER_MS);
+			if (cluster.sim.violations > 0)
+				fail_msg("%s", cluster.sim.first_violation);
+		}
+		assert_int_equal(cluster.workload.errors[EIO], 0);
+		end();
+	}
 }
 
 /* ---- Peers. ---- */
@@ -681,6 +907,189 @@ static void test_fence_is_not_verified(void **state)
 	end();
 }
 
+/* ---- Restart and freeze. ---- */
+
+/* Nobody asks for it: the pool of a killed agent is its own when it is back. */
+static void test_killed_agent_reclaims(void **state)
+{
+	uint32_t one = 1;
+	uint64_t epoch;
+	uint64_t landed_late;
+
+	(void)state;
+	begin(140, 3, 4);
+	epoch = sim_cluster_owner(&cluster)->engine.router.epoch.v;
+	sim_lun_hold(&cluster.lun, 1, 2);
+	sim_cluster_run(&cluster, 50 * FERRY_NS_PER_MS);
+	sim_cluster_crash(&cluster, 1, /* is_power_cut= */ false);
+	sim_cluster_run(&cluster, 500 * FERRY_NS_PER_MS);
+	sim_cluster_start(&cluster, 1);
+	assert_true(sim_cluster_run_until(&cluster, owner_is, &one, 10 * FERRY_NS_PER_S));
+	assert_true(sim_cluster_owner(&cluster)->engine.router.epoch.v > epoch);
+	landed_late = cluster.lun.stats.landed_late; /* Before it was back, they may. */
+	sim_lun_let_go(&cluster.lun);		     /* Its elder's writes: they are dead. */
+	sim_cluster_run(&cluster, 2 * FERRY_NS_PER_S);
+	assert_int_equal(cluster.lun.stats.landed_late, landed_late);
+	end();
+}
+
+static void test_killed_agent_does_not_reclaim(void **state)
+{
+	uint32_t two = 2;
+
+	(void)state;
+	begin(141, 3, 0);
+	sim_cluster_crash(&cluster, 1, /* is_power_cut= */ false);
+	sim_cluster_acquire(&cluster, 2);
+	assert_true(sim_cluster_run_until(&cluster, owner_is, &two, 10 * FERRY_NS_PER_S));
+	sim_cluster_start(&cluster, 1);
+	sim_cluster_run(&cluster, 10 * FERRY_NS_PER_S);
+	assert_int_equal(sim_cluster_owner(&cluster)->id, 2); /* It was given away. */
+	sim_cluster_crash(&cluster, 1, /* is_power_cut= */ false);
+	sim_cluster_start(&cluster, 1);
+	sim_cluster_run(&cluster, 10 * FERRY_NS_PER_S);
+	assert_int_equal(sim_cluster_owner(&cluster)->id, 2);
+	end();
+}
+
+/* All lose power; the keys of all are on the lun, and nobody is registered who could abort. */
+static void test_whole_cluster_restarts(void **state)
+{
+	(void)state;
+	for (int way = 0; way < 2; way++) {
+		uint32_t one = 1;
+		uint64_t epoch;
+
+		begin(142, 3, 4);
+		cluster.lun.options.preempt_waits = way == 1;
+		epoch = sim_cluster_owner(&cluster)->engine.router.epoch.v;
+		for (uint32_t i = 1; i <= 3; i++)
+			sim_cluster_crash(&cluster, i, /* is_power_cut= */ true);
+		sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
+		sim_cluster_start(&cluster, 1); /* One alone decides nothing. */
+		sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
+		assert_int_equal(sim_cluster_node(&cluster, 1)->ownership.view.is_in_force, 0);
+		sim_cluster_start(&cluster, 2);
+		sim_cluster_start(&cluster, 3);
+		assert_true(sim_cluster_run_until(&cluster, owner_is, &one, 20 * FERRY_NS_PER_S));
+		assert_true(sim_cluster_owner(&cluster)->engine.router.epoch.v > epoch);
+		end();
+	}
+}
+
+/* Only the agent stands still; the group goes on without it. What it reads then it may not have. */
+static void test_frozen_agent_serves_no_read(void **state)
+{
+	uint32_t two = 2;
+
+	(void)state;
+	begin(143, 3, 0);
+	assert_int_equal(do_io(1, FERRY_OP_WRITE, 8), 0);
+	sim_loop_freeze(&sim_cluster_node(&cluster, 1)->loop);
+	sim_cluster_acquire(&cluster, 2);
+	assert_true(sim_cluster_run_until(&cluster, owner_is, &two, 10 * FERRY_NS_PER_S));
+	sim_loop_wake(&sim_cluster_node(&cluster, 1)->loop);
+	assert_int_equal(
+		sim_client_submit(&sim_cluster_node(&cluster, 1)->client, FERRY_OP_READ, 8, 4), 0);
+	/* By the view that it had, it is open still; but it has looked at the clock. */
+	assert_false(sim_cluster_node(&cluster, 1)->engine.router.is_open);
+	assert_true(sim_cluster_run_until(&cluster, is_quiet, NULL, 60 * FERRY_NS_PER_S));
+	assert_true(errors() > 0);
+	end();
+}
+
+/* Nobody took the pool meanwhile: it goes on, after the group's word. */
+static void test_frozen_agent_goes_on(void **state)
+{
+	(void)state;
+	begin(144, 3, 0);
+	sim_loop_freeze(&sim_cluster_node(&cluster, 1)->loop);
+	sim_cluster_run(&cluster, 700 * FERRY_NS_PER_MS);
+	sim_loop_wake(&sim_cluster_node(&cluster, 1)->loop);
+	assert_int_equal(do_io(1, FERRY_OP_READ, 8), 0);
+	assert_true(sim_cluster_node(&cluster, 1)->engine.waking_word > 0);
+	assert_int_equal(errors(), 0);
+	end();
+}
+
+/* Rule 15: held for the time that is configured, then failed; and from then on at once. */
+static void test_no_quorum_stops_serving(void **state)
+{
+	uint64_t began_ns;
+
+	(void)state;
+	begin(145, 3, 0);
+	sim_cluster_isolate(&cluster, 1);
+	sim_cluster_run(&cluster, 3 * FERRY_NS_PER_S);
+	began_ns = cluster.sim.now_ns;
+	assert_true(do_io(1, FERRY_OP_READ, 8) < 0);
+	assert_true(cluster.sim.now_ns - began_ns > 4 * FERRY_NS_PER_S);
+	sim_cluster_run(&cluster, cluster.options.hold_timeout_ns);
+	began_ns = cluster.sim.now_ns;
+	assert_true(do_io(1, FERRY_OP_READ, 8) < 0);
+	assert_true(cluster.sim.now_ns - began_ns < 1 * FERRY_NS_PER_S);
+	end();
+}
+
+/* Somebody outside removes the owner's key: it has to be made the owner anew. */
+static void test_owner_is_preempted_from_outside(void **state)
+{
+	uint32_t one = 1;
+	uint64_t epoch;
+
+	(void)state;
+	begin(146, 3, 0);
+	epoch = sim_cluster_owner(&cluster)->engine.router.epoch.v;
+	cluster.lun.nexuses[1].key.v = 0;
+	cluster.lun.generation++;
+	(void)do_io(1, FERRY_OP_WRITE, 8);
+	assert_true(sim_cluster_run_until(&cluster, owner_is, &one, 20 * FERRY_NS_PER_S));
+	sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
+	assert_true(sim_cluster_owner(&cluster)->engine.router.epoch.v > epoch);
+	assert_int_equal(do_io(1, FERRY_OP_WRITE, 8), 0);
+	end();
+}
+
+/* ---- Two nodes: the lun is the third voice. ---- */
+
+static void test_two_nodes_take_over(void **state)
+{
+	uint32_t two = 2;
+
+	(void)state;
+	begin(147, 2, 4);
+	sim_cluster_crash(&cluster, 1, /* is_power_cut= */ true);
+	sim_cluster_run(&cluster, 3 * FERRY_NS_PER_S);
+	sim_cluster_acquire(&cluster, 2);
+	assert_true(sim_cluster_run_until(&cluster, owner_is, &two, 10 * FERRY_NS_PER_S));
+	end();
+}
+
+/* Each believes the other dead, and both want the pool: one gets it, the other stops. */
+static void test_two_nodes_apart(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 150; seed < 160; seed++) {
+		uint32_t open_count = 0;
+
+		begin(seed, 2, 4);
+		sim_cluster_isolate(&cluster, 1);
+		sim_cluster_run(&cluster,
+				sim_below(&cluster.sim, SIM_CRASH, 2000) * FERRY_NS_PER_MS);
+		sim_cluster_acquire(&cluster, 2);
+		sim_cluster_run(&cluster, 10 * FERRY_NS_PER_S);
+		sim_cluster_acquire(&cluster, 1); /* Trying again does not help it. */
+		sim_cluster_acquire(&cluster, 2);
+		sim_cluster_run(&cluster, 10 * FERRY_NS_PER_S);
+		for (uint32_t i = 1; i <= 2; i++)
+			open_count += sim_cluster_node(&cluster, i)->engine.router.is_open;
+		assert_int_equal(open_count, 1);
+		assert_true((cluster.lun.nexuses[1].key.v != 0) !=
+			    (cluster.lun.nexuses[2].key.v != 0));
+		end();
+	}
+}
+
 /* ---- The simulator itself. ---- */
 
 static void test_same_seed_same_trace(void **state)
@@ -740,12 +1149,18 @@ int main(void)
 		cmocka_unit_test(test_late_landing_is_aborted),
 		cmocka_unit_test(test_late_landing_is_waited_for),
 		cmocka_unit_test(test_elders_write_is_waited_for),
+		cmocka_unit_test(test_ghost_of_an_acknowledged_write_is_inherited),
+		cmocka_unit_test(test_peers_ghost_is_inherited),
+		cmocka_unit_test(test_what_acknowledging_beside_ghosts_gains),
 		cmocka_unit_test(test_canary_preempt_without_abort),
 		cmocka_unit_test(test_all_paths_lost),
 		cmocka_unit_test(test_lun_fails),
 		cmocka_unit_test(test_target_restarts),
 		cmocka_unit_test(test_target_restarts_unseen_by_the_owner),
 		cmocka_unit_test(test_restarted_peers_do_not_vouch),
+		cmocka_unit_test(test_flush_by_every_path),
+		cmocka_unit_test(test_canary_flush_by_one_path),
+		cmocka_unit_test(test_lost_paths_are_replayed),
 		cmocka_unit_test(test_link_lost_with_writes_in_flight),
 		cmocka_unit_test(test_peer_restarts),
 		cmocka_unit_test(test_laid_is_not_asked_again),
@@ -760,6 +1175,15 @@ int main(void)
 		cmocka_unit_test(test_fence_a_standby),
 		cmocka_unit_test(test_fence_the_owner),
 		cmocka_unit_test(test_fence_is_not_verified),
+		cmocka_unit_test(test_killed_agent_reclaims),
+		cmocka_unit_test(test_killed_agent_does_not_reclaim),
+		cmocka_unit_test(test_whole_cluster_restarts),
+		cmocka_unit_test(test_frozen_agent_serves_no_read),
+		cmocka_unit_test(test_frozen_agent_goes_on),
+		cmocka_unit_test(test_no_quorum_stops_serving),
+		cmocka_unit_test(test_owner_is_preempted_from_outside),
+		cmocka_unit_test(test_two_nodes_take_over),
+		cmocka_unit_test(test_two_nodes_apart),
 		cmocka_unit_test(test_same_seed_same_trace),
 		cmocka_unit_test(test_seeds_of_old),
 		cmocka_unit_test(test_canary_timeouts_as_failures),

@@ -199,7 +199,7 @@ static const char full_text[] =
 	"[peer 7]\n"
 	"[volume v1]\nlun = l1\nread_only = yes\n"
 	"[volume v2]\npool = p2\n"
-	"[pool p1]\nluns = l1, l3\nexclusive = yes\n"
+	"[pool p1]\nluns = l1, l3\nexclusive = yes\nscratch = yes\n"
 	"[pool p2]\nluns = l2\n"
 	"[lun l1]\niscsi = iscsi://Storage.example:3261/iqn.2026-01.org.Example:d/5\n"
 	"initiator = iqn.2026-01.org.example:n1\nchap_user = u\nchap_password_file = /etc/p\n"
@@ -269,6 +269,8 @@ static void full_file_storage(void **state)
 	assert_int_equal(config.pools[0].luns[1], 2);
 	assert_true(config.pools[0].is_exclusive);
 	assert_false(config.pools[1].is_exclusive);
+	assert_true(config.pools[0].is_scratch);
+	assert_false(config.pools[1].is_scratch);
 	assert_int_equal(config.luns[1].pool, 1);
 	assert_int_equal(config.volumes_count, 2);
 	assert_int_equal(config.volumes[0].lun, 0);

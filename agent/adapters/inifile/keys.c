@@ -63,6 +63,7 @@ static const struct key keys[] = {
 
 	{SECTION_POOL, "luns", parse_reference, 0, 0, 0, false},
 	{SECTION_POOL, "exclusive", parse_bool, IN(ferry_config_pool, is_exclusive), 0, 0, false},
+	{SECTION_POOL, "scratch", parse_bool, IN(ferry_config_pool, is_scratch), 0, 0, false},
 
 	{SECTION_VOLUME, "lun", parse_reference, 0, 0, 0, false},
 	{SECTION_VOLUME, "pool", parse_reference, 0, 1, 0, false},

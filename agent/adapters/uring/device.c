@@ -213,6 +213,25 @@ static void device_down(struct ferry_device *device)
 	device->is_going_down = true;
 }
 
+void ferry_device_settle_run(struct ferry_task *task)
+{
+	device_settle(FERRY_CONTAINER_OF(task, struct ferry_device, settle));
+}
+
+/*
+ * The kernel sends a command again that was aborted, or whose session was lost: as long as an
+ * attempt has not ended, what is proven dead at the lun may get there once more.
+ */
+static void device_renew(struct ferry_path *path)
+{
+	struct ferry_device *device = device_from(path);
+
+	FERRY_ASSERT_ON_LOOP(ferry_uring_loop_of(device->loop));
+	device_down(device);
+	if (device->inflight_count == 0) /* Else with the last one. */
+		ferry_task_post(ferry_uring_loop_of(device->loop), &device->settle);
+}
+
 static void request_end(struct ferry_device_request *request, enum ferry_outcome outcome,
 			enum ferry_cause cause)
 {
@@ -251,8 +270,13 @@ static void request_fail(struct ferry_device_request *request, int error)
 	const struct ferry_attempt *attempt = request->attempt;
 	bool is_whole = attempt->op == FERRY_OP_WRITE && attempt->segments.count == 1 &&
 			attempt->segments.length_bytes <= device->whole_bytes_max;
+	/* Where the device has no FUA, the kernel writes and then flushes: which failed? */
+	bool is_sync = request->step == FERRY_DEVICE_STEP_SYNC ||
+		       (attempt->flags & FERRY_IO_FUA && device->identity.has_volatile_cache);
 	struct ferry_conclusion conclusion =
-		ferry_conclude(device->is_block_device, attempt->op, is_whole, error);
+		is_sync ? ferry_conclude_sync(device->is_block_device, device->is_cached,
+					      attempt->op, is_whole, error)
+			: ferry_conclude(device->is_block_device, attempt->op, is_whole, error);
 
 	/* Beyond the end of a block device, too, the kernel says ENOSPC, and sends nothing. */
 	if (device->is_block_device && error == -ENOSPC && device_is_short(device))
@@ -410,4 +434,5 @@ const struct ferry_path_ops ferry_device_path_ops = {
 	.name = "uring",
 	.submit = device_submit,
 	.reset = NULL, /* The kernel cannot be asked to give up. */
+	.renew = device_renew,
 };
