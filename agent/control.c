@@ -369,6 +369,7 @@ static void luns_answer(struct ferry_cluster *cluster, struct ferry_control_requ
 		COPY(row->lun_class, class_text(data));
 		COPY(row->laying, laying_text(data));
 		row->can_discard = data->identity.can_discard;
+		row->is_flush_scope_path = data->flushes_by_path;
 		row->is_open = data->is_open;
 		COPY(row->reason, data->is_open ? "" : data->lanes[0].detail);
 	}

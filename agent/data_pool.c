@@ -126,6 +126,16 @@ static int fault_open(struct data_pool *pool, struct ferry_region *region,
 	return 0;
 }
 
+/* Alone there is one path, and the one after it is the same again: its cache is the kernel's. */
+static bool flushes_by_path(const struct data_pool *pool, const struct ferry_lun_identity *identity)
+{
+	if (!pool->config->is_shared)
+		return false;
+	if (pool->config->lun.flush_scope != 0)
+		return pool->config->lun.flush_scope == FERRY_FLUSH_SCOPE_PATH;
+	return identity->is_cached_by_node;
+}
+
 static int engine_open(struct data_pool *pool, const struct ferry_lun_identity *identity,
 		       struct ferry_fence *fence, struct ferry_error *reterr)
 {
@@ -143,6 +153,7 @@ static int engine_open(struct data_pool *pool, const struct ferry_lun_identity *
 		.resetter = pool->config->is_shared ? NULL : fence,
 		.carrier = data->config.cluster ? &data->carrier : NULL,
 		.is_read_only = pool->config->is_read_only,
+		.flushes_by_path = flushes_by_path(pool, identity),
 		.resets_keep_cache = (pool->iscsi && ferry_iscsi_lays_by_reset(pool->iscsi)) ||
 				     (pool->sgio && ferry_sgio_lays_by_reset(pool->sgio)),
 		.inflight_max = INFLIGHT_MAX,
@@ -522,6 +533,7 @@ void data_pool_snap(const struct data_pool *pool, struct ferry_snapshot_pool *re
 	ret->has_reservations = pool->engine.config.fence != NULL;
 	if (pool->iscsi && ferry_iscsi_fence(pool->iscsi))
 		ret->ability = ferry_iscsi_fence(pool->iscsi)->ability;
+	ret->flushes_by_path = pool->engine.config.flushes_by_path;
 	ret->is_registered = pool->engine.registrar.state == FERRY_REGISTRAR_IN;
 	/* Also when all that is here waits for ghosts to be laid: with a cache no read shows it. */
 	ret->is_holding =

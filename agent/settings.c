@@ -434,6 +434,7 @@ static int lun_data(struct ferry_settings *settings, uint32_t index, const char 
 	int r;
 
 	*ret = (struct ferry_data_lun){.block_bytes = lun->block_bytes,
+				       .flush_scope = lun->flush_scope,
 				       .wwid = lun->wwid[0] ? lun->wwid : NULL};
 	if (lun->kind != FERRY_CONFIG_LUN_ISCSI) {
 		ret->file = lun->path;

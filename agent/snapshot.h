@@ -44,6 +44,7 @@ struct ferry_snapshot_pool {
 	struct ferry_lun_identity identity;
 	bool has_reservations;
 	struct ferry_fence_ability ability; /* What the lun was found to do. */
+	bool flushes_by_path;
 	bool is_registered;
 	bool is_shown;
 	bool is_holding;

@@ -15,6 +15,7 @@
 #include "agent/base/base.h"
 #include "agent/ports/events.h"
 #include "agent/ports/fence.h"
+#include "agent/ports/identity.h"
 
 enum {
 	FERRY_CONFIG_PEERS_MAX = 31, /* FERRY_NODES_MAX without this node. */
@@ -97,6 +98,7 @@ struct ferry_config_lun {
 
 	char wwid[FERRY_CONFIG_WWID_BYTES]; /* Expected; empty: any. */
 	uint32_t block_bytes;		    /* Expected: 512 or 4096; 0: any. */
+	enum ferry_flush_scope flush_scope; /* 0: what the adapter knows. */
 	uint32_t pool;			    /* Index. */
 };
 

@@ -203,7 +203,8 @@ static const char full_text[] =
 	"[pool p2]\nluns = l2\n"
 	"[lun l1]\niscsi = iscsi://Storage.example:3261/iqn.2026-01.org.Example:d/5\n"
 	"initiator = iqn.2026-01.org.example:n1\nchap_user = u\nchap_password_file = /etc/p\n"
-	"wwid = naa.6001405\nblock_size = 4096\nlaying = quiesce\nquiesce_time = 45s\n"
+	"wwid = naa.6001405\nblock_size = 4096\nflush_scope = path\n"
+	"laying = quiesce\nquiesce_time = 45s\n"
 	"[lun l2]\ndevice = /dev/disk/by-id/x\n"
 	"[lun l3]\nfile = /srv/img\n";
 
@@ -262,6 +263,8 @@ static void full_file_storage(void **state)
 	assert_int_equal(lun->quiesce_time_ns, 45 * FERRY_NS_PER_S);
 	assert_string_equal(lun->wwid, "naa.6001405");
 	assert_int_equal(lun->block_bytes, 4096);
+	assert_int_equal(lun->flush_scope, FERRY_FLUSH_SCOPE_PATH);
+	assert_int_equal(config.luns[1].flush_scope, 0);
 	assert_int_equal(config.luns[1].kind, FERRY_CONFIG_LUN_DEVICE);
 	assert_int_equal(config.luns[2].kind, FERRY_CONFIG_LUN_FILE);
 	assert_int_equal(config.pools_count, 2);
