@@ -331,6 +331,29 @@ static void list_peers(struct ferry_control *control, struct ferry_control_reque
 	snapshot_want(cluster_of(control), request, peers_answer);
 }
 
+static const char *class_text(const struct ferry_snapshot_pool *data)
+{
+	if (!data->has_reservations)
+		return "none";
+	if (!data->ability.laying)
+		return "unproven";
+	return data->ability.keeps_registrations ? "reservations" : "volatile";
+}
+
+static const char *laying_text(const struct ferry_snapshot_pool *data)
+{
+	static const char *const TEXTS[] = {
+		[0] = "",
+		[FERRY_LAYING_ABORT] = "preempt and abort",
+		[FERRY_LAYING_RESET] = "preempt, lun reset",
+		[FERRY_LAYING_REINSTATE] = "preempt, reinstate",
+		[FERRY_LAYING_QUIESCE] = "preempt, quiesce time",
+	};
+
+	ferry_assert(data->ability.laying < FERRY_ARRAY_COUNT(TEXTS));
+	return TEXTS[data->ability.laying];
+}
+
 static void luns_answer(struct ferry_cluster *cluster, struct ferry_control_request *request)
 {
 	for (uint32_t i = 0; i < cluster->pools_count; i++) {
@@ -343,6 +366,8 @@ static void luns_answer(struct ferry_cluster *cluster, struct ferry_control_requ
 		row->size_bytes = data->identity.size_blocks * data->identity.block_bytes;
 		row->block_bytes = data->identity.block_bytes;
 		row->has_reservations = data->has_reservations;
+		COPY(row->lun_class, class_text(data));
+		COPY(row->laying, laying_text(data));
 		row->can_discard = data->identity.can_discard;
 		row->is_flush_scope_path = data->flushes_by_path;
 		row->is_open = data->is_open;

@@ -300,6 +300,8 @@ static int iscsi_open(struct data_pool *pool, struct ferry_error *reterr)
 		.initiator = lun->iscsi_initiator,
 		.user = lun->chap_user,
 		.password = lun->chap_password,
+		.laying = lun->laying,
+		.quiesce_time_ns = lun->quiesce_time_ns,
 		.isid_qualifier = (uint16_t)(pool->index + 1),
 		.on_state = iscsi_state,
 		.on_unit_attention = iscsi_attention,
@@ -529,6 +531,8 @@ void data_pool_snap(const struct data_pool *pool, struct ferry_snapshot_pool *re
 	}
 	ret->identity = pool->engine.config.identity;
 	ret->has_reservations = pool->engine.config.fence != NULL;
+	if (pool->iscsi && ferry_iscsi_fence(pool->iscsi))
+		ret->ability = ferry_iscsi_fence(pool->iscsi)->ability;
 	ret->flushes_by_path = pool->engine.config.flushes_by_path;
 	ret->is_registered = pool->engine.registrar.state == FERRY_REGISTRAR_IN;
 	/* Also when all that is here waits for ghosts to be laid: with a cache no read shows it. */

@@ -447,6 +447,8 @@ static int lun_data(struct ferry_settings *settings, uint32_t index, const char 
 		if (r < 0)
 			return r;
 	}
+	ret->laying = lun->laying;
+	ret->quiesce_time_ns = lun->quiesce_time_ns;
 	ret->iscsi_portal = settings->portals[index];
 	ret->iscsi_target = lun->target;
 	ret->iscsi_lun = (uint16_t)lun->target_lun;

@@ -43,6 +43,7 @@ struct ferry_snapshot_pool {
 	bool is_open;
 	struct ferry_lun_identity identity;
 	bool has_reservations;
+	struct ferry_fence_ability ability; /* What the lun was found to do. */
 	bool flushes_by_path;
 	bool is_registered;
 	bool is_shown;

@@ -38,7 +38,7 @@ lab=(
 	corosync pacemaker pacemaker-cli-utils resource-agents crmsh # the cluster's own parts
 	iproute2 nftables iputils-ping               # networks in namespaces, and their cuts
 	tgt libiscsi-bin sg3-utils                   # shared storage
-	user-mode-linux                              # the kernel's own target, where it is wanted
+	user-mode-linux dmsetup                      # the kernel's own target, with a disk that can be held
 	postgresql postgresql-contrib                # the demonstration's application
 	python3-psycopg2                             # and its client
 	e2fsprogs xfsprogs fio jq psmisc procps kmod python3

@@ -262,7 +262,7 @@ void cli_show_luns(const ProtobufCMessage *message)
 	const Ferry__V1__LunList *list = CAST(LunList);
 	struct cli_table table;
 
-	TITLES(&table, "POOL", "WWID", "+SIZE", "+BLOCK", "FLUSH", "RESERVATIONS", "STATE",
+	TITLES(&table, "POOL", "WWID", "+SIZE", "+BLOCK", "FLUSH", "CLASS", "LAYING", "STATE",
 	       "REASON");
 	for (size_t i = 0; i < list->n_luns; i++) {
 		const Ferry__V1__Lun *lun = list->luns[i];
@@ -272,7 +272,8 @@ void cli_show_luns(const ProtobufCMessage *message)
 		cli_table_add(&table, "%s", size_word(lun->size_bytes).text);
 		cli_table_add(&table, "%" PRIu32, lun->block_bytes);
 		cli_table_add(&table, "%s", lun->flush_scope);
-		cli_table_add(&table, "%s", lun->reservations ? "yes" : "none");
+		cli_table_add(&table, "%s", or_dash(lun->lun_class));
+		cli_table_add(&table, "%s", or_dash(lun->laying));
 		cli_table_add(&table, "%s", lun->open ? "open" : "NOT OPEN");
 		cli_table_add(&table, "%s", or_dash(lun->reason));
 	}

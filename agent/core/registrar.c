@@ -143,13 +143,6 @@ static void take_read(struct ferry_registrar *registrar)
 	}
 }
 
-static bool aborts_by_the_book(const struct ferry_registrar *registrar)
-{
-	enum ferry_laying_way way = registrar->config.fence->ability.laying;
-
-	return way == 0 || way == FERRY_LAYING_ABORT; /* 0: its adapter knows one way only. */
-}
-
 static void take_step(struct ferry_registrar *registrar, int error)
 {
 	switch (registrar->take) {
@@ -173,12 +166,8 @@ static void take_step(struct ferry_registrar *registrar, int error)
 		}
 		break;
 	case FERRY_TAKE_ABORTING:
-		/*
-		 * -ENOENT: a target that aborts by the standard keeps registrations over sessions:
-		 * it has aborted it when it removed this one, or has never known it. From another
-		 * it is no proof.
-		 */
-		if (error == 0 || (error == -ENOENT && aborts_by_the_book(registrar))) {
+		/* -ENOENT: the reservation is gone, and with it what kept the suspect out. */
+		if (error == 0) {
 			registrar->suspects_done++;
 			take_abort(registrar);
 			return;

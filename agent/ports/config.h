@@ -14,6 +14,7 @@
 
 #include "agent/base/base.h"
 #include "agent/ports/events.h"
+#include "agent/ports/fence.h"
 #include "agent/ports/identity.h"
 
 enum {
@@ -45,6 +46,8 @@ enum {
 #define FERRY_CONFIG_PATH_TIMEOUT_MAX_NS (60 * FERRY_NS_PER_S)
 #define FERRY_CONFIG_HOLD_TIMEOUT_MIN_NS (1 * FERRY_NS_PER_S)
 #define FERRY_CONFIG_HOLD_TIMEOUT_MAX_NS (3600 * FERRY_NS_PER_S)
+#define FERRY_CONFIG_QUIESCE_MIN_NS FERRY_NS_PER_S
+#define FERRY_CONFIG_QUIESCE_MAX_NS (3600 * FERRY_NS_PER_S)
 #define FERRY_CONFIG_WINDOW_MIN_NS (1 * FERRY_NS_PER_S)
 #define FERRY_CONFIG_WINDOW_MAX_NS (3600 * FERRY_NS_PER_S)
 #define FERRY_CONFIG_MEMORY_MIN_BYTES (8 * FERRY_MIB)
@@ -90,6 +93,8 @@ struct ferry_config_lun {
 	char initiator[FERRY_CONFIG_IQN_BYTES];	      /* Empty: made of the node's name. */
 	char chap_user[FERRY_CONFIG_CHAP_USER_BYTES]; /* Empty: no CHAP. */
 	char chap_password_file[FERRY_CONFIG_PATH_BYTES];
+	enum ferry_laying_way laying; /* 0: by what the target is and knows. */
+	uint64_t quiesce_time_ns;     /* Promised by the storage; 0: nothing is. */
 
 	char wwid[FERRY_CONFIG_WWID_BYTES]; /* Expected; empty: any. */
 	uint32_t block_bytes;		    /* Expected: 512 or 4096; 0: any. */

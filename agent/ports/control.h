@@ -147,6 +147,8 @@ struct ferry_control_lun {
 	uint32_t block_bytes;
 	bool is_flush_scope_path; /* Else its flush reaches the whole lun. */
 	bool has_reservations;
+	char lun_class[FERRY_CONTROL_NAME_BYTES]; /* docs/fault-model.md: what each is promised. */
+	char laying[FERRY_CONTROL_NAME_BYTES];	  /* Of a ghost; "": only by its own end. */
 	bool can_discard;
 	bool is_open;
 	char reason[FERRY_CONTROL_TEXT_BYTES];

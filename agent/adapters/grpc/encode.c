@@ -229,6 +229,8 @@ static void encode_luns(struct ferry_grpc_call *call, struct ferry_control_reque
 		to->block_bytes = from->block_bytes;
 		to->flush_scope = from->is_flush_scope_path ? scope_path : scope_lun;
 		to->reservations = from->has_reservations;
+		to->lun_class = TEXT(from->lun_class);
+		to->laying = TEXT(from->laying);
 		to->discard = from->can_discard;
 		to->open = from->is_open;
 		to->reason = TEXT(from->reason);

@@ -9,7 +9,8 @@ static int missing(struct parser *parser, const char *kind, const char *name, co
 
 static int lun_check(struct parser *parser, const struct ferry_config_lun *lun)
 {
-	static const char *const iscsi_only[] = {"initiator", "chap_user", "chap_password_file"};
+	static const char *const iscsi_only[] = {"initiator", "chap_user", "chap_password_file",
+						 "laying", "quiesce_time"};
 
 	if (lun->kind == 0)
 		return missing(parser, "lun", lun->name, "device, file or iscsi");
@@ -21,6 +22,8 @@ static int lun_check(struct parser *parser, const struct ferry_config_lun *lun)
 	if ((lun->chap_user[0] == '\0') != (lun->chap_password_file[0] == '\0'))
 		return missing(parser, "lun", lun->name,
 			       lun->chap_user[0] == '\0' ? "chap_user" : "chap_password_file");
+	if (lun->laying == FERRY_LAYING_QUIESCE && lun->quiesce_time_ns == 0)
+		return missing(parser, "lun", lun->name, "quiesce_time");
 	return 0;
 }
 

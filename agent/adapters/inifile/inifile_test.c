@@ -104,6 +104,9 @@ static const struct bad {
 	{LUN "chap_user = u\n", 1, "chap_user, which only an iscsi lun may have"},
 	{"[lun a]\niscsi = " ISCSI "1\nchap_user = u\n", 1, "has no chap_password_file"},
 	{"[lun a]\niscsi = " ISCSI "1\nchap_password_file = /p\n", 1, "has no chap_user"},
+	{"[lun a]\nlaying = prayer\n", 2, "one of abort, reset"},
+	{"[lun a]\niscsi = " ISCSI "1\nlaying = quiesce\n", 1, "has no quiesce_time"},
+	{LUN "quiesce_time = 30s\n", 1, "quiesce_time, which only an iscsi lun may have"},
 	{"[lun a]\niscsi = iscsi://u%p@h/iqn.2026-01.org.example:d/1\n", 2, "no user or password"},
 	{"[lun a]\niscsi = tcp://h/iqn.2026-01.org.example:d/1\n", 2, "iscsi://HOST[:PORT]"},
 	{"[lun a]\niscsi = " ISCSI "\n", 2, "iscsi://HOST[:PORT]"},
@@ -201,6 +204,7 @@ static const char full_text[] =
 	"[lun l1]\niscsi = iscsi://Storage.example:3261/iqn.2026-01.org.Example:d/5\n"
 	"initiator = iqn.2026-01.org.example:n1\nchap_user = u\nchap_password_file = /etc/p\n"
 	"wwid = naa.6001405\nblock_size = 4096\nflush_scope = path\n"
+	"laying = quiesce\nquiesce_time = 45s\n"
 	"[lun l2]\ndevice = /dev/disk/by-id/x\n"
 	"[lun l3]\nfile = /srv/img\n";
 
@@ -255,6 +259,8 @@ static void full_file_storage(void **state)
 	assert_string_equal(lun->initiator, "iqn.2026-01.org.example:n1");
 	assert_string_equal(lun->chap_user, "u");
 	assert_string_equal(lun->chap_password_file, "/etc/p");
+	assert_int_equal(lun->laying, FERRY_LAYING_QUIESCE);
+	assert_int_equal(lun->quiesce_time_ns, 45 * FERRY_NS_PER_S);
 	assert_string_equal(lun->wwid, "naa.6001405");
 	assert_int_equal(lun->block_bytes, 4096);
 	assert_int_equal(lun->flush_scope, FERRY_FLUSH_SCOPE_PATH);

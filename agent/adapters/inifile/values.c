@@ -277,6 +277,20 @@ int parse_decision(struct parser *parser, const struct key *key, const char *val
 	return 0;
 }
 
+int parse_laying(struct parser *parser, const struct key *key, const char *value, void *field)
+{
+	static const char *const names[] = {"abort", "reset", "reinstate", "quiesce"};
+	enum ferry_laying_way *ret = field;
+
+	for (size_t i = 0; i < FERRY_ARRAY_COUNT(names); i++)
+		if (strcmp(value, names[i]) == 0) {
+			*ret = (enum ferry_laying_way)(FERRY_LAYING_ABORT + i);
+			return 0;
+		}
+	return fail_at(parser, parser->line, "%s must be one of abort, reset, reinstate, quiesce",
+		       key->name);
+}
+
 /* As inet_ntop(3) writes it, so that one address has one spelling. */
 static bool address_copy(const char *text, size_t length, char *ret)
 {

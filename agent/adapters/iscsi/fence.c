@@ -230,6 +230,23 @@ void ferry_iscsi_fence_reinstated(struct ferry_iscsi *iscsi, int error)
 		go(iscsi, STEP_VERIFY);
 }
 
+/* Whoever asks again goes on waiting where the last one gave up. */
+static void start_quiesce(struct ferry_iscsi *iscsi)
+{
+	struct ferry_key victim = iscsi->fencing.current->victim;
+	uint64_t now_ns = ferry_loop_now_ns(iscsi->config.loop);
+	uint64_t over_ns;
+
+	if (iscsi->quiet.v != victim.v || iscsi->fencing.step == STEP_PREEMPT) {
+		iscsi->quiet = victim;
+		iscsi->quiet_since_ns = now_ns;
+	}
+	over_ns = iscsi->quiet_since_ns + iscsi->config.quiesce_time_ns;
+	iscsi->fencing.step = STEP_QUIESCE;
+	ferry_timer_start_in(iscsi->config.loop, &iscsi->fencing.pause,
+			     over_ns > now_ns ? over_ns - now_ns : 0);
+}
+
 /* The victim can start nothing new: now what it has started. */
 static void go_lay(struct ferry_iscsi *iscsi)
 {
@@ -242,9 +259,7 @@ static void go_lay(struct ferry_iscsi *iscsi)
 		start_reinstatement(iscsi);
 		return;
 	case FERRY_LAYING_QUIESCE:
-		iscsi->fencing.step = STEP_QUIESCE;
-		ferry_timer_start_in(iscsi->config.loop, &iscsi->fencing.pause,
-				     iscsi->config.quiesce_time_ns);
+		start_quiesce(iscsi);
 		return;
 	default:
 		finish(iscsi, -EOPNOTSUPP);

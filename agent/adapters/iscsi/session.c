@@ -350,6 +350,7 @@ static void come_up(struct ferry_iscsi *iscsi)
 	iscsi->has_identity = true;
 	iscsi->lacks_same = false;
 	iscsi->lacks_persistence = false;
+	iscsi->quiet.v = 0;
 	iscsi->fence.ability =
 		(struct ferry_fence_ability){.laying = choose_laying(iscsi),
 					     .keeps_registrations = iscsi->lun.can_persist,

@@ -42,8 +42,27 @@ lio_ready_or_off() {
 # Its own block layer's counts: the bytes are exact; one READ or WRITE command may
 # count as several if it is large.
 lio_counters() {
+	lio_ask counters
+}
+
+lio_hold() {
+	lio_ask hold "$1"
+}
+
+lio_pass() {
+	lio_ask pass "$1"
+}
+
+lio_release() {
+	lio_ask release "$1"
+}
+
+# lio_ask WORD...: have lio-init do it, and print what it says.
+lio_ask() {
 	rm -f "$LAB/target/reply"
-	echo counters >"$LAB/target/request"
-	wait_until 10 test -e "$LAB/target/reply" || die "LIO does not answer"
+	echo "$*" >"$LAB/target/request.new"
+	mv "$LAB/target/request.new" "$LAB/target/request"
+	wait_until 30 test -e "$LAB/target/reply" || die "LIO does not answer"
+	! grep '^failed: ' "$LAB/target/reply" >&2 || die "LIO cannot"
 	cat "$LAB/target/reply"
 }

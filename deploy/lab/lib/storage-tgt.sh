@@ -67,6 +67,20 @@ tgt_slow() {
 	tgt_words "$LAB/target/counters" 0 "$(($1 * 1000))" "$(($2 * 1000))"
 }
 
+# A write that is held waits for nine seconds, whatever is said later.
+tgt_hold() {
+	tgt_slow 0 9000
+}
+
+tgt_pass() {
+	tgt_slow 0 0
+}
+
+tgt_release() {
+	tgt_slow 0 0
+	sleep 9 # tidy: allow banned - the held write's own time, which nothing shortens
+}
+
 # ---- the luns' volatile cache, target/tgt-volatile.c: its words, by their places ----
 
 tgt_is_volatile() {

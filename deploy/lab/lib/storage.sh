@@ -73,6 +73,7 @@ storage_verb() {
 	start) storage_pid >/dev/null || "${LAB_TARGET}_start" ;;
 	restart) storage_kill; "${LAB_TARGET}_start" ;;
 	slow) tgt_slow "${@:2}" ;;
+	hold | pass | release) "${LAB_TARGET}_$1" "${2:-1}" ;;
 	stall) tgt_stalled 1 ;;
 	resume) tgt_stalled 0 ;;
 	lie) tgt_lying 1 ;;

@@ -15,7 +15,7 @@ world_check_tools() {
 	[ "$LAB_FENCE" = no ] || need+=(python3:python3)
 	case $LAB_TARGET in
 	tgt) need+=(tgtd:tgt cc:gcc) ;;
-	lio) need+=(linux.uml:user-mode-linux modprobe:kmod) ;;
+	lio) need+=(linux.uml:user-mode-linux modprobe:kmod dmsetup:dmsetup) ;;
 	esac
 	for tool in "${need[@]}"; do
 		command -v "${tool%:*}" >/dev/null || die "needs ${tool%:*} (package ${tool#*:})"
