@@ -32,6 +32,7 @@ enum data_due {
 	DATA_DUE_HIDDEN = 1u << 6,
 	DATA_DUE_ASK = 1u << 7,
 	DATA_DUE_KEYS = 1u << 8,
+	DATA_DUE_PREEMPTED = 1u << 9,
 };
 
 struct data_pool {

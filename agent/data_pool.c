@@ -57,6 +57,11 @@ static void on_ask(struct ferry_engine *engine, uint64_t word)
 	data_pool_say_soon(pool, DATA_DUE_ASK);
 }
 
+static void on_preempted(struct ferry_engine *engine)
+{
+	data_pool_say_soon(pool_of(engine), DATA_DUE_PREEMPTED);
+}
+
 static void on_taken(struct ferry_engine *engine, int error)
 {
 	data_cache_taken(pool_of(engine), error);
@@ -65,9 +70,9 @@ static void on_taken(struct ferry_engine *engine, int error)
 bool data_pool_say(struct data_pool *pool)
 {
 	static const enum ferry_mail_kind kinds[] = {
-		FERRY_MAIL_OPENED, FERRY_MAIL_DRAINED, FERRY_MAIL_TAKEN,
-		FERRY_MAIL_HEALTH, FERRY_MAIL_VERDICT, FERRY_MAIL_SHOWN,
-		FERRY_MAIL_HIDDEN, FERRY_MAIL_ASK,     FERRY_MAIL_KEYS_READ,
+		FERRY_MAIL_OPENED,    FERRY_MAIL_DRAINED,   FERRY_MAIL_TAKEN,  FERRY_MAIL_HEALTH,
+		FERRY_MAIL_VERDICT,   FERRY_MAIL_SHOWN,	    FERRY_MAIL_HIDDEN, FERRY_MAIL_ASK,
+		FERRY_MAIL_KEYS_READ, FERRY_MAIL_PREEMPTED,
 	};
 
 	for (uint32_t i = 0; i < FERRY_ARRAY_COUNT(kinds); i++) {
@@ -134,6 +139,7 @@ static int engine_open(struct data_pool *pool, const struct ferry_lun_identity *
 		.on_drained = on_drained,
 		.on_taken = on_taken,
 		.on_ask = data->config.cluster ? on_ask : NULL,
+		.on_preempted = on_preempted,
 		.on_warm = data_cache_on_warm,
 		.context = pool,
 	};
@@ -265,7 +271,6 @@ static int iscsi_open(struct data_pool *pool, struct ferry_error *reterr)
 		.user = lun->chap_user,
 		.password = lun->chap_password,
 		.isid_qualifier = (uint16_t)(pool->index + 1),
-		.laying = FERRY_ISCSI_LAYING_AUTO,
 		.on_state = iscsi_state,
 		.on_unit_attention = iscsi_attention,
 		.context = pool,
@@ -434,6 +439,7 @@ void data_pool_mail(struct data_pool *pool, const struct ferry_mail *mail)
 	case FERRY_MAIL_VERDICT:
 	case FERRY_MAIL_ASK:
 	case FERRY_MAIL_KEYS_READ:
+	case FERRY_MAIL_PREEMPTED:
 	case FERRY_MAIL_SHOWN:
 	case FERRY_MAIL_HIDDEN:
 	case FERRY_MAIL_EVENT:

@@ -36,13 +36,14 @@ enum ferry_mail_kind {
 	FERRY_MAIL_STOP,
 
 	/* To the cluster thread. */
-	FERRY_MAIL_OPENED,  /* identity: the pool's lun is known. flag: it has reservations. */
-	FERRY_MAIL_DRAINED, /* epoch. */
-	FERRY_MAIL_TAKEN,   /* error. */
-	FERRY_MAIL_HEALTH,  /* flag: this node's own path works. */
-	FERRY_MAIL_VERDICT, /* verdict. */
-	FERRY_MAIL_ASK,	    /* count: have the group asked; a view with that word answers. */
-	FERRY_MAIL_SHOWN,   /* error. */
+	FERRY_MAIL_OPENED,    /* identity: the pool's lun is known. flag: it has reservations. */
+	FERRY_MAIL_DRAINED,   /* epoch. */
+	FERRY_MAIL_TAKEN,     /* error. */
+	FERRY_MAIL_HEALTH,    /* flag: this node's own path works. */
+	FERRY_MAIL_VERDICT,   /* verdict. */
+	FERRY_MAIL_ASK,	      /* count: have the group asked; a view with that word answers. */
+	FERRY_MAIL_PREEMPTED, /* The owner's registration was taken, not at its wish. */
+	FERRY_MAIL_SHOWN,     /* error. */
 	FERRY_MAIL_HIDDEN,
 	FERRY_MAIL_KEYS_READ, /* keys; error. */
 	FERRY_MAIL_EVENT,     /* event. */

@@ -3,7 +3,6 @@
 #include <stdio.h>
 
 #include "agent/base/checksum.h"
-#include "agent/core/key.h"
 #include "proto/cursor.h"
 
 #define RESEND_NS (20 * FERRY_NS_PER_MS)
@@ -11,40 +10,6 @@
 /* After the drain timeout: what a preemption, and a reset that waits, may take. */
 #define FENCE_TIMEOUT_NS (20 * FERRY_NS_PER_S)
 enum { STORED_BYTES = 16 + 8 + 4 };
-
-const char *ferry_ownership_phase_name(enum ferry_ownership_phase phase)
-{
-	static const char *const names[] = {
-		[FERRY_OWNERSHIP_IDLE] = "IDLE",	   [FERRY_OWNERSHIP_SYNCING] = "SYNCING",
-		[FERRY_OWNERSHIP_CLAIMING] = "CLAIMING",   [FERRY_OWNERSHIP_DRAINING] = "DRAINING",
-		[FERRY_OWNERSHIP_TAKING] = "TAKING",	   [FERRY_OWNERSHIP_OWNING] = "OWNING",
-		[FERRY_OWNERSHIP_RELEASING] = "RELEASING",
-	};
-
-	ferry_assert(phase >= FERRY_OWNERSHIP_IDLE && phase <= FERRY_OWNERSHIP_RELEASING);
-	return names[phase];
-}
-
-uint32_t ferry_ownership_majority(uint32_t nodes_expected)
-{
-	ferry_assert(nodes_expected > 0);
-	return nodes_expected / 2 + 1;
-}
-
-/* A change of owner: with two nodes both, since each may be the one that is cut off. */
-static uint32_t majority(const struct ferry_ownership *ownership)
-{
-	return ferry_ownership_majority(ownership->config.group->nodes_expected);
-}
-
-/*
- * Whose words make this node's own knowledge current. Of two nodes one is enough to go on with
- * what it has: the other cannot change it alone.
- */
-static uint32_t sync_majority(const struct ferry_ownership *ownership)
-{
-	return ownership->config.group->nodes_expected == 2 ? 1 : majority(ownership);
-}
 
 static void emit(struct ferry_ownership *ownership, enum ferry_event_kind kind,
 		 enum ferry_severity severity, const char *text)
@@ -66,6 +31,44 @@ static struct ferry_node self_of(const struct ferry_ownership *ownership)
 	return ownership->config.group->self;
 }
 
+/* What decide.h may know. */
+static struct ferry_situation situation_of(const struct ferry_ownership *ownership)
+{
+	const struct ferry_ownership_config *config = &ownership->config;
+	const struct ferry_ownership_fencing *fencing = &ownership->fencing;
+	uint64_t now_ns = ferry_loop_now_ns(config->loop);
+
+	return (struct ferry_situation){
+		.self = config->group->self,
+		.nodes_expected = config->group->nodes_expected,
+		.is_quorate = config->group->is_quorate,
+		.ring = config->group->ring,
+		.members = &ownership->members,
+		.known = ownership->known,
+		.seen = ownership->seen,
+		.lineage = config->lineage,
+		.lun = config->lun,
+		.has_reservations = config->has_reservations,
+		.epoch = ownership->view.epoch,
+		.owner = ownership->view.owner,
+		.is_in_force = ownership->view.is_in_force,
+		.drained = ownership->drained,
+		.phase = ownership->phase,
+		.claimed = ownership->claimed,
+		.is_synced = ownership->is_synced,
+		.wants_pool = ownership->wants_pool,
+		.was_owner = ownership->was_owner,
+		.is_forced = ownership->is_forced,
+		.is_by_lun = ownership->is_by_lun,
+		.is_sole = ownership->is_sole,
+		.is_fenced = ownership->is_fenced,
+		.claim_is_over = now_ns >= ownership->claim_deadline_ns,
+		.drain_is_over = now_ns >= ownership->drain_deadline_ns,
+		.victim = fencing->is_running ? fencing->victim : (struct ferry_node){0},
+		.keeps_pool = fencing->keeps_pool,
+	};
+}
+
 /* ---- Stable storage: an epoch is on the disk before it is acknowledged (rule 12). ---- */
 
 static void store_key(const struct ferry_ownership *ownership, char ret[64])
@@ -73,6 +76,7 @@ static void store_key(const struct ferry_ownership *ownership, char ret[64])
 	(void)snprintf(ret, 64, "pool.%s.epoch", ownership->config.pool);
 }
 
+/* @owner: this node, while it owns the pool under @epoch; else nobody. */
 static int epoch_save(struct ferry_ownership *ownership, struct ferry_epoch epoch,
 		      struct ferry_node owner)
 {
@@ -114,7 +118,8 @@ static int epoch_load(struct ferry_ownership *ownership, struct ferry_error *ret
 				       "pool %s: the stored epoch is another lineage's",
 				       ownership->config.pool);
 	ownership->view.epoch.v = ferry_reader_u64(&reader);
-	/* Whoever owned it then does not now: this agent has just started. */
+	/* Nobody owns it now: this agent has just started. It may ask for what was this node's. */
+	ownership->was_owner = ferry_reader_u32(&reader) == self_of(ownership).v;
 	return 0;
 }
 
@@ -125,48 +130,20 @@ static bool is_drained_here(const struct ferry_ownership *ownership)
 	return ownership->drained.v == ownership->view.epoch.v;
 }
 
-/* How many members have spoken in this ring, and how many of them see the lun that we see. */
-static uint32_t spoken_count(const struct ferry_ownership *ownership, bool with_this_lun)
-{
-	uint32_t count = 0;
-
-	for (uint32_t i = 0; i < ownership->members.count; i++) {
-		const struct ferry_ownership_member *member = &ownership->known[i];
-
-		count += member->state_ring == ownership->config.group->ring &&
-			 (!with_this_lun || ferry_uuid_equal(&member->lun, &ownership->config.lun));
-	}
-	return count;
-}
-
 bool ferry_ownership_lun_is_agreed(const struct ferry_ownership *ownership)
 {
-	uint32_t spoken = spoken_count(ownership, /* with_this_lun= */ false);
-	uint32_t agreeing = spoken_count(ownership, /* with_this_lun= */ true);
+	struct ferry_situation situation = situation_of(ownership);
 
-	ferry_assert(agreeing <= spoken);
-	return agreeing >= sync_majority(ownership) && 2 * agreeing > spoken;
+	return ferry_decide_lun_is_agreed(&situation);
 }
 
 static void view_publish(struct ferry_ownership *ownership)
 {
-	struct ferry_view *view = &ownership->view;
-	bool is_mine = view->owner.v == self_of(ownership).v;
+	struct ferry_situation situation = situation_of(ownership);
 
-	view->members = ownership->members;
-	view->is_quorate = ownership->config.group->is_quorate && ownership->is_synced;
-	/*
-	 * Registering is by the owner's grant, which is its epoch, for who has nothing older in
-	 * flight; or for the owner that is about to take the lun. The epoch need not be in force
-	 * yet: the taker may need another's registration to have its own nexus killed. Nobody
-	 * leaves a key on a lun that the others don't call by this pool's name.
-	 */
-	view->may_register = view->is_quorate && !ownership->is_fenced &&
-			     (is_mine || (ferry_ownership_lun_is_agreed(ownership) &&
-					  (view->owner.v == 0 || is_drained_here(ownership))));
-	view->may_help = view->is_quorate && !ownership->is_fenced &&
-			 (is_mine || ferry_ownership_lun_is_agreed(ownership));
-	ownership->config.set_view(view, ownership->config.context);
+	ownership->view.members = ownership->members;
+	ferry_decide_rights(&situation, &ownership->view);
+	ownership->config.set_view(&ownership->view, ownership->config.context);
 }
 
 /* ---- Messages out. ---- */
@@ -222,7 +199,8 @@ static uint32_t state_flags(const struct ferry_ownership *ownership)
 {
 	return (is_drained_here(ownership) ? FERRY_GROUP_DRAINED : 0) |
 	       (ownership->view.is_in_force ? FERRY_GROUP_IS_IN_FORCE : 0) |
-	       (ownership->has_path ? FERRY_GROUP_HAS_PATH : 0);
+	       (ownership->has_path ? FERRY_GROUP_HAS_PATH : 0) |
+	       (ownership->view.word != ownership->word_asked ? FERRY_GROUP_ASKS : 0);
 }
 
 /*
@@ -244,6 +222,13 @@ static bool reminders_send(struct ferry_ownership *ownership)
 	return true;
 }
 
+/* The newest question has been sent in this ring already, and its answers count. */
+static bool is_word_under_way(const struct ferry_ownership *ownership)
+{
+	return ownership->word_sent == ownership->word_asked &&
+	       ownership->word_ring == ownership->config.group->ring;
+}
+
 /* Send what is due; what is refused for now is sent a little later. */
 static void messages_flush(struct ferry_ownership *ownership)
 {
@@ -258,9 +243,13 @@ static void messages_flush(struct ferry_ownership *ownership)
 	    message_send(ownership, FERRY_GROUP_STATE, epoch, state_flags(ownership))) {
 		ownership->state_is_due = false;
 		ownership->states_sent++;
-		if (ownership->word_sent != ownership->word_asked)
+		if (ownership->view.word != ownership->word_asked &&
+		    !is_word_under_way(ownership)) {
+			ownership->word_sent = ownership->word_asked;
 			ownership->word_state = ownership->states_sent;
-		ownership->word_sent = ownership->word_asked;
+			ownership->word_ring = ownership->config.group->ring;
+			ownership->is_word_heard = false;
+		}
 	}
 	if (ownership->ack_is_due)
 		ownership->ack_is_due = !message_send(ownership, FERRY_GROUP_ACK, epoch,
@@ -288,20 +277,13 @@ static void messages_flush(struct ferry_ownership *ownership)
 
 /* ---- What is known of members. ---- */
 
-static int member_index(const struct ferry_ownership *ownership, struct ferry_node node)
+static struct ferry_ownership_member *member_find(struct ferry_ownership *ownership,
+						  struct ferry_node node)
 {
 	for (uint32_t i = 0; i < ownership->members.count; i++)
 		if (ownership->members.nodes[i].v == node.v)
-			return (int)i;
-	return -1;
-}
-
-static const struct ferry_ownership_member *member_find(const struct ferry_ownership *ownership,
-							struct ferry_node node)
-{
-	int index = member_index(ownership, node);
-
-	return index < 0 ? NULL : &ownership->known[index];
+			return &ownership->known[i];
+	return NULL;
 }
 
 /* Remember the newest incarnation of each node that has ever spoken. */
@@ -319,16 +301,7 @@ static void seen_note(struct ferry_ownership *ownership, struct ferry_node node,
 	}
 }
 
-/* ---- Claiming. ---- */
-
-static struct ferry_epoch epoch_highest(const struct ferry_ownership *ownership)
-{
-	struct ferry_epoch highest = ownership->view.epoch;
-
-	for (uint32_t i = 0; i < ownership->members.count; i++)
-		highest.v = ferry_max_u64(highest.v, ownership->known[i].epoch.v);
-	return highest;
-}
+/* ---- This node's own part: what decide.h says is next, done. ---- */
 
 /* Fencing a node is over here: everybody hears of it, who asked as well. */
 static void fence_finish(struct ferry_ownership *ownership)
@@ -367,28 +340,90 @@ static void wish_over(struct ferry_ownership *ownership, int error, const char *
 	ownership->config.on_wish(error, why, ownership->config.context);
 }
 
-/* Claim, if this node wants the pool and may. */
-static void claim_if_wanted(struct ferry_ownership *ownership)
+static void claim_make(struct ferry_ownership *ownership, struct ferry_epoch epoch)
 {
-	if (!ownership->wants_pool || ownership->phase != FERRY_OWNERSHIP_SYNCING)
-		return;
-	if (!ownership->config.group->is_quorate || !ownership->is_synced)
-		return;
-	if (!ferry_ownership_lun_is_agreed(ownership)) {
-		/* Those who have not spoken yet may agree. */
-		if (spoken_count(ownership, false) == ownership->members.count)
-			wish_over(ownership, -EPERM,
-				  "other members see another lun under this pool's name: compare "
-				  "their configurations");
-		return;
-	}
-	ownership->claimed.v = epoch_highest(ownership).v + 1;
+	struct ferry_loop *loop = ownership->config.loop;
+
+	ferry_assert(epoch.v > ownership->view.epoch.v);
+	ownership->claimed = epoch;
 	ownership->phase = FERRY_OWNERSHIP_CLAIMING;
+	ownership->is_by_lun = false;
+	ownership->in_force_is_due = false;
 	ownership->claim_is_due = true;
-	ownership->claim_deadline_ns = ferry_loop_now_ns(ownership->config.loop) + CLAIM_TIMEOUT_NS;
-	ferry_timer_start(ownership->config.loop, &ownership->timer, ownership->claim_deadline_ns);
+	ownership->claim_deadline_ns = ferry_loop_now_ns(loop) + CLAIM_TIMEOUT_NS;
+	ferry_timer_start(loop, &ownership->timer, ownership->claim_deadline_ns);
 	emit(ownership, FERRY_EVENT_EPOCH, FERRY_SEVERITY_INFO, "claiming the pool");
 	messages_flush(ownership);
+}
+
+static void drain_begin(struct ferry_ownership *ownership, bool is_by_lun)
+{
+	struct ferry_loop *loop = ownership->config.loop;
+
+	ownership->phase = FERRY_OWNERSHIP_DRAINING;
+	ownership->is_by_lun = is_by_lun;
+	ownership->drain_deadline_ns = ferry_loop_now_ns(loop) + ownership->config.drain_timeout_ns;
+	ferry_timer_start(loop, &ownership->timer, ownership->drain_deadline_ns);
+}
+
+static void take_begin(struct ferry_ownership *ownership, const struct ferry_decision *decision)
+{
+	if (decision->why)
+		emit(ownership, FERRY_EVENT_ADMIN, FERRY_SEVERITY_WARNING, decision->why);
+	for (uint32_t i = 0; i < FERRY_NODES_MAX; i++)
+		ownership->seen[i].taking = ownership->seen[i].incarnation;
+	ownership->phase = FERRY_OWNERSHIP_TAKING;
+	emit(ownership, FERRY_EVENT_EPOCH, FERRY_SEVERITY_INFO, "taking the lun");
+	ownership->config.take(&decision->keys, ownership->config.context);
+}
+
+/* True: something has changed, look again. */
+static bool step(struct ferry_ownership *ownership, const struct ferry_decision *decision)
+{
+	switch (decision->kind) {
+	case FERRY_DECISION_RECLAIM:
+		ownership->was_owner = false;
+		ownership->wants_pool = true;
+		ownership->phase = FERRY_OWNERSHIP_SYNCING;
+		emit(ownership, FERRY_EVENT_EPOCH, FERRY_SEVERITY_NOTICE,
+		     "this node owned the pool when its agent ended: claiming it again");
+		return true;
+	case FERRY_DECISION_CLAIM:
+		claim_make(ownership, decision->epoch);
+		return false;
+	case FERRY_DECISION_WAIT_DRAIN:
+		if (ownership->phase == FERRY_OWNERSHIP_DRAINING)
+			return false;
+		drain_begin(ownership, decision->is_by_lun);
+		return true;
+	case FERRY_DECISION_TAKE:
+		take_begin(ownership, decision);
+		return false;
+	case FERRY_DECISION_REFUSE:
+		wish_over(ownership, decision->error, decision->why);
+		return false;
+	case FERRY_DECISION_REST:
+	case FERRY_DECISION_HOLD:
+	case FERRY_DECISION_SYNC:
+	case FERRY_DECISION_WAIT_ACKS:
+	case FERRY_DECISION_IN_FORCE:
+	case FERRY_DECISION_LET_GO:
+	default:
+		return false;
+	}
+}
+
+static void advance(struct ferry_ownership *ownership)
+{
+	struct ferry_situation situation;
+	struct ferry_decision decision;
+
+	do { /* Each round is one phase further: bounded. */
+		if (ownership->phase == FERRY_OWNERSHIP_TAKING)
+			return; /* ferry_ownership_taken() */
+		situation = situation_of(ownership);
+		ferry_decide_next(&situation, &decision);
+	} while (step(ownership, &decision));
 }
 
 /* Start over: the claim was overtaken, or the ring it was made in is gone. */
@@ -397,114 +432,7 @@ static void claim_again(struct ferry_ownership *ownership)
 	ownership->claim_is_due = false;
 	ownership->in_force_is_due = false;
 	ownership->phase = FERRY_OWNERSHIP_SYNCING;
-	claim_if_wanted(ownership);
-}
-
-static uint32_t acked_count(const struct ferry_ownership *ownership, struct ferry_epoch epoch,
-			    bool wants_drained)
-{
-	uint32_t count = 0;
-
-	for (uint32_t i = 0; i < ownership->members.count; i++) {
-		const struct ferry_ownership_member *member = &ownership->known[i];
-		struct ferry_epoch has = wants_drained ? member->drained : member->acked;
-
-		count += member->ack_ring == ownership->config.group->ring && has.v == epoch.v;
-	}
-	return count;
-}
-
-/*
- * Drained is an agent's word for itself: what its elder at the same node had in flight may land
- * yet (rule 8). Finding no key of the elder's proves nothing: whoever took the lun before may have
- * been overtaken between removing it and the end of the reset. Only a taking that this node itself
- * has seen through settles it.
- */
-static bool elder_is_suspect(const struct ferry_ownership_seen *seen)
-{
-	return seen->incarnation.v > ferry_max_u64(seen->laid.v, 1);
-}
-
-static struct ferry_key elder_key(const struct ferry_ownership_seen *seen)
-{
-	ferry_assert(seen->incarnation.v > 1);
-	return ferry_key_make(seen->node, (struct ferry_incarnation){seen->incarnation.v - 1});
-}
-
-static bool is_being_fenced(const struct ferry_ownership *ownership, struct ferry_node node)
-{
-	return ownership->fencing.is_running && ownership->fencing.victim.v == node.v;
-}
-
-/* Who has drained in this ring, and which of the agents ever heard of has not. */
-static void drained_find(const struct ferry_ownership *ownership, struct ferry_drained_keys *ret)
-{
-	*ret = (struct ferry_drained_keys){0};
-	for (uint32_t i = 0; i < FERRY_NODES_MAX; i++) {
-		const struct ferry_ownership_seen *seen = &ownership->seen[i];
-		const struct ferry_ownership_member *member;
-		bool is_drained;
-
-		if (seen->node.v == 0)
-			break;
-		member = member_find(ownership, seen->node);
-		is_drained = member && !is_being_fenced(ownership, seen->node) &&
-			     member->ack_ring == ownership->config.group->ring &&
-			     member->incarnation.v == seen->incarnation.v &&
-			     member->drained.v == ownership->claimed.v;
-		if (is_drained)
-			ret->keys[ret->count++] = ferry_key_make(seen->node, seen->incarnation);
-		/* Who takes does not preempt itself: it waits for what it carries (engine.c). */
-		if (!is_drained && seen->node.v != self_of(ownership).v)
-			ret->suspects[ret->suspects_count++] =
-				ferry_key_make(seen->node, seen->incarnation);
-		else if (elder_is_suspect(seen))
-			ret->suspects[ret->suspects_count++] = elder_key(seen);
-	}
-}
-
-static void take_now(struct ferry_ownership *ownership)
-{
-	struct ferry_drained_keys drained;
-	uint32_t missing = ownership->config.group->nodes_expected;
-
-	drained_find(ownership, &drained);
-	missing -= (uint32_t)ferry_min_u64(missing, drained.count);
-	if (missing > 0 && !ownership->config.has_reservations && ownership->is_forced) {
-		emit(ownership, FERRY_EVENT_ADMIN, FERRY_SEVERITY_WARNING,
-		     "taking over by force: an administrator answers for the nodes that have not "
-		     "drained");
-	} else if (missing > 0 && !ownership->config.has_reservations) {
-		/* Rule 14: nobody can keep the missing ones from writing. */
-		wish_over(ownership, -EPERM,
-			  "the lun has no reservations and not every node has drained: fence the "
-			  "missing nodes, or start their agents");
-		return;
-	}
-	for (uint32_t i = 0; i < FERRY_NODES_MAX; i++)
-		ownership->seen[i].taking = ownership->seen[i].incarnation;
-	ownership->phase = FERRY_OWNERSHIP_TAKING;
-	emit(ownership, FERRY_EVENT_EPOCH, FERRY_SEVERITY_INFO, "taking the lun");
-	ownership->config.take(&drained, ownership->config.context);
-}
-
-/* Acknowledgements came in: is it a majority, have all drained? */
-static void claim_advance(struct ferry_ownership *ownership)
-{
-	uint64_t now_ns = ferry_loop_now_ns(ownership->config.loop);
-
-	if (ownership->phase == FERRY_OWNERSHIP_CLAIMING &&
-	    acked_count(ownership, ownership->claimed, false) >= majority(ownership)) {
-		ownership->phase = FERRY_OWNERSHIP_DRAINING;
-		ownership->drain_deadline_ns = now_ns + ownership->config.drain_timeout_ns;
-		ferry_timer_start(ownership->config.loop, &ownership->timer,
-				  ownership->drain_deadline_ns);
-	}
-	if (ownership->phase != FERRY_OWNERSHIP_DRAINING)
-		return;
-	if (acked_count(ownership, ownership->claimed, true) == ownership->members.count ||
-	    now_ns >= ownership->drain_deadline_ns)
-		take_now(ownership);
+	advance(ownership);
 }
 
 static void timer_ran(struct ferry_timer *timer)
@@ -512,13 +440,8 @@ static void timer_ran(struct ferry_timer *timer)
 	struct ferry_ownership *ownership =
 		FERRY_CONTAINER_OF(timer, struct ferry_ownership, timer);
 
-	uint64_t now_ns = ferry_loop_now_ns(ownership->config.loop);
-
 	messages_flush(ownership);
-	claim_advance(ownership);
-	/* Whoever was late for the ring has not answered: claim anew. */
-	if (ownership->phase == FERRY_OWNERSHIP_CLAIMING && now_ns >= ownership->claim_deadline_ns)
-		claim_again(ownership);
+	advance(ownership);
 	if (ferry_timer_is_started(timer))
 		return;
 	if (ownership->phase == FERRY_OWNERSHIP_DRAINING)
@@ -536,7 +459,8 @@ static bool epoch_install(struct ferry_ownership *ownership, struct ferry_epoch 
 	int r;
 
 	ferry_assert(epoch.v >= ownership->view.epoch.v);
-	r = epoch_save(ownership, epoch, owner);
+	ownership->was_owner = false;
+	r = epoch_save(ownership, epoch, (struct ferry_node){0});
 	if (r < 0) {
 		ownership->store_failed = true;
 		emit(ownership, FERRY_EVENT_ADMIN, FERRY_SEVERITY_ERROR,
@@ -552,6 +476,14 @@ static bool epoch_install(struct ferry_ownership *ownership, struct ferry_epoch 
 	ownership->view.owner = owner;
 	ownership->view.is_in_force = is_in_force;
 	return true;
+}
+
+/* Whether its next agent is to ask for the pool again. Not knowing it costs no more than asking. */
+static void owner_save(struct ferry_ownership *ownership, struct ferry_node owner)
+{
+	if (epoch_save(ownership, ownership->view.epoch, owner) < 0)
+		emit(ownership, FERRY_EVENT_ADMIN, FERRY_SEVERITY_WARNING,
+		     "who owns the pool could not be saved: going on");
 }
 
 /* This node's own part ends: another has the pool. */
@@ -570,22 +502,24 @@ static void deposed(struct ferry_ownership *ownership, const char *why)
 		wish_over(ownership, -ESTALE, why);
 }
 
-static void handle_claim(struct ferry_ownership *ownership, struct ferry_node from,
-			 const struct ferry_group_message *message)
+/* Others have it already, and say whose it is. */
+static void learn(struct ferry_ownership *ownership, const struct ferry_group_message *message)
 {
-	if (message->ring != ownership->config.group->ring || !ownership->config.group->is_quorate)
-		return; /* Not in this quorum's ring: acknowledging would be no agreement. */
-	if (!ferry_uuid_equal(&message->lun, &ownership->config.lun))
-		return; /* It would serve another lun under this name: not with this node's voice.
-			 */
-	if (message->epoch.v <= ownership->view.epoch.v) {
-		if (from.v == self_of(ownership).v && ownership->phase == FERRY_OWNERSHIP_CLAIMING)
-			claim_again(ownership); /* Another was first. */
+	if (!epoch_install(ownership, message->epoch, message->owner,
+			   message->flags & FERRY_GROUP_IS_IN_FORCE))
 		return;
-	}
-	if (from.v != self_of(ownership).v)
-		deposed(ownership, "another node has claimed the pool");
-	if (!epoch_install(ownership, message->epoch, from, /* is_in_force= */ false)) {
+	emit(ownership, FERRY_EVENT_EPOCH, FERRY_SEVERITY_NOTICE, "learnt a newer epoch");
+	ownership->state_is_due = true;
+	view_publish(ownership);
+}
+
+/* It is claimed: to the disk, to the data thread, then acknowledged. */
+static void install(struct ferry_ownership *ownership, struct ferry_node from,
+		    const struct ferry_group_message *message)
+{
+	bool is_in_force = message->type == FERRY_GROUP_IN_FORCE;
+
+	if (!epoch_install(ownership, message->epoch, from, is_in_force)) {
 		if (from.v == self_of(ownership).v)
 			wish_over(ownership, -EIO, "the epoch could not be saved");
 		return;
@@ -596,126 +530,25 @@ static void handle_claim(struct ferry_ownership *ownership, struct ferry_node fr
 	messages_flush(ownership);
 }
 
-/* ---- Messages in. ---- */
-
-static void sync_check(struct ferry_ownership *ownership)
+static void follow(struct ferry_ownership *ownership, struct ferry_node owner)
 {
-	bool may_register = ownership->view.may_register;
-
-	ownership->is_synced |= spoken_count(ownership, false) >= sync_majority(ownership);
-	if (!ownership->is_synced)
-		return;
-	if (!ownership->view.is_quorate || !may_register)
-		view_publish(ownership);
-	claim_if_wanted(ownership);
-}
-
-/*
- * This node's own STATE came back, in the order that all see: whatever was ordered before it has
- * been heard too. That is no agreement, but the view is as new as the question (rule 6).
- */
-static void word_note(struct ferry_ownership *ownership, const struct ferry_group_message *message)
-{
-	ownership->states_seen++;
-	if (ownership->view.word == ownership->word_sent ||
-	    ownership->states_seen < ownership->word_state ||
-	    message->ring != ownership->config.group->ring || !ownership->config.group->is_quorate)
-		return; /* Each new ring has a STATE of its own. */
-	ownership->view.word = ownership->word_sent;
-	view_publish(ownership);
-}
-
-static void handle_state(struct ferry_ownership *ownership, struct ferry_ownership_member *member,
-			 const struct ferry_group_message *message)
-{
-	bool has_path = message->flags & FERRY_GROUP_HAS_PATH;
-	bool is_in_force = message->flags & FERRY_GROUP_IS_IN_FORCE;
-	bool is_same_lun = ferry_uuid_equal(&message->lun, &ownership->config.lun);
-
-	if (!is_same_lun && !ferry_uuid_equal(&member->lun, &message->lun))
-		emit(ownership, FERRY_EVENT_ADMIN, FERRY_SEVERITY_ERROR,
-		     "a member sees another lun (identity, size or block size) under this pool's "
-		     "name: it will not be used");
-	member->lun = message->lun;
-	member->epoch = message->epoch;
-	if (message->flags & FERRY_GROUP_DRAINED)
-		member->drained = message->epoch;
-	if (!is_same_lun) {
-		/* Its epochs are another lun's; a claim of ours will still be above them. */
-	} else if (message->epoch.v > ownership->view.epoch.v) {
-		/* This node was away. What it owned then, it does not now. */
-		if (message->owner.v != self_of(ownership).v)
-			deposed(ownership, "the pool has moved on while this node was away");
-		if (!epoch_install(ownership, message->epoch, message->owner, is_in_force))
-			return;
-		emit(ownership, FERRY_EVENT_EPOCH, FERRY_SEVERITY_NOTICE, "learnt a newer epoch");
-		ownership->state_is_due = true;
-		view_publish(ownership);
-	} else if (message->epoch.v == ownership->view.epoch.v && is_in_force &&
-		   !ownership->view.is_in_force && message->owner.v != 0 &&
-		   message->owner.v != self_of(ownership).v) {
-		ownership->view.owner = message->owner;
-		ownership->view.is_in_force = true;
-		view_publish(ownership);
-	}
-	if (member->has_path != (has_path && is_same_lun) || member->incarnation.v == 0) {
-		member->has_path = has_path && is_same_lun;
-		ownership->config.peer_has_path(member->node, member->has_path,
-						ownership->config.context);
-	}
-	/* Whoever speaks for the first time in this ring may not have heard this node's words. */
-	if (member->node.v != self_of(ownership).v &&
-	    (member->state_ring != message->ring ||
-	     member->incarnation.v != message->incarnation.v))
-		ownership->state_is_due = true;
-	member->incarnation = message->incarnation;
-	member->state_ring = message->ring;
-	sync_check(ownership);
-	messages_flush(ownership);
-}
-
-static void handle_ack(struct ferry_ownership *ownership, struct ferry_ownership_member *member,
-		       const struct ferry_group_message *message)
-{
-	if (message->ring != ownership->config.group->ring)
-		return; /* From before a change of membership: no agreement of this ring's. */
-	member->ack_ring = message->ring;
-	member->acked = message->epoch;
-	member->epoch = message->epoch;
-	member->incarnation = message->incarnation;
-	if (message->flags & FERRY_GROUP_DRAINED)
-		member->drained = message->epoch;
-	claim_advance(ownership);
-}
-
-static void handle_in_force(struct ferry_ownership *ownership, struct ferry_node from,
-			    const struct ferry_group_message *message)
-{
-	if (message->epoch.v > ownership->view.epoch.v) {
-		/* Its claim could not be saved here; perhaps it can be now. */
-		if (!epoch_install(ownership, message->epoch, from, /* is_in_force= */ true))
-			return;
-		ownership->ack_is_due = true;
-		view_publish(ownership);
-		messages_flush(ownership);
-		return;
-	}
-	if (message->epoch.v != ownership->view.epoch.v || from.v != ownership->view.owner.v)
-		return;
+	ownership->view.owner = owner;
 	ownership->view.is_in_force = true;
 	view_publish(ownership);
 }
 
-static void handle_release(struct ferry_ownership *ownership, struct ferry_node from,
-			   const struct ferry_group_message *message)
+static void nobodys(struct ferry_ownership *ownership, struct ferry_node from,
+		    const struct ferry_group_message *message)
 {
-	if (message->epoch.v != ownership->view.epoch.v || from.v != ownership->view.owner.v)
-		return;
+	bool is_own = from.v == self_of(ownership).v;
+
 	ownership->view.owner.v = 0;
 	ownership->view.is_in_force = false;
 	ownership->released = message->epoch;
 	view_publish(ownership);
-	if (from.v == self_of(ownership).v && ownership->phase == FERRY_OWNERSHIP_RELEASING) {
+	if (is_own)
+		owner_save(ownership, (struct ferry_node){0});
+	if (is_own && ownership->phase == FERRY_OWNERSHIP_RELEASING) {
 		ownership->phase = FERRY_OWNERSHIP_IDLE;
 		wish_over(ownership, 0, "the pool is released");
 	}
@@ -770,23 +603,13 @@ static void victim_note(struct ferry_ownership *ownership, struct ferry_node vic
 	view_publish(ownership);
 }
 
-/* Who owns the pool does it, and keeps it; without an owner, who asks. */
-static void handle_fence(struct ferry_ownership *ownership, struct ferry_node from,
-			 const struct ferry_group_message *message)
+static void fence_begin(struct ferry_ownership *ownership, struct ferry_node victim)
 {
 	struct ferry_ownership_fencing *fencing = &ownership->fencing;
-	const struct ferry_ownership_seen *seen = seen_find(ownership, message->victim);
-	struct ferry_node owner = ownership->view.owner;
-	bool has_owner = owner.v != 0 && owner.v != message->victim.v &&
-			 ownership->view.is_in_force && member_index(ownership, owner) >= 0;
 
-	if (seen)
-		victim_note(ownership, message->victim, seen->incarnation);
-	if ((has_owner ? owner.v : from.v) != self_of(ownership).v || fencing->is_running)
-		return;
-	if (fencing->victim.v != 0 && fencing->victim.v != message->victim.v)
+	if (fencing->victim.v != 0 && fencing->victim.v != victim.v)
 		return; /* This node has asked for another itself: one at a time. */
-	fencing->victim = message->victim;
+	fencing->victim = victim;
 	fencing->is_running = true;
 	fencing->is_proven = false;
 	fencing->keeps_pool = ownership->wants_pool;
@@ -794,8 +617,8 @@ static void handle_fence(struct ferry_ownership *ownership, struct ferry_node fr
 	claim_again(ownership);
 }
 
-static void handle_fenced(struct ferry_ownership *ownership,
-			  const struct ferry_group_message *message)
+static void fenced_heard(struct ferry_ownership *ownership,
+			 const struct ferry_group_message *message)
 {
 	const struct ferry_ownership_fencing *fencing = &ownership->fencing;
 	bool is_proven = message->flags & FERRY_GROUP_PROVEN;
@@ -809,11 +632,149 @@ static void handle_fenced(struct ferry_ownership *ownership,
 				     : "it could not be verified at the lun: see the owner's log");
 }
 
+/* ---- Messages in. ---- */
+
+static void sync_check(struct ferry_ownership *ownership)
+{
+	struct ferry_situation situation = situation_of(ownership);
+
+	struct ferry_view rights = ownership->view;
+
+	ownership->is_synced |= ferry_decide_is_synced(&situation);
+	if (!ownership->is_synced)
+		return;
+	situation.is_synced = true;
+	ferry_decide_rights(&situation, &rights);
+	if (rights.is_quorate != ownership->view.is_quorate ||
+	    rights.may_register != ownership->view.may_register ||
+	    rights.may_help != ownership->view.may_help ||
+	    rights.only_if_kept != ownership->view.only_if_kept)
+		view_publish(ownership);
+	advance(ownership);
+}
+
+/*
+ * This node's own STATE came back, in the order that all see, and a majority has spoken after it:
+ * the ring was alive then, and whatever was ordered before has been heard here too. The view is as
+ * new as the question (rule 6). Its coming back alone would prove nothing (rule 12).
+ */
+static void word_note(struct ferry_ownership *ownership, struct ferry_ownership_member *member,
+		      const struct ferry_group_message *message)
+{
+	struct ferry_situation situation = situation_of(ownership);
+	bool is_own = member->node.v == self_of(ownership).v;
+
+	ownership->states_seen += is_own;
+	if (ownership->view.word == ownership->word_sent || message->ring != situation.ring ||
+	    ownership->word_ring != situation.ring || !situation.is_quorate)
+		return; /* In each new ring it is asked anew. */
+	if (!ownership->is_word_heard && is_own &&
+	    ownership->states_seen >= ownership->word_state) {
+		ownership->is_word_heard = true;
+		for (uint32_t i = 0; i < FERRY_NODES_MAX; i++)
+			ownership->known[i].has_answered = false;
+	}
+	if (!ownership->is_word_heard)
+		return;
+	member->has_answered = true;
+	if (!ferry_decide_is_answered(&situation))
+		return;
+	ownership->view.word = ownership->word_sent;
+	view_publish(ownership);
+}
+
+/* What a STATE says of its sender. */
+static void state_note(struct ferry_ownership *ownership, struct ferry_ownership_member *member,
+		       const struct ferry_group_message *message)
+{
+	bool is_same_lun = ferry_uuid_equal(&message->lun, &ownership->config.lun);
+	bool has_path = (message->flags & FERRY_GROUP_HAS_PATH) && is_same_lun;
+	bool is_other = member->node.v != self_of(ownership).v;
+
+	if (!is_same_lun && !ferry_uuid_equal(&member->lun, &message->lun))
+		emit(ownership, FERRY_EVENT_ADMIN, FERRY_SEVERITY_ERROR,
+		     "a member sees another lun (identity, size or block size) under this pool's "
+		     "name: it will not be used");
+	member->lun = message->lun;
+	member->epoch = message->epoch;
+	if (message->flags & FERRY_GROUP_DRAINED)
+		member->drained = message->epoch;
+	if (member->has_path != has_path || member->incarnation.v == 0) {
+		member->has_path = has_path;
+		ownership->config.peer_has_path(member->node, has_path, ownership->config.context);
+	}
+	/* Whoever speaks for the first time in this ring may not have heard this node's words. */
+	if (is_other &&
+	    (member->state_ring != message->ring ||
+	     member->incarnation.v != message->incarnation.v || message->flags & FERRY_GROUP_ASKS))
+		ownership->state_is_due = true;
+	member->incarnation = message->incarnation;
+	member->state_ring = message->ring;
+}
+
+static void ack_note(struct ferry_ownership *ownership, struct ferry_ownership_member *member,
+		     const struct ferry_group_message *message)
+{
+	member->ack_ring = message->ring;
+	member->acked = message->epoch;
+	member->epoch = message->epoch;
+	member->incarnation = message->incarnation;
+	if (message->flags & FERRY_GROUP_DRAINED)
+		member->drained = message->epoch;
+	advance(ownership);
+}
+
+static void note(struct ferry_ownership *ownership, const struct ferry_group_message *message)
+{
+	const struct ferry_ownership_seen *victim = seen_find(ownership, message->victim);
+
+	if (message->type == FERRY_GROUP_FENCE && victim)
+		victim_note(ownership, message->victim, victim->incarnation);
+	else if (message->type == FERRY_GROUP_FENCED)
+		fenced_heard(ownership, message);
+}
+
+static void react(struct ferry_ownership *ownership, struct ferry_node from,
+		  const struct ferry_group_message *message, const struct ferry_reaction *reaction)
+{
+	if (reaction->deposes)
+		deposed(ownership, "another node has the pool");
+	switch (reaction->kind) {
+	case FERRY_REACTION_INSTALL:
+		install(ownership, from, message);
+		break;
+	case FERRY_REACTION_LEARN:
+		learn(ownership, message);
+		break;
+	case FERRY_REACTION_FOLLOW:
+		follow(ownership, message->type == FERRY_GROUP_STATE ? message->owner : from);
+		break;
+	case FERRY_REACTION_CLAIM_AGAIN:
+	case FERRY_REACTION_CLAIM_ABOVE:
+		claim_again(ownership);
+		break;
+	case FERRY_REACTION_NOBODYS:
+		nobodys(ownership, from, message);
+		break;
+	case FERRY_REACTION_FENCE:
+		note(ownership, message);
+		fence_begin(ownership, message->victim);
+		break;
+	case FERRY_REACTION_NOTE:
+		note(ownership, message);
+		break;
+	case FERRY_REACTION_IGNORE:
+	default:
+		break;
+	}
+}
+
 void ferry_ownership_message(struct ferry_ownership *ownership, struct ferry_node from,
 			     const struct ferry_group_message *message)
 {
-	int index = member_index(ownership, from);
-	struct ferry_ownership_member *member = index < 0 ? NULL : &ownership->known[index];
+	struct ferry_ownership_member *member = member_find(ownership, from);
+	struct ferry_situation situation;
+	struct ferry_reaction reaction;
 
 	ferry_assert(ownership && message);
 	FERRY_ASSERT_ON_LOOP(ownership->config.loop);
@@ -825,33 +786,17 @@ void ferry_ownership_message(struct ferry_ownership *ownership, struct ferry_nod
 		return;
 	}
 	seen_note(ownership, from, message->incarnation);
-	switch (message->type) {
-	case FERRY_GROUP_STATE:
-		handle_state(ownership, member, message);
-		if (from.v == self_of(ownership).v)
-			word_note(ownership, message);
-		break;
-	case FERRY_GROUP_CLAIM:
-		handle_claim(ownership, from, message);
-		break;
-	case FERRY_GROUP_ACK:
-		handle_ack(ownership, member, message);
-		break;
-	case FERRY_GROUP_IN_FORCE:
-		handle_in_force(ownership, from, message);
-		break;
-	case FERRY_GROUP_RELEASE:
-	case FERRY_GROUP_HANDOVER:
-		handle_release(ownership, from, message);
-		break;
-	case FERRY_GROUP_FENCE:
-		handle_fence(ownership, from, message);
-		break;
-	case FERRY_GROUP_FENCED:
-		handle_fenced(ownership, message);
-		break;
-	default:
-		break; /* The decoder lets no other through. */
+	situation = situation_of(ownership);
+	reaction = ferry_decide_message(&situation, from, message);
+	if (message->type == FERRY_GROUP_STATE)
+		state_note(ownership, member, message);
+	react(ownership, from, message, &reaction);
+	if (message->type == FERRY_GROUP_STATE) {
+		sync_check(ownership);
+		word_note(ownership, member, message);
+		messages_flush(ownership);
+	} else if (message->type == FERRY_GROUP_ACK && reaction.kind == FERRY_REACTION_NOTE) {
+		ack_note(ownership, member, message);
 	}
 }
 
@@ -863,9 +808,17 @@ void ferry_ownership_message(struct ferry_ownership *ownership, struct ferry_nod
  */
 static void resync(struct ferry_ownership *ownership)
 {
+	struct ferry_situation situation = situation_of(ownership);
+	bool is_alone = ferry_decide_is_alone(&situation);
+
 	ownership->is_synced = false;
 	ownership->fencing.reminders_are_due = true;
 	ownership->state_is_due = true;
+	ownership->is_sole &= is_alone;
+	/* The other may be taking the lun at this moment: nothing is served before it has spoken.
+	 */
+	if (is_alone && !ownership->is_sole && ownership->config.has_reservations)
+		ownership->view.is_in_force = false;
 	if (ownership->phase == FERRY_OWNERSHIP_CLAIMING ||
 	    ownership->phase == FERRY_OWNERSHIP_DRAINING)
 		claim_again(ownership);
@@ -912,42 +865,68 @@ void ferry_ownership_drained(struct ferry_ownership *ownership, struct ferry_epo
 	messages_flush(ownership);
 }
 
-void ferry_ownership_taken(struct ferry_ownership *ownership, int error)
+/* The epoch was taken to fence a node: it is there, and nobody serves before it is acquired. */
+static void let_go(struct ferry_ownership *ownership)
 {
-	ferry_assert(ownership);
-	if (ownership->phase != FERRY_OWNERSHIP_TAKING)
-		return; /* Overtaken meanwhile. */
-	if (error < 0) {
-		wish_over(ownership, error,
-			  error == -EPERM ? "foreign registrations are on the lun"
-					  : "the lun could not be taken");
-		return;
-	}
-	for (uint32_t i = 0; i < FERRY_NODES_MAX; i++)
-		ownership->seen[i].laid = ownership->seen[i].taking;
-	/* A change of ring meanwhile asks for the majority anew. */
-	if (ownership->view.epoch.v != ownership->claimed.v ||
-	    ownership->view.owner.v != self_of(ownership).v ||
-	    acked_count(ownership, ownership->claimed, false) < majority(ownership)) {
-		claim_again(ownership);
-		return;
-	}
-	ownership->fencing.is_proven |= ownership->fencing.is_running;
-	if (ownership->fencing.is_running && !ownership->fencing.keeps_pool) {
-		/* The epoch is there, and without an owner: nobody serves before it is acquired. */
-		ownership->wants_pool = false;
-		ownership->next_owner.v = 0;
-		ownership->phase = FERRY_OWNERSHIP_RELEASING;
-		ownership->release_is_due = true;
-		messages_flush(ownership);
-		return;
-	}
+	ownership->wants_pool = false;
+	ownership->next_owner.v = 0;
+	ownership->phase = FERRY_OWNERSHIP_RELEASING;
+	ownership->release_is_due = true;
+	messages_flush(ownership);
+}
+
+static void serve(struct ferry_ownership *ownership)
+{
+	owner_save(ownership, self_of(ownership));
 	ownership->phase = FERRY_OWNERSHIP_OWNING;
 	ownership->view.is_in_force = true;
 	ownership->in_force_is_due = true;
 	view_publish(ownership);
 	messages_flush(ownership);
 	wish_over(ownership, 0, "the pool is owned, its epoch in force");
+}
+
+static void take_failed(struct ferry_ownership *ownership, int error)
+{
+	if (error == -EACCES) {
+		ownership->view.owner.v = 0; /* This node is out: it waits for nothing. */
+		view_publish(ownership);
+	}
+	wish_over(ownership, error,
+		  error == -EPERM ? "foreign registrations are on the lun"
+		  : error == -EACCES
+			  ? "the other node has taken the lun, or may have: it has to be "
+			    "heard first"
+			  : "the lun could not be taken");
+}
+
+void ferry_ownership_taken(struct ferry_ownership *ownership, int error)
+{
+	struct ferry_situation situation;
+	struct ferry_decision decision;
+
+	ferry_assert(ownership);
+	if (ownership->phase != FERRY_OWNERSHIP_TAKING)
+		return; /* Overtaken meanwhile. */
+	if (error < 0) {
+		take_failed(ownership, error);
+		return;
+	}
+	for (uint32_t i = 0; i < FERRY_NODES_MAX; i++)
+		ownership->seen[i].laid = ownership->seen[i].taking;
+	situation = situation_of(ownership);
+	ferry_decide_next(&situation, &decision);
+	ownership->fencing.is_proven |=
+		ownership->fencing.is_running && (decision.kind == FERRY_DECISION_IN_FORCE ||
+						  decision.kind == FERRY_DECISION_LET_GO);
+	ownership->is_sole =
+		decision.kind == FERRY_DECISION_IN_FORCE && ferry_decide_is_alone(&situation);
+	if (decision.kind == FERRY_DECISION_IN_FORCE)
+		serve(ownership);
+	else if (decision.kind == FERRY_DECISION_LET_GO)
+		let_go(ownership);
+	else
+		claim_again(ownership);
 }
 
 void ferry_ownership_health(struct ferry_ownership *ownership, bool has_path)
@@ -958,6 +937,13 @@ void ferry_ownership_health(struct ferry_ownership *ownership, bool has_path)
 	ownership->has_path = has_path;
 	ownership->state_is_due = true;
 	messages_flush(ownership);
+}
+
+void ferry_ownership_preempted(struct ferry_ownership *ownership)
+{
+	ferry_assert(ownership);
+	if (ownership->phase == FERRY_OWNERSHIP_OWNING)
+		claim_again(ownership);
 }
 
 void ferry_ownership_ask(struct ferry_ownership *ownership, uint64_t word)
@@ -975,13 +961,14 @@ void ferry_ownership_acquire(struct ferry_ownership *ownership)
 {
 	ferry_assert(ownership);
 	ownership->wants_pool = true;
+	ownership->was_owner = false;
 	if (ownership->phase == FERRY_OWNERSHIP_OWNING) {
 		wish_over(ownership, 0, "the pool is owned already");
 		return;
 	}
 	if (ownership->phase == FERRY_OWNERSHIP_IDLE)
 		ownership->phase = FERRY_OWNERSHIP_SYNCING;
-	claim_if_wanted(ownership);
+	advance(ownership);
 }
 
 int ferry_ownership_force(struct ferry_ownership *ownership)
@@ -1023,6 +1010,7 @@ void ferry_ownership_release(struct ferry_ownership *ownership, struct ferry_nod
 	ferry_assert(next_owner.v != self_of(ownership).v);
 	ownership->next_owner = next_owner;
 	ownership->wants_pool = false;
+	ownership->was_owner = false;
 	if (ownership->phase != FERRY_OWNERSHIP_OWNING) {
 		ownership->phase = FERRY_OWNERSHIP_IDLE;
 		ownership->claim_is_due = false;

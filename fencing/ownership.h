@@ -12,52 +12,15 @@
  * Owns:    one pool's state on this node, and its copy on stable storage.
  * Callers: agent/main's wiring on the cluster loop; tests/sim.
  * Thread:  the cluster loop.
- * Rooms:   rank 3.
+ * Rooms:   rank 3; what is decided, and by what, is in decide.h.
  */
 #pragma once
 
 #include "agent/base/error.h"
-#include "agent/core/view.h"
 #include "agent/ports/events.h"
-#include "agent/ports/fence.h"
-#include "agent/ports/group.h"
 #include "agent/ports/loop.h"
 #include "agent/ports/store.h"
-#include "proto/group_message.h"
-
-enum ferry_ownership_phase {
-	FERRY_OWNERSHIP_IDLE = 1,  /* This node does not want the pool. */
-	FERRY_OWNERSHIP_SYNCING,   /* Wants it; waits for quorum and the others' states. */
-	FERRY_OWNERSHIP_CLAIMING,  /* Its claim is out; waits for a majority. */
-	FERRY_OWNERSHIP_DRAINING,  /* A majority has it; waits, for a while, for all to drain. */
-	FERRY_OWNERSHIP_TAKING,	   /* The lun is being taken. */
-	FERRY_OWNERSHIP_OWNING,	   /* In force. */
-	FERRY_OWNERSHIP_RELEASING, /* Was asked to stop; waits for its own I/O to end. */
-};
-
-const char *ferry_ownership_phase_name(enum ferry_ownership_phase phase);
-
-/* What this node knows of one member's agent (itself too), from its own words. */
-struct ferry_ownership_member {
-	struct ferry_node node;
-	struct ferry_incarnation incarnation; /* 0: has never spoken. */
-	uint64_t state_ring;		      /* Of its last STATE; only the current one counts. */
-	uint64_t ack_ring;		      /* Of its last ACK. */
-	struct ferry_uuid lun;
-	struct ferry_epoch epoch;
-	struct ferry_epoch acked;   /* On its disk and installed. */
-	struct ferry_epoch drained; /* And nothing older in flight. */
-	bool has_path;
-};
-
-/* The newest agent of a node that has ever spoken, member or not. */
-struct ferry_ownership_seen {
-	struct ferry_node node;
-	struct ferry_incarnation incarnation;
-	struct ferry_incarnation taking; /* What it was when this node began to take the lun. */
-	struct ferry_incarnation laid;	 /* What this one's elders wrote is known to be dead. */
-	struct ferry_incarnation fenced; /* It and its elders may not register any more. */
-};
+#include "fencing/decide.h"
 
 /* Fencing a node from the pool, as far as this node has a part in it. */
 struct ferry_ownership_fencing {
@@ -115,6 +78,9 @@ struct ferry_ownership {
 	bool is_synced;		      /* A majority has spoken in this ring. */
 	bool has_path;		      /* This node's. */
 	bool wants_pool;
+	bool was_owner; /* When its last agent ended: the pool is its own still. */
+	bool is_by_lun; /* Of two nodes: see struct ferry_situation. */
+	bool is_sole;
 	bool store_failed; /* An epoch could not be saved: never acknowledge. */
 	bool state_is_due; /* A multicast was refused for now. */
 	bool ack_is_due;
@@ -127,6 +93,8 @@ struct ferry_ownership {
 	uint64_t word_asked;
 	uint64_t word_sent;  /* Asked before the STATE... */
 	uint64_t word_state; /* ...of this number. */
+	uint64_t word_ring;  /* In this ring: in another it is asked anew. */
+	bool is_word_heard;  /* It has come back: who speaks from here on has heard it too. */
 	uint64_t claim_deadline_ns;
 	uint64_t drain_deadline_ns;
 	bool is_forced; /* An administrator answers for those who have not drained. */
@@ -154,6 +122,8 @@ void ferry_ownership_message(struct ferry_ownership *ownership, struct ferry_nod
 void ferry_ownership_drained(struct ferry_ownership *ownership, struct ferry_epoch epoch);
 void ferry_ownership_taken(struct ferry_ownership *ownership, int error);
 void ferry_ownership_health(struct ferry_ownership *ownership, bool has_path);
+/* Somebody took this node's registration, not at its own wish: only a new epoch gives it back. */
+void ferry_ownership_preempted(struct ferry_ownership *ownership);
 
 /* Make sure that the view is no older than now, then publish it with @word; words grow. */
 void ferry_ownership_ask(struct ferry_ownership *ownership, uint64_t word);
@@ -182,11 +152,5 @@ int ferry_ownership_force(struct ferry_ownership *ownership) FERRY_MUST_CHECK;
 int ferry_ownership_fence(struct ferry_ownership *ownership,
 			  struct ferry_node victim) FERRY_MUST_CHECK;
 
-/*
- * Whether a majority, and most of those who have spoken, see the lun that this node sees under the
- * pool's name. Who does not agree neither claims nor registers; nobody votes for another lun.
- */
+/* Whether enough of the others see the lun that this node sees under the pool's name. */
 bool ferry_ownership_lun_is_agreed(const struct ferry_ownership *ownership);
-
-/* How many members' acknowledgements put an epoch in force (rule 12). */
-uint32_t ferry_ownership_majority(uint32_t nodes_expected);

@@ -39,8 +39,10 @@ enum {
 	FERRY_GROUP_HAS_PATH = 1u << 2,	   /* STATE: the sender's own path to the lun works. */
 	FERRY_GROUP_PROVEN = 1u << 3,	   /* FENCED: verified at the lun; else it failed. */
 	FERRY_GROUP_REMINDS = 1u << 4,	   /* FENCED: of what was before; answers nobody. */
+	FERRY_GROUP_ASKS = 1u << 5,	   /* STATE: the others are to say theirs after it. */
 	FERRY_GROUP_FLAGS_ALL = FERRY_GROUP_DRAINED | FERRY_GROUP_IS_IN_FORCE |
-				FERRY_GROUP_HAS_PATH | FERRY_GROUP_PROVEN | FERRY_GROUP_REMINDS,
+				FERRY_GROUP_HAS_PATH | FERRY_GROUP_PROVEN | FERRY_GROUP_REMINDS |
+				FERRY_GROUP_ASKS,
 };
 
 struct ferry_group_message {

@@ -4,6 +4,10 @@
 
 #include "agent/core/key.h"
 
+/* How often the data thread looks at the clock, and what it takes for having been frozen. */
+#define TICK_NS (100 * FERRY_NS_PER_MS)
+#define FREEZE_NS (500 * FERRY_NS_PER_MS)
+
 static struct ferry_key own_key(const struct ferry_engine *engine)
 {
 	return ferry_key_make(engine->config.self, engine->config.incarnation);
@@ -58,6 +62,7 @@ static void laying_laid(struct ferry_lane *lane, uint64_t until, const char *by,
 		ferry_laying_want(&engine->laying, lane);
 	} else if (lane == ferry_router_local(&engine->router)) {
 		engine->carried.ghost_epoch.v = 0; /* It went by the same nexus. */
+		engine->has_elder = false;
 		if (engine->config.fence)
 			ferry_registrar_was_killed(&engine->registrar);
 	}
@@ -90,19 +95,22 @@ static bool registrar_is_being_laid(void *context)
 	return ferry_laying_is_wanted(&engine->laying, ferry_router_local(&engine->router));
 }
 
-/* An older incarnation's key: its writes may still be at the lun, by this very nexus (rule 8). */
-static void registrar_old_key(struct ferry_key key, void *context)
+/* An elder's writes may still be at the lun, by this very nexus (rule 8): a peer is to kill it. */
+static void registrar_old_key(void *context)
 {
 	struct ferry_engine *engine = context;
 
-	ferry_laying_want_key(&engine->laying, ferry_router_local(&engine->router), key);
+	engine->has_elder = true;
+	engine->elder_epoch = engine->view.epoch;
+	ferry_laying_want(&engine->laying, ferry_router_local(&engine->router));
 }
 
-static void registrar_old_key_over(void *context)
+static void registrar_preempted(void *context)
 {
 	struct ferry_engine *engine = context;
 
-	ferry_laying_settle(&engine->laying, ferry_router_local(&engine->router));
+	if (engine->config.on_preempted)
+		engine->config.on_preempted(engine);
 }
 
 static uint64_t registrar_ask(void *context)
@@ -210,9 +218,14 @@ static void past_lay(struct ferry_engine *engine)
 	for (uint32_t i = 0; i < router->lanes_count; i++) {
 		struct ferry_lane *lane = &router->lanes[i];
 
+		bool is_elders = lane == ferry_router_local(router) && engine->has_elder;
+
 		if (!ferry_laying_is_wanted(&engine->laying, lane))
 			continue;
+		if (is_elders && engine->view.epoch.v <= engine->elder_epoch.v)
+			continue; /* It may be this epoch's own. */
 		ferry_laying_settle(&engine->laying, lane);
+		engine->has_elder &= !is_elders;
 		(void)ferry_router_laid(router, lane, UINT64_MAX, "the next owner's taking");
 	}
 }
@@ -240,8 +253,8 @@ static void drained_report(struct ferry_engine *engine)
 		if (engine->view.owner.v != engine->config.self.v &&
 		    !ferry_router_lane_is_clean(&engine->router, &engine->router.lanes[i]))
 			return;
-	if (engine->carried.jobs_count > 0 || has_older_carried(engine))
-		return;
+	if (engine->carried.jobs_count > 0 || has_older_carried(engine) || engine->has_elder)
+		return; /* An elder's key is gone from the lun, its commands may not be. */
 	engine->drained = engine->view.epoch;
 	engine->config.on_drained(engine, engine->view.epoch);
 }
@@ -334,6 +347,78 @@ static void news(struct ferry_task *task)
 	drained_report(engine);
 }
 
+/* ---- Time that has passed unseen. ---- */
+
+/* What the data side goes by: while it does not know what was, as if there were no quorum. */
+static void view_apply(struct ferry_engine *engine)
+{
+	struct ferry_view *view = &engine->view;
+	bool is_mine = view->owner.v == engine->config.self.v;
+
+	if (view->word < engine->waking_word) {
+		view->is_quorate = false;
+		view->may_register = false;
+		view->may_help = false;
+	}
+	if (ferry_engine_cache(engine))
+		ferry_cache_set_view(&engine->cache, view);
+	if (is_mine && view->is_in_force && view->is_quorate)
+		ferry_router_open(&engine->router, view->epoch);
+	else
+		ferry_router_close(&engine->router);
+}
+
+/*
+ * This thread was not run for long: a frozen process, a frozen node. Meanwhile another may have
+ * become the owner. Nothing is served, from the cache neither, before the group has answered.
+ */
+static void look_at_clock(struct ferry_engine *engine)
+{
+	uint64_t now_ns = ferry_loop_now_ns(engine->config.loop);
+	uint64_t gap_ns = now_ns - engine->awake_ns;
+	struct ferry_event event = {.kind = FERRY_EVENT_HOLD,
+				    .severity = FERRY_SEVERITY_WARNING,
+				    .value = gap_ns,
+				    .time_ns = now_ns};
+
+	engine->awake_ns = now_ns;
+	if (gap_ns < FREEZE_NS || !engine->config.on_ask)
+		return;
+	(void)snprintf(event.pool, sizeof(event.pool), "%s", engine->config.pool);
+	ferry_event_emit(engine->config.events, event,
+			 "this agent stood still for %llu ms: asking the group who owns the pool",
+			 (unsigned long long)(gap_ns / FERRY_NS_PER_MS));
+	engine->waking_word = registrar_ask(engine);
+	view_apply(engine);
+}
+
+static void volume_looks(struct ferry_volume *volume)
+{
+	look_at_clock(FERRY_CONTAINER_OF(volume, struct ferry_engine, volume));
+}
+
+/* Rule 15: what was held is failed by the router; from then on nothing is held any more. */
+static void stop_serving(struct ferry_engine *engine)
+{
+	bool is_shut = engine->view.owner.v == engine->config.self.v && !engine->router.is_open;
+
+	if (!is_shut)
+		engine->shut_ns = 0;
+	else if (engine->shut_ns == 0)
+		engine->shut_ns = engine->awake_ns;
+	else if (engine->awake_ns - engine->shut_ns >= engine->config.hold_timeout_ns)
+		ferry_router_fail_waiting(&engine->router, -ETIMEDOUT);
+}
+
+static void tick(struct ferry_timer *timer)
+{
+	struct ferry_engine *engine = FERRY_CONTAINER_OF(timer, struct ferry_engine, tick_timer);
+
+	look_at_clock(engine);
+	stop_serving(engine);
+	ferry_timer_start_in(engine->config.loop, timer, TICK_NS);
+}
+
 /* ---- The room's entrances. ---- */
 
 size_t ferry_engine_memory_bytes(const struct ferry_engine_config *config)
@@ -362,6 +447,7 @@ static int router_open(struct ferry_engine *engine, struct ferry_region *region)
 		.convict_window_ns = config->convict_window_ns,
 		.seed = config->seed,
 		.resets_keep_cache = config->resets_keep_cache,
+		.waits_for_ghosts = config->waits_for_ghosts,
 		.lay = router_lay,
 		.on_verdict = router_verdict,
 		.on_lanes = router_news,
@@ -432,7 +518,7 @@ static void laying_open(struct ferry_engine *engine)
 		.own = own_key(engine),
 		.is_being_laid = registrar_is_being_laid,
 		.on_old_key = registrar_old_key,
-		.on_old_key_over = registrar_old_key_over,
+		.on_preempted = registrar_preempted,
 		.ask = registrar_ask,
 		.on_rejoin = registrar_rejoin,
 		.on_taken = registrar_taken,
@@ -453,7 +539,10 @@ int ferry_engine_open(struct ferry_engine *engine, struct ferry_region *region,
 	ferry_assert(!config->resetter || (!config->fence && !config->carrier));
 	ferry_assert(config->on_verdict && config->on_health);
 	ferry_assert(config->on_drained && config->on_taken);
-	*engine = (struct ferry_engine){.config = *config, .news_task = {.run = news}};
+	*engine = (struct ferry_engine){.config = *config,
+					.news_task = {.run = news},
+					.tick_timer = {.run = tick},
+					.awake_ns = ferry_loop_now_ns(config->loop)};
 	engine->view.lineage = config->lineage;
 	r = router_open(engine, region);
 	if (r < 0)
@@ -462,6 +551,8 @@ int ferry_engine_open(struct ferry_engine *engine, struct ferry_region *region,
 	ferry_volume_init(&engine->volume, &engine->router, engine->config.volume,
 			  config->identity.size_blocks, config->identity.block_bytes,
 			  config->identity.can_discard, config->is_read_only);
+	engine->volume.before = volume_looks;
+	ferry_timer_start_in(config->loop, &engine->tick_timer, TICK_NS);
 	if (config->cache_lines_max > 0) {
 		r = cache_open(engine, region);
 		if (r < 0)
@@ -508,6 +599,7 @@ void ferry_engine_done(struct ferry_engine *engine)
 	ferry_laying_done(&engine->laying);
 	ferry_router_done(&engine->router);
 	ferry_task_cancel(engine->config.loop, &engine->news_task);
+	ferry_timer_stop(engine->config.loop, &engine->tick_timer);
 	if (ferry_engine_cache(engine))
 		ferry_cache_done(&engine->cache);
 }
@@ -545,24 +637,20 @@ void ferry_engine_set_view(struct ferry_engine *engine, const struct ferry_view 
 	bool was_mine = engine->view.owner.v == engine->config.self.v;
 	bool is_new_in_force = view->is_in_force &&
 			       (!engine->view.is_in_force || view->epoch.v != engine->view.epoch.v);
+	bool is_back = view->is_quorate && !engine->view.is_quorate;
 
 	ferry_assert(engine && view);
 	FERRY_ASSERT_ON_LOOP(engine->config.loop);
 	ferry_assert(view->epoch.v >= engine->view.epoch.v);
 	engine->view = *view;
-	if (ferry_engine_cache(engine))
-		ferry_cache_set_view(&engine->cache, view);
-	if (is_mine && view->is_in_force && view->is_quorate)
-		ferry_router_open(&engine->router, view->epoch);
-	else
-		ferry_router_close(&engine->router);
+	view_apply(engine);
 	if (was_mine && !is_mine) /* Nothing of ours may wait for better times. */
 		ferry_router_depose(&engine->router);
 	for (uint32_t i = 1; i < engine->router.lanes_count; i++)
 		if (!ferry_view_has_member(view, engine->peers[i]->node))
 			ferry_lane_set_peer_has_path(&engine->router.lanes[i], false);
 	/* Whoever was away may have been preempted: better known now than with a peer's I/O. */
-	if (is_new_in_force && !is_mine && engine->config.fence)
+	if (((is_new_in_force && !is_mine) || is_back) && engine->config.fence)
 		ferry_registrar_verify(&engine->registrar);
 	news_soon(engine);
 }

@@ -41,6 +41,7 @@ struct ferry_engine_config {
 	struct ferry_carrier *carrier; /* NULL: stands alone, carries for nobody. */
 	bool is_read_only;
 	bool resets_keep_cache; /* See struct ferry_router_config. */
+	bool waits_for_ghosts;	/* Likewise. */
 	uint32_t inflight_max;
 	uint64_t path_timeout_ns;
 	uint64_t hold_timeout_ns;
@@ -66,6 +67,8 @@ struct ferry_engine_config {
 	void (*on_drained)(struct ferry_engine *engine, struct ferry_epoch epoch);
 	/* ferry_engine_take() is over: 0, or why this node cannot have the lun to itself. */
 	void (*on_taken)(struct ferry_engine *engine, int error);
+	/* For ferry_ownership_preempted(). NULL: there is no group. */
+	void (*on_preempted)(struct ferry_engine *engine);
 	/*
 	 * Have ferry_ownership_ask() ask the group; a view with that word follows. NULL: there is
 	 * no group, or a stale view cannot do harm.
@@ -85,9 +88,15 @@ struct ferry_engine {
 	struct ferry_carrier_lun carried;
 	struct ferry_peer *peers[FERRY_LANES_MAX]; /* By lane. */
 	bool session_is_up;
-	bool was_allowed;	    /* Whether the local lane had its permit when last looked at. */
-	bool has_path;		    /* As last reported. */
-	struct ferry_epoch drained; /* As last reported. */
+	bool was_allowed; /* Whether the local lane had its permit when last looked at. */
+	bool has_path;	  /* As last reported. */
+	struct ferry_timer tick_timer;
+	uint64_t awake_ns;		/* When this thread last looked at the clock. */
+	uint64_t waking_word;		/* What view.word has to be before anything is served. */
+	uint64_t shut_ns;		/* Since when its own pool's I/O is held; 0: it is not. */
+	struct ferry_epoch elder_epoch; /* What was installed when its key was replaced. */
+	bool has_elder;			/* Its agent before may have writes at the lun, unlaid. */
+	struct ferry_epoch drained;	/* As last reported. */
 	struct ferry_task news_task;
 	uint64_t word_asked;
 	bool wants_take; /* As soon as nothing that was carried for others is left. */

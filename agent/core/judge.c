@@ -1,10 +1,16 @@
 #include "agent/core/judge.h"
 
-static enum ferry_next judge_failed(enum ferry_cause cause, int *ret_error)
+static enum ferry_next judge_failed(enum ferry_op op, enum ferry_cause cause, int *ret_error)
 {
 	switch (cause) {
 	case FERRY_CAUSE_MEDIUM: /* The same medium behind every path (rule 6). */
 	case FERRY_CAUSE_INVALID:
+		*ret_error = -EIO;
+		return FERRY_NEXT_FAIL;
+	case FERRY_CAUSE_LOST:
+		/* Maybe this one too: the error is told once, and trying again would hide it. */
+		if (op == FERRY_OP_READ)
+			return FERRY_NEXT_RETRY;
 		*ret_error = -EIO;
 		return FERRY_NEXT_FAIL;
 	case FERRY_CAUSE_NO_SPACE:
@@ -15,7 +21,6 @@ static enum ferry_next judge_failed(enum ferry_cause cause, int *ret_error)
 	case FERRY_CAUSE_UNHEALTHY:
 	case FERRY_CAUSE_LUN:
 	case FERRY_CAUSE_RESET:
-	case FERRY_CAUSE_LOST:
 		return FERRY_NEXT_RETRY;
 	case FERRY_CAUSE_CONFLICT:
 	case FERRY_CAUSE_STALE:
@@ -42,7 +47,7 @@ enum ferry_next ferry_judge(enum ferry_op op, enum ferry_outcome outcome, enum f
 	case FERRY_OUTCOME_DONE:
 		return FERRY_NEXT_COMPLETE;
 	case FERRY_OUTCOME_FAILED:
-		return judge_failed(cause, ret_error);
+		return judge_failed(op, cause, ret_error);
 	case FERRY_OUTCOME_UNKNOWN:
 		return ferry_op_changes_blocks(op) ? FERRY_NEXT_LAY : FERRY_NEXT_RETRY;
 	default:

@@ -36,7 +36,7 @@ static void test_table(void **state)
 		{FERRY_CAUSE_RESET, FERRY_NEXT_RETRY, 0},
 	};
 	static const enum ferry_cause unknown[] = {FERRY_CAUSE_PATH, FERRY_CAUSE_TIMEOUT,
-						   FERRY_CAUSE_RESET};
+						   FERRY_CAUSE_RESET, FERRY_CAUSE_LOST};
 
 	(void)state;
 	for (int i = FERRY_OP_READ; i <= FERRY_OP_WRITE_ZEROES; i++) {
@@ -48,6 +48,9 @@ static void test_table(void **state)
 		for (size_t j = 0; j < FERRY_ARRAY_COUNT(failed); j++)
 			expect(op, FERRY_OUTCOME_FAILED, failed[j].cause, failed[j].next,
 			       failed[j].error);
+		expect(op, FERRY_OUTCOME_FAILED, FERRY_CAUSE_LOST,
+		       op == FERRY_OP_READ ? FERRY_NEXT_RETRY : FERRY_NEXT_FAIL,
+		       op == FERRY_OP_READ ? 0 : -EIO);
 		for (size_t j = 0; j < FERRY_ARRAY_COUNT(unknown); j++)
 			expect(op, FERRY_OUTCOME_UNKNOWN, unknown[j],
 			       is_write ? FERRY_NEXT_LAY : FERRY_NEXT_RETRY, 0);

@@ -22,6 +22,15 @@ static inline struct ferry_key ferry_key_make(struct ferry_node node,
 				  (incarnation.v & UINT32_MAX)};
 }
 
+/*
+ * A name that no agent has. To abort by it proves dead what nobody is known to have in flight,
+ * where aborts are done by LUN RESET; elsewhere the lun knows everybody's.
+ */
+static inline struct ferry_key ferry_key_of_nobody(void)
+{
+	return (struct ferry_key){(uint64_t)FERRY_KEY_MAGIC << 56};
+}
+
 /* Whether it is one of ours at all; foreign keys mean that somebody else uses the lun. */
 static inline bool ferry_key_is_ours(struct ferry_key key)
 {
@@ -31,4 +40,9 @@ static inline bool ferry_key_is_ours(struct ferry_key key)
 static inline struct ferry_node ferry_key_node(struct ferry_key key)
 {
 	return (struct ferry_node){(uint32_t)(key.v >> 32) & FERRY_KEY_NODE_MAX};
+}
+
+static inline uint32_t ferry_key_incarnation(struct ferry_key key)
+{
+	return (uint32_t)key.v;
 }

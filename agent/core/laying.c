@@ -34,8 +34,6 @@ static void wish_over(struct ferry_laying_wish *wish, int error, const char *by)
 	ferry_router_reset_answered(laying->config.router);
 	if (error == 0 || wish->is_settled) {
 		wish->lane = NULL;
-		if (lane == ferry_router_local(laying->config.router))
-			laying->victim_local = laying->config.own;
 		if (wish->is_settled && wish->is_wanted_anew)
 			ferry_laying_want(laying, lane);
 		else if (!wish->is_settled)
@@ -164,11 +162,24 @@ static bool ask_peer(struct ferry_laying_wish *wish, struct ferry_key victim)
 	return false;
 }
 
+/*
+ * No peer could be asked. A reset ends everybody's commands: only while no other node owns the
+ * pool, and where a new session and the reset are known to be a proof; else it is refused.
+ */
+static bool nobody_else_owns(const struct ferry_laying_wish *wish)
+{
+	const struct ferry_laying *laying = wish->laying;
+	struct ferry_node owner = laying->config.view->owner;
+
+	return wish->lane == ferry_router_local(laying->config.router) && !wish->lane->is_allowed &&
+	       (owner.v == 0 || owner.v == laying->config.router->config.self.v);
+}
+
 static void wish_try(struct ferry_laying_wish *wish)
 {
 	struct ferry_laying *laying = wish->laying;
 	const struct ferry_lane *local = ferry_router_local(laying->config.router);
-	struct ferry_key victim = laying->victim_local;
+	struct ferry_key victim = laying->config.own;
 
 	ferry_assert(wish->lane && !wish->is_asking);
 	if (wish->lane != local) {
@@ -186,7 +197,7 @@ static void wish_try(struct ferry_laying_wish *wish)
 			return;
 	} else if ((wish->attempts++ % 3 != 2 && !owner_comes_first(wish) &&
 		    ask_self(wish, victim)) ||
-		   ask_peer(wish, victim)) {
+		   ask_peer(wish, victim) || (nobody_else_owns(wish) && ask_reset(wish))) {
 		return;
 	}
 	wish->is_asking = false;
@@ -208,8 +219,7 @@ void ferry_laying_init(struct ferry_laying *laying, const struct ferry_laying_co
 	ferry_assert(config->loop && config->router);
 	ferry_assert(config->peer_of && config->on_laid && config->view);
 	ferry_assert(config->on_unregistered);
-	*laying = (struct ferry_laying){
-		.config = *config, .victim_local = config->own, .retry_timer = {.run = retry_all}};
+	*laying = (struct ferry_laying){.config = *config, .retry_timer = {.run = retry_all}};
 }
 
 void ferry_laying_done(struct ferry_laying *laying)
@@ -232,15 +242,6 @@ void ferry_laying_want(struct ferry_laying *laying, struct ferry_lane *lane)
 	wish->attempts = 0;
 	/* From a fresh stack, and after what else ended at the same moment: no delay worth it. */
 	ferry_timer_start_in(laying->config.loop, &laying->retry_timer, 0);
-}
-
-void ferry_laying_want_key(struct ferry_laying *laying, struct ferry_lane *lane,
-			   struct ferry_key key)
-{
-	ferry_assert(lane == ferry_router_local(laying->config.router));
-	ferry_assert(ferry_key_node(key).v == ferry_key_node(laying->config.own).v);
-	laying->victim_local = key;
-	ferry_laying_want(laying, lane);
 }
 
 void ferry_laying_settle(struct ferry_laying *laying, struct ferry_lane *lane)

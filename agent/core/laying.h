@@ -57,7 +57,6 @@ struct ferry_laying {
 	struct ferry_laying_wish wishes[FERRY_LANES_MAX];
 	struct ferry_timer retry_timer;
 	uint64_t failures;
-	struct ferry_key victim_local; /* This node's own, or an older incarnation's. */
 };
 
 void ferry_laying_init(struct ferry_laying *laying, const struct ferry_laying_config *config);
@@ -65,10 +64,6 @@ void ferry_laying_done(struct ferry_laying *laying);
 
 /* Have the nexus of @lane killed. More than one call is one wish. */
 void ferry_laying_want(struct ferry_laying *laying, struct ferry_lane *lane);
-
-/* The same, but @key was registered for it: an older incarnation's of this node. */
-void ferry_laying_want_key(struct ferry_laying *laying, struct ferry_lane *lane,
-			   struct ferry_key key);
 
 /* Its ghosts are known to be dead by other means: nobody is to be asked any more. */
 void ferry_laying_settle(struct ferry_laying *laying, struct ferry_lane *lane);

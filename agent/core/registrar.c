@@ -3,14 +3,9 @@
 #include <stdio.h>
 
 #include "agent/core/key.h"
+#include "agent/core/keys.h"
 
 #define RETRY_NS (300 * FERRY_NS_PER_MS)
-/*
- * How long a restarted agent waits for a peer that could kill its older incarnation's nexus. When
- * nobody can, as after a restart of the whole cluster, the wait itself is the best there is.
- */
-#define OLD_KEY_NS_MAX (10 * FERRY_NS_PER_S)
-
 static struct ferry_lane *local_lane(struct ferry_registrar *registrar)
 {
 	return ferry_router_local(registrar->config.router);
@@ -44,12 +39,11 @@ static void ask(struct ferry_registrar *registrar, enum ferry_fence_op op, struc
 	ferry_fence_submit(registrar->config.fence, &registrar->request);
 }
 
-static bool has_foreign_key(const struct ferry_fence_request *request)
+static struct ferry_keys keys_read(const struct ferry_registrar *registrar)
 {
-	for (uint32_t i = 0; i < request->keys_count; i++)
-		if (!ferry_key_is_ours(request->keys[i]))
-			return true;
-	return request->holder.v != 0 && !ferry_key_is_ours(request->holder);
+	return (struct ferry_keys){.keys = registrar->request.keys,
+				   .count = registrar->request.keys_count,
+				   .holder = registrar->request.holder};
 }
 
 /* ---- Taking the lun over. ---- */
@@ -65,26 +59,6 @@ static void take_again(struct ferry_registrar *registrar)
 {
 	if (registrar->take != FERRY_TAKE_NONE)
 		registrar->take = FERRY_TAKE_WAITING;
-}
-
-static bool is_drained(const struct ferry_registrar *registrar, struct ferry_key key)
-{
-	for (uint32_t i = 0; i < registrar->drained.count; i++)
-		if (registrar->drained.keys[i].v == key.v)
-			return true;
-	return false;
-}
-
-/* The next registration that has to go, or 0. Older incarnations of this node's own go too. */
-static struct ferry_key next_victim(const struct ferry_registrar *registrar)
-{
-	const struct ferry_fence_request *request = &registrar->request;
-
-	for (uint32_t i = 0; i < request->keys_count; i++)
-		if (request->keys[i].v != registrar->config.own.v &&
-		    !is_drained(registrar, request->keys[i]))
-			return request->keys[i];
-	return (struct ferry_key){0};
 }
 
 /*
@@ -120,26 +94,34 @@ static void take_abort(struct ferry_registrar *registrar)
 
 static void take_read(struct ferry_registrar *registrar)
 {
-	struct ferry_key victim = next_victim(registrar);
+	struct ferry_keys lun = keys_read(registrar);
+	struct ferry_key victim = {0};
 
-	if (has_foreign_key(&registrar->request)) {
-		emit(registrar, FERRY_EVENT_ADMIN, FERRY_SEVERITY_ERROR,
-		     registrar->request.holder.v,
+	switch (ferry_keys_take(&lun, registrar->config.own, &registrar->drained, &victim)) {
+	case FERRY_KEYS_REFUSE:
+		emit(registrar, FERRY_EVENT_ADMIN, FERRY_SEVERITY_ERROR, lun.holder.v,
 		     "foreign registrations on the lun: not taking it");
 		take_finish(registrar, -EPERM);
-	} else if (victim.v != 0 && !suspect_add(registrar, victim)) {
-		take_finish(registrar, -EIO);
-	} else if (victim.v != 0) {
+		return;
+	case FERRY_KEYS_PREEMPT:
+		if (!suspect_add(registrar, victim)) {
+			take_finish(registrar, -EIO);
+			return;
+		}
 		emit(registrar, FERRY_EVENT_FENCED, FERRY_SEVERITY_WARNING, victim.v,
 		     "preempting a registrant that has not drained");
 		registrar->take = FERRY_TAKE_PREEMPTING;
 		ferry_router_expect_reset(registrar->config.router);
 		ask(registrar, FERRY_FENCE_PREEMPT, victim);
-	} else if (registrar->request.holder.v == 0) {
+		return;
+	case FERRY_KEYS_RESERVE:
 		registrar->take = FERRY_TAKE_RESERVING;
 		ask(registrar, FERRY_FENCE_RESERVE, victim);
-	} else {
+		return;
+	case FERRY_KEYS_ABORT:
+	default:
 		take_abort(registrar);
+		return;
 	}
 }
 
@@ -190,66 +172,50 @@ static void take_step(struct ferry_registrar *registrar, int error)
 
 /* ---- Joining. ---- */
 
-static bool is_old_key_over(const struct ferry_registrar *registrar)
+/* The keys on the lun forbid it. A taking that waits for the registration will not get it. */
+static void join_refuse(struct ferry_registrar *registrar, enum ferry_registrar_state state,
+			const char *why)
 {
-	return registrar->old_key_deadline_ns != 0 &&
-	       ferry_loop_now_ns(registrar->config.loop) >= registrar->old_key_deadline_ns;
-}
-
-static struct ferry_key old_key(const struct ferry_registrar *registrar)
-{
-	const struct ferry_fence_request *request = &registrar->request;
-
-	for (uint32_t i = 0; i < request->keys_count; i++)
-		if (request->keys[i].v != registrar->config.own.v &&
-		    ferry_key_node(request->keys[i]).v == ferry_key_node(registrar->config.own).v)
-			return request->keys[i];
-	return (struct ferry_key){0};
-}
-
-/*
- * The nexus is the same for all incarnations: registering would only put a new key in the old one's
- * place, and nobody would preempt what the old one left behind.
- */
-static bool old_key_holds_back(struct ferry_registrar *registrar)
-{
-	uint64_t now_ns = ferry_loop_now_ns(registrar->config.loop);
-	struct ferry_key key = old_key(registrar);
-
-	if (key.v == 0) {
-		if (registrar->old_key_deadline_ns != 0)
-			registrar->config.on_old_key_over(registrar->config.context);
-		registrar->old_key_deadline_ns = 0;
-		return false;
-	}
-	if (registrar->old_key_deadline_ns == 0)
-		registrar->old_key_deadline_ns = now_ns + OLD_KEY_NS_MAX;
-	if (is_old_key_over(registrar)) {
-		emit(registrar, FERRY_EVENT_ADMIN, FERRY_SEVERITY_WARNING, key.v,
-		     "nobody could abort this node's older incarnation: registering after a wait");
-		registrar->config.on_old_key_over(registrar->config.context);
-		return false;
-	}
-	registrar->state = FERRY_REGISTRAR_OUT;
-	registrar->config.on_old_key(key, registrar->config.context);
+	if (!registrar->is_refused)
+		emit(registrar, FERRY_EVENT_ADMIN, FERRY_SEVERITY_ERROR,
+		     registrar->request.keys_count > 0 ? registrar->request.keys[0].v : 0, why);
+	registrar->is_refused = true;
+	registrar->state = state;
+	if (registrar->take != FERRY_TAKE_NONE)
+		take_finish(registrar, state == FERRY_REGISTRAR_FOREIGN ? -EPERM : -EACCES);
 	retry_later(registrar);
-	return true;
 }
 
 /* Before registering anew: is this the lun that we left? */
 static void join_read(struct ferry_registrar *registrar)
 {
-	struct ferry_fence_request *request = &registrar->request;
+	const struct ferry_fence_request *request = &registrar->request;
+	struct ferry_keys lun = keys_read(registrar);
+	enum ferry_keys_join verdict =
+		ferry_keys_join(&lun, registrar->config.own, registrar->config.view->only_if_kept);
 
-	if (has_foreign_key(request)) {
-		if (registrar->state != FERRY_REGISTRAR_FOREIGN)
-			emit(registrar, FERRY_EVENT_ADMIN, FERRY_SEVERITY_ERROR,
-			     request->keys_count > 0 ? request->keys[0].v : 0,
-			     "foreign registrations on the lun: it is somebody else's");
-		registrar->state = FERRY_REGISTRAR_FOREIGN;
-		retry_later(registrar);
+	switch (verdict) {
+	case FERRY_KEYS_FOREIGN:
+		join_refuse(registrar, FERRY_REGISTRAR_FOREIGN,
+			    "foreign registrations on the lun: it is somebody else's");
 		return;
+	case FERRY_KEYS_NEWER:
+		join_refuse(registrar, FERRY_REGISTRAR_OUT,
+			    "a later agent of this node's is registered at the lun: its state "
+			    "directory is an old copy");
+		return;
+	case FERRY_KEYS_LOST:
+		join_refuse(registrar, FERRY_REGISTRAR_OUT,
+			    "this node's registration is gone, and the other node, which may have "
+			    "taken it, is not heard: not registering");
+		return;
+	case FERRY_KEYS_REGISTER:
+	case FERRY_KEYS_REPLACE:
+	default:
+		break;
 	}
+	registrar->is_refused = false;
+	registrar->has_replaced |= verdict == FERRY_KEYS_REPLACE;
 	/*
 	 * The count of changes grows, and begins anew only when the target was restarted (SPC-4,
 	 * 5.13.7; there is no APTPL in this class): its volatile cache is gone too. Others may
@@ -260,8 +226,6 @@ static void join_read(struct ferry_registrar *registrar)
 					"the target has lost its registrations: it was restarted");
 	registrar->generation = request->generation;
 	registrar->must_reserve = request->holder.v == 0;
-	if (old_key_holds_back(registrar))
-		return;
 	registrar->state = FERRY_REGISTRAR_JOINING;
 	ask(registrar, FERRY_FENCE_REGISTER, (struct ferry_key){0});
 }
@@ -324,6 +288,11 @@ static void join_done(struct ferry_registrar *registrar)
 	}
 	registrar->session_is_new = false;
 	registrar->state = FERRY_REGISTRAR_ASKING;
+	if (registrar->has_replaced) {
+		/* The elder's commands are this nexus's: killed together, or not at all. */
+		registrar->has_replaced = false;
+		registrar->config.on_old_key(registrar->config.context);
+	}
 	registrar->word = registrar->config.ask(registrar->config.context);
 	join_finish(registrar);
 }
@@ -380,7 +349,7 @@ void ferry_registrar_init(struct ferry_registrar *registrar,
 {
 	ferry_assert(config->loop && config->fence && config->router && config->view);
 	ferry_assert(config->own.v != 0 && config->is_being_laid && config->on_taken);
-	ferry_assert(config->ask && config->on_old_key && config->on_old_key_over);
+	ferry_assert(config->ask && config->on_old_key && config->on_preempted);
 	*registrar = (struct ferry_registrar){
 		.config = *config,
 		.state = FERRY_REGISTRAR_OUT,
@@ -431,18 +400,16 @@ void ferry_registrar_poke(struct ferry_registrar *registrar)
 	}
 	if (!registrar->config.view->may_help || !registrar->session_is_new)
 		return;
-	if (registrar->old_key_deadline_ns != 0 &&
-	    registrar->config.is_being_laid(registrar->config.context) &&
-	    !is_old_key_over(registrar)) {
-		retry_later(registrar); /* To see that time has passed. */
-		return;
-	}
+	if (registrar->preempted.v != 0 &&
+	    registrar->config.view->epoch.v <= registrar->preempted.v)
+		return; /* Somebody took it from the owner: the group has to say anew who owns. */
 	registrar->state = FERRY_REGISTRAR_READING;
 	ask(registrar, FERRY_FENCE_READ_KEYS, (struct ferry_key){0});
 }
 
 void ferry_registrar_lost(struct ferry_registrar *registrar)
 {
+	const struct ferry_view *view = registrar->config.view;
 	struct ferry_lane *lane = local_lane(registrar);
 
 	ferry_assert(registrar);
@@ -450,6 +417,10 @@ void ferry_registrar_lost(struct ferry_registrar *registrar)
 		return;
 	registrar->state = FERRY_REGISTRAR_OUT;
 	take_again(registrar);
+	if (view->owner.v == ferry_key_node(registrar->config.own).v && view->is_in_force) {
+		registrar->preempted = view->epoch;
+		registrar->config.on_preempted(registrar->config.context);
+	}
 	emit(registrar, FERRY_EVENT_FENCED, FERRY_SEVERITY_WARNING, registrar->config.own.v,
 	     "this node's registration is gone from the lun");
 	ferry_lane_allow(lane, false, "registration lost");

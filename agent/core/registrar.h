@@ -47,9 +47,13 @@ struct ferry_registrar_config {
 	struct ferry_key own;
 	/* Whether a wish to kill this node's own nexus is on its way. */
 	bool (*is_being_laid)(void *context);
-	/* An older incarnation's key is on the lun: have its nexus killed; or give that up. */
-	void (*on_old_key)(struct ferry_key key, void *context);
-	void (*on_old_key_over)(void *context);
+	/*
+	 * An older incarnation's key was on the lun, and this one's is in its place: the nexus is
+	 * the same. Until it has been killed this node's lane carries nothing.
+	 */
+	void (*on_old_key)(void *context);
+	/* The owner's registration was taken, not at its wish: its epoch is no good any more. */
+	void (*on_preempted)(void *context);
 	/* Ask the group for a view that is newer than now; its word() answers. 0: nobody to ask. */
 	uint64_t (*ask)(void *context);
 	/* About to be allowed again, after a registration of this agent's was lost. */
@@ -74,7 +78,9 @@ struct ferry_registrar {
 	bool was_laid;	     /* The vanished key is our own doing. */
 	uint64_t word;	     /* ASKING: what the view's word has to be. */
 	uint32_t generation; /* Of the keys, when last read. */
-	uint64_t old_key_deadline_ns; /* 0: no older incarnation's key has been seen. */
+	bool has_replaced;   /* An elder's key, by this agent's. */
+	bool is_refused;     /* By the keys on the lun; said once. */
+	struct ferry_epoch preempted; /* As its owner: only a later one registers. */
 	struct ferry_timer retry_timer;
 };
 
@@ -103,7 +109,7 @@ void ferry_registrar_was_killed(struct ferry_registrar *registrar);
 /*
  * Make this node the only one that can write, but for @drained, its peers' agents that have
  * installed the epoch and drained. config.on_taken() follows: 0, or -EPERM foreign keys, -EIO,
- * -ETIMEDOUT.
+ * -ETIMEDOUT, -EACCES this node is not registered and may not register by itself.
  */
 void ferry_registrar_take(struct ferry_registrar *registrar,
 			  const struct ferry_drained_keys *drained);

@@ -2,8 +2,9 @@
  * router.h - the heart: outcomes in, decisions out. Which path, when to retry, what is a ghost.
  *
  * Each application I/O becomes a route, each try of it on a lane a try. A route completes once. A
- * write whose try ended UNKNOWN leaves a ghost: its range takes no write until the ghost is laid
- * (design, rules 1-6), and only then the route is tried again.
+ * write whose try ended UNKNOWN leaves a ghost: its range takes no other write until the ghost is
+ * laid (design, rules 1-6). The same write is tried on another lane at once: it bears the same
+ * bytes, so its ghost can do no harm (docs/decisions/0006).
  *
  * Owns:    routes, tries and ghosts of one shard; the lanes.
  * Callers: volume.c (I/O in); engine.c (lanes, news of peers, laying); carrier.c uses its local
@@ -32,6 +33,7 @@ struct ferry_route {
 	uint64_t started_ns;
 	uint32_t lanes_failed; /* A bit per lane on which a try of it did not end DONE. */
 	uint32_t ghosts_count; /* Tries of it that are ghosts still. */
+	bool awaits_lay;       /* In awaiting_lay: no lane is left to try beside its ghosts. */
 };
 
 /* One try of one route on one lane. */
@@ -78,6 +80,7 @@ struct ferry_router_config {
 	 * of targets where aborts are done so (docs/decisions/0003).
 	 */
 	bool resets_keep_cache;
+	bool waits_for_ghosts; /* A write is tried again only when its ghosts are laid. */
 
 	/* Have the ghosts of @lane's nexus laid; ferry_router_laid() follows, some time. */
 	void (*lay)(struct ferry_lane *lane, void *context);

@@ -46,8 +46,8 @@ static struct ferry_lane *choose_lane(struct ferry_router *router, struct ferry_
 	peer = choose_peer(router, route);
 	if (peer)
 		return peer;
-	if (route->lanes_failed == 0)
-		return NULL;
+	if (route->lanes_failed == 0 || route->ghosts_count > 0)
+		return NULL; /* One ghost on each lane is enough. */
 	/* All that is usable has failed it once: start over, no faster than lanes are avoided. */
 	route->lanes_failed = 0;
 	if (ferry_lane_is_usable(local))
@@ -65,6 +65,10 @@ enum ferry_start ferry_route_start(struct ferry_router *router, struct ferry_rou
 	if (ferry_router_ghost_is_in_the_way(router, route))
 		return FERRY_START_GHOST;
 	lane = choose_lane(router, route);
+	if (!lane && route->ghosts_count > 0) {
+		ferry_route_await_lay(router, route);
+		return FERRY_START_STARTED;
+	}
 	if (!lane)
 		return FERRY_START_NO_LANE;
 	r = ferry_try_start(router, route, lane);
@@ -93,19 +97,15 @@ enum ferry_start ferry_route_start(struct ferry_router *router, struct ferry_rou
 	return FERRY_START_NO_ROOM;
 }
 
-static void note_holding(struct ferry_router *router, bool is_holding)
+/* @why: what keeps I/O from flowing, or NULL. */
+static void note_holding(struct ferry_router *router, const char *why)
 {
-	if (router->is_holding == is_holding)
+	if (router->is_holding == (why != NULL))
 		return;
-	router->is_holding = is_holding;
-	if (is_holding)
-		ferry_router_emit(router, FERRY_EVENT_HOLD, FERRY_SEVERITY_WARNING,
-				  router->routes_count,
-				  router->is_open ? "no path can carry I/O: holding it"
-						  : "no quorum, or no epoch in force: holding I/O");
-	else
-		ferry_router_emit(router, FERRY_EVENT_RESUME, FERRY_SEVERITY_NOTICE,
-				  router->routes_count, "I/O flows again");
+	router->is_holding = why != NULL;
+	ferry_router_emit(router, why ? FERRY_EVENT_HOLD : FERRY_EVENT_RESUME,
+			  why ? FERRY_SEVERITY_WARNING : FERRY_SEVERITY_NOTICE,
+			  router->routes_count, why ? why : "I/O flows again");
 }
 
 /* When a lane that is only avoided becomes usable again. */
@@ -141,11 +141,36 @@ static bool peers_greet(struct ferry_router *router)
 	return is_due;
 }
 
+static const char *why_held(const struct ferry_router *router, bool lacks_lane)
+{
+	if (!router->is_open)
+		return lacks_lane ? "no quorum, or no epoch in force: holding I/O" : NULL;
+	if (lacks_lane)
+		return "no path can carry I/O: holding it";
+	if (!ferry_list_is_empty(&router->waiting) && ferry_list_is_empty(&router->tries_free))
+		return "too many writes may yet land: holding I/O until some are laid";
+	return NULL;
+}
+
+/* Those that found no lane to be tried on beside their ghosts: perhaps there is one by now. */
+static void revive(struct ferry_router *router)
+{
+	if (router->config.waits_for_ghosts || !router->is_open)
+		return;
+	ferry_list_foreach_safe (link, &router->awaiting_lay) {
+		struct ferry_route *route = ferry_list_entry(link, struct ferry_route, link);
+
+		if (choose_lane(router, route))
+			ferry_route_wait(router, route);
+	}
+}
+
 void ferry_router_dispatch(struct ferry_task *task)
 {
 	struct ferry_router *router = FERRY_CONTAINER_OF(task, struct ferry_router, dispatch_task);
 	bool lacks_lane = false;
 
+	revive(router);
 	ferry_list_foreach_safe (link, &router->waiting) {
 		struct ferry_route *route = ferry_list_entry(link, struct ferry_route, link);
 		enum ferry_start result;
@@ -167,8 +192,8 @@ void ferry_router_dispatch(struct ferry_task *task)
 	/* With nothing left that waits, only a way for the next one ends the holding. */
 	if (ferry_list_is_empty(&router->waiting) && router->is_holding)
 		lacks_lane = !can_carry(router);
-	note_holding(router, lacks_lane);
-	if (peers_greet(router) || lacks_lane)
+	note_holding(router, why_held(router, lacks_lane));
+	if (peers_greet(router) || lacks_lane || !ferry_list_is_empty(&router->awaiting_lay))
 		retry_timer_restart(router);
 	ferry_router_hold_timer_restart(router);
 }

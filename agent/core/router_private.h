@@ -34,8 +34,9 @@ void ferry_router_emit_suspect(struct ferry_router *router, const char *why);
 
 /* ---- router_route.c ---- */
 
-/* Put a route back to wait for a lane. */
+/* Put a route back to wait for a lane; or for its ghosts. */
 void ferry_route_wait(struct ferry_router *router, struct ferry_route *route);
+void ferry_route_await_lay(struct ferry_router *router, struct ferry_route *route);
 
 /* The application is told; @route is free. Its ghosts live on without it. */
 void ferry_route_complete(struct ferry_router *router, struct ferry_route *route, int error);

@@ -94,8 +94,18 @@ void ferry_route_wait(struct ferry_router *router, struct ferry_route *route)
 		return;
 	}
 	ferry_list_remove(&route->link);
+	route->awaits_lay = false;
 	ferry_list_append(&router->waiting, &route->link);
 	if (!ferry_timer_is_started(&router->hold_timer))
 		ferry_router_hold_timer_restart(router);
 	ferry_router_dispatch_soon(router);
+}
+
+void ferry_route_await_lay(struct ferry_router *router, struct ferry_route *route)
+{
+	ferry_assert(route->ghosts_count > 0);
+	ferry_list_remove(&route->link);
+	route->awaits_lay = true;
+	ferry_list_append(&router->awaiting_lay, &route->link);
+	ferry_router_hold_timer_restart(router);
 }

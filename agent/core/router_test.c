@@ -173,6 +173,7 @@ static void test_ghost(void **state)
 	uint32_t before;
 
 	(void)state;
+	router.config.waits_for_ghosts = true;
 	submit(0, FERRY_OP_WRITE, 8);
 	stand_end(&paths[0], 0, FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_PATH);
 	stand_release(&paths[0], 0);
@@ -202,6 +203,183 @@ static void test_ghost(void **state)
 				stand_done(&paths[i], j);
 	for (int i = 0; i < 5; i++)
 		assert_int_equal(results[i], 0);
+}
+
+static void end_all(int i)
+{
+	for (uint32_t j = 0; j < paths[i].count; j++)
+		if (paths[i].attempts[j])
+			stand_done(&paths[i], j);
+}
+
+static void end_unknown(struct stand_path *path)
+{
+	stand_end(path, path->count - 1, FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_PATH);
+	stand_release(path, path->count - 1);
+	stand_run_ms(&stand, 1);
+}
+
+static bool lay(uint32_t i)
+{
+	return ferry_router_laid(&router, &router.lanes[i], UINT64_MAX, "test");
+}
+
+/* The same bytes may go elsewhere at once; no others, until the ghost is laid. */
+static void retry_beside_the_ghost(enum ferry_op op)
+{
+	uint32_t before;
+
+	submit(0, op, 8);
+	stand_run_ms(&stand, 1);
+	end_unknown(&paths[0]);
+	assert_int_equal(paths[1].count + paths[2].count, 1);
+	assert_int_equal(peer_with(1)->attempts[0]->op, op);
+	stand_done(peer_with(1), 0);
+	assert_int_equal(results[0], 0);
+	assert_int_equal(router.ghosts_count, 1);
+	before = paths[1].count + paths[2].count;
+	submit(1, FERRY_OP_WRITE, 11);
+	submit(2, FERRY_OP_DISCARD, 5);
+	submit(3, FERRY_OP_WRITE_ZEROES, 8);
+	submit(4, FERRY_OP_WRITE, 12);
+	submit(5, FERRY_OP_READ, 8);
+	stand_run_ms(&stand, 10);
+	assert_int_equal(paths[1].count + paths[2].count, before + 2);
+	end_all(1);
+	end_all(2);
+	assert_true(lay(0));
+	stand_run_ms(&stand, 10);
+	end_all(1);
+	end_all(2);
+	for (int i = 0; i < 6; i++)
+		assert_int_equal(results[i], 0);
+}
+
+static void test_write_is_retried_beside_its_ghost(void **state)
+{
+	(void)state;
+	retry_beside_the_ghost(FERRY_OP_WRITE);
+}
+
+static void test_discard_is_retried_beside_its_ghost(void **state)
+{
+	(void)state;
+	retry_beside_the_ghost(FERRY_OP_DISCARD);
+}
+
+static void test_zeroes_are_retried_beside_their_ghost(void **state)
+{
+	(void)state;
+	retry_beside_the_ghost(FERRY_OP_WRITE_ZEROES);
+}
+
+/* Acknowledged after the retry, an overlapping write would be undone by the ghost. */
+static void test_retry_waits_for_what_overlaps_it(void **state)
+{
+	(void)state;
+	submit(0, FERRY_OP_WRITE, 8);
+	submit(1, FERRY_OP_WRITE, 10);
+	stand_end(&paths[0], 0, FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_PATH);
+	stand_release(&paths[0], 0);
+	stand_run_ms(&stand, 10);
+	assert_int_equal(paths[1].count + paths[2].count, 0);
+	stand_done(&paths[0], 1);
+	stand_run_ms(&stand, 10);
+	assert_int_equal(results[1], 0);
+	assert_int_equal(paths[1].count + paths[2].count, 1);
+	end_all(1);
+	end_all(2);
+	assert_int_equal(results[0], 0);
+	assert_true(lay(0));
+}
+
+/* And if that one is a ghost too, both wait for the other's to be laid. */
+static void test_two_ghosts_that_overlap(void **state)
+{
+	(void)state;
+	submit(0, FERRY_OP_WRITE, 8);
+	submit(1, FERRY_OP_WRITE, 10);
+	for (uint32_t i = 0; i < 2; i++) {
+		stand_end(&paths[0], i, FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_PATH);
+		stand_release(&paths[0], i);
+	}
+	stand_run_ms(&stand, 10);
+	assert_int_equal(paths[1].count + paths[2].count, 0);
+	assert_true(lay(0));
+	stand_run_ms(&stand, 10);
+	assert_int_equal(paths[1].count + paths[2].count, 2);
+	end_all(1);
+	end_all(2);
+	assert_int_equal(results[0], 0);
+	assert_int_equal(results[1], 0);
+}
+
+/* One ghost on each lane; then it waits for all of them. */
+static void test_several_ghosts_of_one_write(void **state)
+{
+	struct stand_path *first;
+	struct stand_path *second;
+
+	(void)state;
+	submit(0, FERRY_OP_WRITE, 8);
+	end_unknown(&paths[0]);
+	first = peer_with(1);
+	second = first == &paths[1] ? &paths[2] : &paths[1];
+	end_unknown(first);
+	assert_int_equal(second->count, 1);
+	end_unknown(second);
+	assert_int_equal(router.ghosts_count, 3);
+	assert_int_equal(paths[0].count + paths[1].count + paths[2].count, 3);
+	submit(1, FERRY_OP_WRITE, 8);
+	assert_true(lay(0));
+	assert_true(lay(1));
+	stand_run_ms(&stand, 150);
+	assert_int_equal(paths[1].count + paths[2].count, 2);
+	assert_true(lay(2));
+	stand_run_ms(&stand, 150);
+	assert_int_equal(paths[1].count + paths[2].count, 4); /* Both, in whatever order. */
+	end_all(1);
+	end_all(2);
+	assert_int_equal(results[0], 0);
+	assert_int_equal(results[1], 0);
+}
+
+/* Ghosts in every slot: that is holding, and it ends. */
+static void test_ghosts_fill_all_slots(void **state)
+{
+	uint32_t done = 0;
+
+	(void)state;
+	for (uint32_t i = 0; router.ghosts_count < IOS_MAX * FERRY_TRIES_PER_ROUTE; i++) {
+		struct ferry_lane *lane = &router.lanes[1 + i % 2];
+
+		ferry_lane_allow(&router.lanes[0], false, "test");
+		lane->avoid_until_ns = 0;
+		router.lanes[1 + (i + 1) % 2].avoid_until_ns = UINT64_MAX;
+		results[0] = 1;
+		submit(0, FERRY_OP_WRITE, 8 * i);
+		stand_run_ms(&stand, 1);
+		stand_end(&paths[1 + i % 2], 0, FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_PATH);
+		stand_release(&paths[1 + i % 2], 0);
+		paths[1 + i % 2].count = 0;
+		ferry_router_fail_waiting(&router, -ESHUTDOWN);
+		done++;
+	}
+	assert_int_equal(done, IOS_MAX * FERRY_TRIES_PER_ROUTE);
+	assert_false(router.is_holding);
+	router.lanes[1].avoid_until_ns = 0;
+	submit(1, FERRY_OP_READ, 0);
+	stand_run_ms(&stand, 1);
+	assert_int_equal(paths[1].count, 0);
+	assert_true(router.is_holding);
+	assert_true(lay(2));
+	stand_run_ms(&stand, 1);
+	assert_false(router.is_holding);
+	assert_int_equal(paths[1].count, 1);
+	stand_done(&paths[1], 0);
+	assert_int_equal(results[1], 0);
+	assert_true(lay(1));
+	router.lanes[2].avoid_until_ns = 0;
 }
 
 /* What set out after the abort was asked for is not covered by its answer. */
@@ -440,6 +618,13 @@ int main(void)
 		TEST(test_failed_for_the_path_is_retried_at_once),
 		TEST(test_medium_error_is_not_retried),
 		TEST(test_ghost),
+		TEST(test_write_is_retried_beside_its_ghost),
+		TEST(test_discard_is_retried_beside_its_ghost),
+		TEST(test_zeroes_are_retried_beside_their_ghost),
+		TEST(test_retry_waits_for_what_overlaps_it),
+		TEST(test_two_ghosts_that_overlap),
+		TEST(test_several_ghosts_of_one_write),
+		TEST(test_ghosts_fill_all_slots),
 		TEST(test_later_ghost_is_not_laid),
 		TEST(test_deadlines),
 		TEST(test_nothing_can_carry),

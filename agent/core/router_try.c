@@ -10,6 +10,37 @@ static bool overlaps(const struct ferry_attempt *attempt, const struct ferry_io 
 	       io->lba.v < attempt->lba.v + attempt->length_blocks;
 }
 
+static void try_end(struct ferry_flight *flight, enum ferry_outcome outcome,
+		    enum ferry_cause cause);
+
+/* NULL: it is a peer's I/O, or a probe. */
+static struct ferry_try *try_of(struct ferry_flight *flight)
+{
+	return flight->on_end == try_end ? FERRY_CONTAINER_OF(flight, struct ferry_try, flight)
+					 : NULL;
+}
+
+static bool other_write_is_in_flight(const struct ferry_router *router,
+				     const struct ferry_route *route)
+{
+	for (uint32_t i = 0; i < router->lanes_count; i++)
+		ferry_list_foreach (link, &router->lanes[i].flights) {
+			const struct ferry_try *try =
+				try_of(ferry_list_entry(link, struct ferry_flight, link));
+
+			if (try && try->route != route &&
+			    ferry_op_changes_blocks(try->flight.attempt.op) &&
+			    overlaps(&try->flight.attempt, route->io))
+				return true;
+		}
+	return false;
+}
+
+/*
+ * Its own ghosts are not in a write's way: they bear the same bytes. But what overlaps it and was
+ * in flight when they came to be has to end first: acknowledged after it, it would be undone by
+ * them.
+ */
 bool ferry_router_ghost_is_in_the_way(const struct ferry_router *router,
 				      const struct ferry_route *route)
 {
@@ -18,16 +49,13 @@ bool ferry_router_ghost_is_in_the_way(const struct ferry_router *router,
 	ferry_list_foreach (link, &router->ghosts) {
 		const struct ferry_try *ghost = ferry_list_entry(link, struct ferry_try, link);
 
-		if (overlaps(&ghost->flight.attempt, route->io))
+		if (ghost->route != route && overlaps(&ghost->flight.attempt, route->io))
 			return true;
 	}
-	return false;
+	return route->ghosts_count > 0 && other_write_is_in_flight(router, route);
 }
 
 /* ---- Tries. ---- */
-
-static void try_end(struct ferry_flight *flight, enum ferry_outcome outcome,
-		    enum ferry_cause cause);
 
 static void try_free_if_over(struct ferry_router *router, struct ferry_try *try)
 {
@@ -38,6 +66,15 @@ static void try_free_if_over(struct ferry_router *router, struct ferry_try *try)
 	ferry_list_prepend(&router->tries_free, &try->link);
 	if (!ferry_list_is_empty(&router->waiting))
 		ferry_router_dispatch_soon(router);
+}
+
+static void route_leave_ghost(struct ferry_router *router, struct ferry_route *route)
+{
+	route->ghosts_count++;
+	if (router->config.waits_for_ghosts && !router->is_deposed)
+		ferry_route_await_lay(router, route);
+	else
+		ferry_route_wait(router, route);
 }
 
 static void ghost_make(struct ferry_router *router, struct ferry_try *try)
@@ -53,12 +90,8 @@ static void ghost_make(struct ferry_router *router, struct ferry_try *try)
 			router, FERRY_EVENT_GHOST_MADE, FERRY_SEVERITY_WARNING,
 			router->ghosts_count,
 			"a write's outcome is unknown: its range takes no write until it is laid");
-	if (try->route) {
-		try->route->ghosts_count++;
-		ferry_list_remove(&try->route->link);
-		ferry_list_append(&router->awaiting_lay, &try->route->link);
-		ferry_router_hold_timer_restart(router);
-	}
+	if (try->route)
+		route_leave_ghost(router, try->route);
 	router->config.lay(try->flight.lane, router->config.context);
 }
 
@@ -75,7 +108,7 @@ void ferry_ghost_lay(struct ferry_router *router, struct ferry_try *try)
 	router->ghosts_count--;
 	if (route) {
 		ferry_assert(route->ghosts_count > 0);
-		if (--route->ghosts_count == 0)
+		if (--route->ghosts_count == 0 && route->awaits_lay)
 			ferry_route_wait(router, route);
 	}
 	if (!try->has_ended && path->ops->abandon)
@@ -93,14 +126,12 @@ static uint64_t oldest_in_flight(const struct ferry_router *router, uint64_t oth
 
 	for (uint32_t i = 0; i < router->lanes_count; i++) {
 		ferry_list_foreach (link, &router->lanes[i].flights) {
-			struct ferry_flight *flight =
-				ferry_list_entry(link, struct ferry_flight, link);
+			const struct ferry_try *try =
+				try_of(ferry_list_entry(link, struct ferry_flight, link));
 
-			if (flight->on_end != try_end)
-				continue; /* A peer's, or a probe. */
-			oldest = ferry_min_u64(
-				oldest,
-				FERRY_CONTAINER_OF(flight, struct ferry_try, flight)->sequence);
+			if (!try)
+				continue;
+			oldest = ferry_min_u64(oldest, try->sequence);
 			break;
 		}
 	}
@@ -176,8 +207,6 @@ static void route_try_ended(struct ferry_router *router, struct ferry_try *try,
 		route->lanes_failed |= ferry_router_lane_bit(router, try->flight.lane);
 		try->route = route;
 		ghost_make(router, try);
-		if (router->is_deposed)
-			ferry_route_complete(router, route, -ESHUTDOWN);
 		break;
 	}
 }

@@ -20,6 +20,7 @@ struct ferry_view {
 	struct ferry_node owner;  /* Of this epoch; 0: nobody yet. */
 	bool is_in_force;	  /* A majority has it; the owner may admit I/O. */
 	bool may_register;	  /* The owner's grant, or nobody owns the pool. */
+	bool only_if_kept;	  /* And only if the lun still has a key of this node's. */
 	bool may_help; /* Have its key on the lun, to abort others, if not for its own I/O. */
 	/*
 	 * The newest ferry_engine_config.on_ask() that the group has answered: this view is at

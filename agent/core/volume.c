@@ -40,6 +40,8 @@ static int volume_submit(struct ferry_block *block, struct ferry_io *io)
 	r = request_check(volume, io);
 	if (r < 0)
 		return r;
+	if (volume->before)
+		volume->before(volume);
 	r = ferry_block_submit(volume->filter, io);
 	if (r < 0)
 		return r;

@@ -21,6 +21,8 @@ struct ferry_volume {
 	struct ferry_block bottom;  /* The router, as a filter sees it. */
 	struct ferry_block *filter; /* What checked I/O goes to: a cache, or the bottom. */
 	struct ferry_router *router;
+	/* NULL, or to look, before an I/O is admitted, at what may have happened meanwhile. */
+	void (*before)(struct ferry_volume *volume);
 	bool is_closed;
 	struct ferry_volume_stats stats;
 };

@@ -244,7 +244,13 @@ static int fence_execute(struct sim_command *command)
 		return 0;
 	case FERRY_FENCE_PREEMPT:
 		return preempt(command);
-	case FERRY_FENCE_RESET: /* For agents that stand alone. */
+	case FERRY_FENCE_RESET: /* Login has ended the session before; what it began is waited for.
+				 */
+		if (!lun->options.preempt_waits)
+			return -EOPNOTSUPP;
+		command->waits_until = lun->accepted_next;
+		command->waits_for = SIM_ALL_NODES;
+		return 0;
 	default:
 		break;
 	}

@@ -51,6 +51,7 @@ static void post_to_data(struct sim_node *node, const struct sim_post *post)
 	case SIM_POST_HEALTH:
 	case SIM_POST_VERDICT:
 	case SIM_POST_ASK:
+	case SIM_POST_PREEMPTED:
 	default:
 		ferry_unreachable("not for the data side");
 	}
@@ -81,6 +82,9 @@ static void post_run(struct sim_input *input)
 		break;
 	case SIM_POST_ASK:
 		ferry_ownership_ask(&node->ownership, post->word);
+		break;
+	case SIM_POST_PREEMPTED:
+		ferry_ownership_preempted(&node->ownership);
 		break;
 	default:
 		ferry_unreachable("no such post");
@@ -180,6 +184,11 @@ static void engine_taken(struct ferry_engine *engine, int error)
 static void engine_ask(struct ferry_engine *engine, uint64_t word)
 {
 	post_new(of_engine(engine), SIM_POST_ASK)->word = word;
+}
+
+static void engine_preempted(struct ferry_engine *engine)
+{
+	(void)post_new(of_engine(engine), SIM_POST_PREEMPTED);
 }
 
 /* ---- The group and the transport speak. ---- */
@@ -295,6 +304,7 @@ static void engine_start(struct sim_node *node, const struct sim_node_world *wor
 		.fence = &node->path.fence,
 		.carrier = &node->carrier,
 		.inflight_max = options->inflight_max,
+		.waits_for_ghosts = options->waits_for_ghosts,
 		.path_timeout_ns = options->path_timeout_ns,
 		.hold_timeout_ns = options->hold_timeout_ns,
 		.convict_failures = options->convict_failures,
@@ -305,6 +315,7 @@ static void engine_start(struct sim_node *node, const struct sim_node_world *wor
 		.on_drained = engine_drained,
 		.on_taken = engine_taken,
 		.on_ask = engine_ask,
+		.on_preempted = engine_preempted,
 	};
 	struct ferry_carrier_config carrier_config = {
 		.loop = &node->loop.loop,

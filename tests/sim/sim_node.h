@@ -18,7 +18,7 @@
 #include "tests/sim/sim_store.h"
 #include "tests/sim/sim_workload.h"
 
-enum { SIM_ARENA_CHUNKS = 48, SIM_POST_KINDS = 7, SIM_EVENT_KINDS = 32 };
+enum { SIM_ARENA_CHUNKS = 48, SIM_POST_KINDS = 8, SIM_EVENT_KINDS = 32 };
 
 enum sim_post_kind {
 	SIM_POST_VIEW = 1, /* To the data side... */
@@ -29,6 +29,7 @@ enum sim_post_kind {
 	SIM_POST_HEALTH,
 	SIM_POST_VERDICT,
 	SIM_POST_ASK,
+	SIM_POST_PREEMPTED,
 };
 
 struct sim_node;
@@ -54,6 +55,7 @@ struct sim_node_options {
 	uint32_t convict_failures;
 	uint64_t convict_window_ns;
 	uint32_t inflight_max;
+	bool waits_for_ghosts; /* For comparison. */
 };
 
 struct sim_node {

@@ -94,3 +94,39 @@ struct ferry_conclusion ferry_conclude(bool is_block_device, enum ferry_op op, b
 		return UNKNOWN(FERRY_CAUSE_PATH);
 	return conclusion;
 }
+
+/*
+ * The kernel tells once that it could not write back, and forgets both the error and the data
+ * (fsync(2); lib/errseq.c): the next fsync is fine. Loop devices and the like hand that through. So
+ * the one error is all that there will ever be to know of the writes that are lost. A plain disk
+ * keeps its cache in the device: if only the way there was gone, any way can flush it.
+ */
+struct ferry_conclusion ferry_conclude_sync(bool is_block_device, bool is_cached, enum ferry_op op,
+					    bool is_whole, int error)
+{
+	struct ferry_conclusion conclusion = ferry_conclude(is_block_device, op, is_whole, error);
+
+	ferry_assert(is_cached || is_block_device);
+	switch (error) {
+	case -EINTR: /* Nothing was begun. */
+	case -EAGAIN:
+	case -ENOMEM:
+	case -EPERM:
+	case -EROFS:
+	case -EBADE:
+		return conclusion;
+	case -ENOLINK:
+	case -ETIMEDOUT:
+	case -ENODEV:
+	case -ENXIO:
+	case -ESHUTDOWN:
+		if (!is_cached)
+			return conclusion;
+		break;
+	default:
+		break;
+	}
+	if (conclusion.outcome == FERRY_OUTCOME_UNKNOWN || conclusion.cause == FERRY_CAUSE_MEDIUM)
+		conclusion.cause = FERRY_CAUSE_LOST;
+	return conclusion;
+}

@@ -22,3 +22,10 @@ struct ferry_conclusion {
  */
 struct ferry_conclusion ferry_conclude(bool is_block_device, enum ferry_op op, bool is_whole,
 				       int error);
+
+/*
+ * The same for the part of a FLUSH or of a FUA write that makes durable what was written before.
+ * @is_cached: the kernel has a cache of its own under this descriptor, or may have.
+ */
+struct ferry_conclusion ferry_conclude_sync(bool is_block_device, bool is_cached, enum ferry_op op,
+					    bool is_whole, int error);

@@ -270,8 +270,13 @@ static void request_fail(struct ferry_device_request *request, int error)
 	const struct ferry_attempt *attempt = request->attempt;
 	bool is_whole = attempt->op == FERRY_OP_WRITE && attempt->segments.count == 1 &&
 			attempt->segments.length_bytes <= device->whole_bytes_max;
+	/* Where the device has no FUA, the kernel writes and then flushes: which failed? */
+	bool is_sync = request->step == FERRY_DEVICE_STEP_SYNC ||
+		       (attempt->flags & FERRY_IO_FUA && device->identity.has_volatile_cache);
 	struct ferry_conclusion conclusion =
-		ferry_conclude(device->is_block_device, attempt->op, is_whole, error);
+		is_sync ? ferry_conclude_sync(device->is_block_device, device->is_cached,
+					      attempt->op, is_whole, error)
+			: ferry_conclude(device->is_block_device, attempt->op, is_whole, error);
 
 	/* Beyond the end of a block device, too, the kernel says ENOSPC, and sends nothing. */
 	if (device->is_block_device && error == -ENOSPC && device_is_short(device))

@@ -176,6 +176,18 @@ static int size_set(struct ferry_device *device, const char *path, struct ferry_
 	return 0;
 }
 
+/* Loop, md, LVM, bcache: who knows. A disk hangs on a device of its bus, a multipath map on disks.
+ */
+static bool is_plain_disk(dev_t number)
+{
+	char text[128];
+
+	if (disk_attribute_read(number, "device/uevent", text, sizeof(text)) == 0)
+		return true;
+	return disk_attribute_read(number, "dm/uuid", text, sizeof(text)) == 0 &&
+	       strncmp(text, "mpath-", strlen("mpath-")) == 0;
+}
+
 static int open_block_device(struct ferry_device *device, const struct ferry_device_config *config,
 			     dev_t number, struct ferry_error *reterr)
 {
@@ -207,6 +219,7 @@ static int open_block_device(struct ferry_device *device, const struct ferry_dev
 	identity->has_volatile_cache =
 		disk_attribute_read(number, "queue/write_cache", text, sizeof(text)) < 0 ||
 		strcmp(text, "write through") != 0;
+	device->is_cached = !is_plain_disk(number);
 	device->whole_bytes_max = whole_bytes_of(number);
 	if (wwid_of_block_device(number, identity->wwid, sizeof(identity->wwid)) < 0) {
 		(void)snprintf(identity->wwid, sizeof(identity->wwid), "dev.%u:%u", major(number),
@@ -236,6 +249,7 @@ static int open_file(struct ferry_device *device, const struct ferry_device_conf
 		return ferry_error_set(reterr, r, "%s: it cannot be locked: %s", config->path,
 				       strerror(-r));
 	}
+	device->is_cached = true;
 	identity->block_bytes = config->block_bytes ? config->block_bytes : 512;
 	identity->can_discard = true;
 	identity->has_volatile_cache = true;

@@ -46,6 +46,7 @@ struct ferry_device {
 	char note[FERRY_DEVICE_NOTE_MAX];
 	int fd;
 	bool is_block_device;
+	bool is_cached;	  /* By the kernel, or maybe: anything but a plain disk. */
 	bool is_reserved; /* In the loop: depth requests and the probe. */
 	bool is_closing;
 	bool is_in_callback;

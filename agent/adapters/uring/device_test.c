@@ -858,10 +858,52 @@ static void conclusions(void **state)
 				     FERRY_OUTCOME_DONE);
 }
 
+/* What fsync says once is all that will be known of the writes that are gone (rule 11). */
+static void conclusions_of_flushes(void **state)
+{
+	static const struct {
+		bool is_block_device;
+		bool is_cached;
+		enum ferry_op op;
+		int error;
+		enum ferry_outcome outcome;
+		enum ferry_cause cause;
+	} cases[] = {
+		{false, true, FERRY_OP_FLUSH, -EIO, FERRY_OUTCOME_FAILED, FERRY_CAUSE_LOST},
+		{false, true, FERRY_OP_FLUSH, -ENOSPC, FERRY_OUTCOME_FAILED, FERRY_CAUSE_NO_SPACE},
+		{false, true, FERRY_OP_FLUSH, -EINTR, FERRY_OUTCOME_FAILED, FERRY_CAUSE_PATH},
+		{false, true, FERRY_OP_WRITE, -EIO, FERRY_OUTCOME_FAILED, FERRY_CAUSE_LOST},
+		{true, true, FERRY_OP_FLUSH, -EIO, FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_LOST},
+		{true, true, FERRY_OP_FLUSH, -ENOLINK, FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_LOST},
+		{true, true, FERRY_OP_FLUSH, -ENODEV, FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_LOST},
+		{true, true, FERRY_OP_WRITE, -EIO, FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_LOST},
+		{true, true, FERRY_OP_WRITE_ZEROES, -EIO, FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_LOST},
+		{true, true, FERRY_OP_WRITE, -ENOSPC, FERRY_OUTCOME_FAILED, FERRY_CAUSE_NO_SPACE},
+		{true, false, FERRY_OP_FLUSH, -EIO, FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_LOST},
+		{true, false, FERRY_OP_FLUSH, -ENODATA, FERRY_OUTCOME_FAILED, FERRY_CAUSE_LOST},
+		/* Only the way to the disk was lost, and another may flush it. */
+		{true, false, FERRY_OP_FLUSH, -ENOLINK, FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_PATH},
+		{true, false, FERRY_OP_FLUSH, -ENODEV, FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_PATH},
+		{true, false, FERRY_OP_FLUSH, -EBADE, FERRY_OUTCOME_FAILED, FERRY_CAUSE_CONFLICT},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < FERRY_ARRAY_COUNT(cases); i++) {
+		struct ferry_conclusion conclusion =
+			ferry_conclude_sync(cases[i].is_block_device, cases[i].is_cached,
+					    cases[i].op, /* is_whole= */ true, cases[i].error);
+
+		if (conclusion.outcome != cases[i].outcome || conclusion.cause != cases[i].cause)
+			fail_msg("case %zu: outcome %d, cause %d", i, (int)conclusion.outcome,
+				 (int)conclusion.cause);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(conclusions),
+		cmocka_unit_test(conclusions_of_flushes),
 		cmocka_unit_test_setup_teardown(every_op, setup_file, teardown),
 		cmocka_unit_test_setup_teardown(every_op, setup_file_fixed, teardown),
 		cmocka_unit_test_setup_teardown(every_op, setup_loop_device, teardown),

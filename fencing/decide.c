@@ -1,0 +1,465 @@
+#include "fencing/decide.h"
+
+#include "agent/core/key.h"
+
+const char *ferry_ownership_phase_name(enum ferry_ownership_phase phase)
+{
+	static const char *const names[] = {
+		[FERRY_OWNERSHIP_IDLE] = "IDLE",	   [FERRY_OWNERSHIP_SYNCING] = "SYNCING",
+		[FERRY_OWNERSHIP_CLAIMING] = "CLAIMING",   [FERRY_OWNERSHIP_DRAINING] = "DRAINING",
+		[FERRY_OWNERSHIP_TAKING] = "TAKING",	   [FERRY_OWNERSHIP_OWNING] = "OWNING",
+		[FERRY_OWNERSHIP_RELEASING] = "RELEASING",
+	};
+
+	ferry_assert(phase >= FERRY_OWNERSHIP_IDLE && phase <= FERRY_OWNERSHIP_RELEASING);
+	return names[phase];
+}
+
+uint32_t ferry_decide_majority(uint32_t nodes_expected)
+{
+	ferry_assert(nodes_expected > 0);
+	return nodes_expected / 2 + 1;
+}
+
+/* ---- Who has said what. ---- */
+
+static int member_index(const struct ferry_situation *situation, struct ferry_node node)
+{
+	for (uint32_t i = 0; i < situation->members->count; i++)
+		if (situation->members->nodes[i].v == node.v)
+			return (int)i;
+	return -1;
+}
+
+/* How many members have spoken in this ring, and how many of them see the lun that we see. */
+static uint32_t spoken_count(const struct ferry_situation *situation, bool with_this_lun)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < situation->members->count; i++) {
+		const struct ferry_ownership_member *member = &situation->known[i];
+
+		count += member->state_ring == situation->ring &&
+			 (!with_this_lun || ferry_uuid_equal(&member->lun, &situation->lun));
+	}
+	return count;
+}
+
+static uint32_t acked_count(const struct ferry_situation *situation, bool wants_drained)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < situation->members->count; i++) {
+		const struct ferry_ownership_member *member = &situation->known[i];
+		struct ferry_epoch has = wants_drained ? member->drained : member->acked;
+
+		count += member->ack_ring == situation->ring && has.v == situation->claimed.v;
+	}
+	return count;
+}
+
+bool ferry_decide_is_alone(const struct ferry_situation *situation)
+{
+	return situation->nodes_expected == 2 && situation->members->count == 1;
+}
+
+/*
+ * A change of owner: with two nodes both, since each may be the one that is cut off. Unless the lun
+ * can say which (it has reservations, and only one of two registrants can preempt the other), or a
+ * person does (rules 12 and 14).
+ */
+static uint32_t voices_needed(const struct ferry_situation *situation)
+{
+	bool is_short = ferry_decide_is_alone(situation) || situation->is_by_lun;
+
+	if (situation->nodes_expected == 2 && is_short &&
+	    (situation->has_reservations || situation->is_forced))
+		return 1;
+	return ferry_decide_majority(situation->nodes_expected);
+}
+
+/* Whose words make this node's own knowledge current. */
+static uint32_t words_needed(const struct ferry_situation *situation)
+{
+	if (ferry_decide_is_alone(situation))
+		return 1; /* Of two: the lun has the last word before it serves. */
+	return ferry_decide_majority(situation->nodes_expected);
+}
+
+bool ferry_decide_is_synced(const struct ferry_situation *situation)
+{
+	return spoken_count(situation, /* with_this_lun= */ false) >= words_needed(situation);
+}
+
+bool ferry_decide_is_answered(const struct ferry_situation *situation)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < situation->members->count; i++)
+		count += situation->known[i].has_answered &&
+			 situation->known[i].state_ring == situation->ring;
+	return count >= words_needed(situation);
+}
+
+bool ferry_decide_lun_is_agreed(const struct ferry_situation *situation)
+{
+	uint32_t spoken = spoken_count(situation, /* with_this_lun= */ false);
+	uint32_t agreeing = spoken_count(situation, /* with_this_lun= */ true);
+
+	ferry_assert(agreeing <= spoken);
+	return agreeing >= words_needed(situation) && 2 * agreeing > spoken;
+}
+
+/* ---- Rights. ---- */
+
+static bool is_mine(const struct ferry_situation *situation)
+{
+	return situation->owner.v == situation->self.v;
+}
+
+static bool is_drained_here(const struct ferry_situation *situation)
+{
+	return situation->drained.v == situation->epoch.v;
+}
+
+/*
+ * Of two nodes, whoever lost the lun to the other while they did not hear each other must not come
+ * back by itself: it would be two again. The other's word in this ring is the grant, or having won.
+ */
+static bool has_grant(const struct ferry_situation *situation)
+{
+	return situation->nodes_expected != 2 || !situation->has_reservations ||
+	       situation->is_sole || situation->is_forced || spoken_count(situation, false) == 2;
+}
+
+/*
+ * Registering is by the owner's grant, which is its epoch, for who has nothing older in flight; or
+ * for the owner that is about to take the lun. The epoch need not be in force yet: the taker may
+ * need another's registration to have its own nexus killed. Nobody leaves a key on a lun that the
+ * others don't call by this pool's name.
+ */
+void ferry_decide_rights(const struct ferry_situation *situation, struct ferry_view *view)
+{
+	bool is_agreed = ferry_decide_lun_is_agreed(situation);
+	bool is_granted = is_mine(situation) ||
+			  (is_agreed && (situation->owner.v == 0 || is_drained_here(situation)));
+
+	view->is_quorate = situation->is_quorate && situation->is_synced;
+	view->may_register = view->is_quorate && !situation->is_fenced && is_granted;
+	view->may_help =
+		view->is_quorate && !situation->is_fenced && (is_mine(situation) || is_agreed);
+	view->only_if_kept = !has_grant(situation);
+}
+
+/* ---- Taking. ---- */
+
+/*
+ * Drained is an agent's word for itself: what its elder at the same node had in flight may land
+ * yet (rule 8). Finding no key of the elder's proves nothing: whoever took the lun before may have
+ * been overtaken between removing it and the end of the reset. Only a taking that this node itself
+ * has seen through settles it.
+ */
+static bool elder_is_suspect(const struct ferry_ownership_seen *seen)
+{
+	return seen->incarnation.v > ferry_max_u64(seen->laid.v, 1);
+}
+
+static struct ferry_key elder_key(const struct ferry_ownership_seen *seen)
+{
+	ferry_assert(seen->incarnation.v > 1);
+	return ferry_key_make(seen->node, (struct ferry_incarnation){seen->incarnation.v - 1});
+}
+
+static bool has_drained(const struct ferry_situation *situation,
+			const struct ferry_ownership_seen *seen)
+{
+	int index = member_index(situation, seen->node);
+	const struct ferry_ownership_member *member = &situation->known[index < 0 ? 0 : index];
+
+	return index >= 0 && seen->node.v != situation->victim.v &&
+	       member->ack_ring == situation->ring &&
+	       member->incarnation.v == seen->incarnation.v &&
+	       member->drained.v == situation->claimed.v;
+}
+
+static void suspect_add(struct ferry_drained_keys *keys, struct ferry_key key)
+{
+	ferry_assert(keys->suspects_count < FERRY_KEYS_MAX);
+	keys->suspects[keys->suspects_count++] = key;
+}
+
+/* Who has drained in this ring, and which of the agents ever heard of has not. */
+static void keys_find(const struct ferry_situation *situation, struct ferry_drained_keys *ret)
+{
+	uint32_t seen_count = 0;
+
+	*ret = (struct ferry_drained_keys){0};
+	for (uint32_t i = 0; i < FERRY_NODES_MAX && situation->seen[i].node.v != 0; i++) {
+		const struct ferry_ownership_seen *seen = &situation->seen[i];
+		bool is_drained = has_drained(situation, seen);
+
+		seen_count++;
+		if (is_drained)
+			ret->keys[ret->count++] = ferry_key_make(seen->node, seen->incarnation);
+		/* Who takes does not preempt itself: it waits for what it carries (engine.c). */
+		if (!is_drained && seen->node.v != situation->self.v)
+			suspect_add(ret, ferry_key_make(seen->node, seen->incarnation));
+		else if (elder_is_suspect(seen))
+			suspect_add(ret, elder_key(seen));
+	}
+	/* A node that this agent has never heard may have died with its registration. */
+	if (seen_count < situation->nodes_expected)
+		suspect_add(ret, ferry_key_of_nobody());
+}
+
+static void decide_taking(const struct ferry_situation *situation, struct ferry_decision *ret)
+{
+	keys_find(situation, &ret->keys);
+	if (situation->has_reservations || situation->is_forced ||
+	    ret->keys.count >= situation->nodes_expected) {
+		ret->kind = FERRY_DECISION_TAKE;
+		if (!situation->has_reservations && ret->keys.count < situation->nodes_expected)
+			ret->why = "taking over by force: a person answers for the nodes that "
+				   "have not drained";
+		return;
+	}
+	/* Rule 14: nobody can keep the missing ones from writing. */
+	ret->kind = FERRY_DECISION_REFUSE;
+	ret->error = -EPERM;
+	ret->why = "the lun has no reservations and not every node has drained: fence the missing "
+		   "nodes, or start their agents";
+}
+
+/* ---- What is next. ---- */
+
+static struct ferry_epoch epoch_highest(const struct ferry_situation *situation)
+{
+	struct ferry_epoch highest = situation->epoch;
+
+	for (uint32_t i = 0; i < situation->members->count; i++)
+		highest.v = ferry_max_u64(highest.v, situation->known[i].epoch.v);
+	return highest;
+}
+
+static void decide_claim(const struct ferry_situation *situation, struct ferry_decision *ret)
+{
+	if (!situation->is_quorate) {
+		ret->kind = FERRY_DECISION_HOLD;
+		ret->why = "no quorum";
+	} else if (!situation->is_synced) {
+		ret->kind = FERRY_DECISION_SYNC;
+		ret->why = "a majority has not spoken in this ring";
+	} else if (ferry_decide_lun_is_agreed(situation)) {
+		ret->kind = FERRY_DECISION_CLAIM;
+		ret->epoch.v = epoch_highest(situation).v + 1;
+	} else if (spoken_count(situation, false) < situation->members->count) {
+		ret->kind = FERRY_DECISION_SYNC;
+		ret->why = "those who have not spoken yet may see the same lun";
+	} else {
+		ret->kind = FERRY_DECISION_REFUSE;
+		ret->error = -EPERM;
+		ret->why = "other members see another lun under this pool's name: compare their "
+			   "configurations";
+	}
+}
+
+static void decide_draining(const struct ferry_situation *situation, struct ferry_decision *ret)
+{
+	if (situation->drain_is_over ||
+	    acked_count(situation, /* wants_drained= */ true) == situation->members->count)
+		decide_taking(situation, ret);
+	else
+		ret->kind = FERRY_DECISION_WAIT_DRAIN;
+}
+
+static void decide_claiming(const struct ferry_situation *situation, struct ferry_decision *ret)
+{
+	uint32_t acked = acked_count(situation, /* wants_drained= */ false);
+	bool has_both = situation->nodes_expected == 2 && situation->members->count == 2;
+
+	if (acked >= voices_needed(situation)) {
+		ret->kind = FERRY_DECISION_WAIT_DRAIN;
+	} else if (situation->claim_is_over && has_both && acked == 1 &&
+		   (situation->has_reservations || situation->is_forced)) {
+		ret->kind = FERRY_DECISION_WAIT_DRAIN; /* The other's agent does not answer. */
+		ret->is_by_lun = true;
+	} else if (situation->claim_is_over) {
+		decide_claim(situation, ret); /* Whoever was late for the ring did not answer. */
+	} else {
+		ret->kind = FERRY_DECISION_WAIT_ACKS;
+	}
+}
+
+/* The lun has been taken. A change of ring meanwhile asks for the majority anew. */
+static void decide_taken(const struct ferry_situation *situation, struct ferry_decision *ret)
+{
+	if (situation->epoch.v != situation->claimed.v || !is_mine(situation) ||
+	    acked_count(situation, /* wants_drained= */ false) < voices_needed(situation))
+		decide_claim(situation, ret);
+	else if (situation->victim.v != 0 && !situation->keeps_pool)
+		ret->kind = FERRY_DECISION_LET_GO;
+	else
+		ret->kind = FERRY_DECISION_IN_FORCE;
+}
+
+void ferry_decide_next(const struct ferry_situation *situation, struct ferry_decision *ret)
+{
+	ferry_assert(situation->self.v > 0 && situation->members && situation->known);
+	*ret = (struct ferry_decision){.kind = FERRY_DECISION_REST};
+	switch (situation->phase) {
+	case FERRY_OWNERSHIP_IDLE:
+		/* A restarted agent's pool is its own, if the group has not given it away. */
+		if (situation->was_owner && situation->is_quorate && situation->is_synced &&
+		    (situation->owner.v == 0 || is_mine(situation)))
+			ret->kind = FERRY_DECISION_RECLAIM;
+		return;
+	case FERRY_OWNERSHIP_SYNCING:
+		if (situation->wants_pool)
+			decide_claim(situation, ret);
+		return;
+	case FERRY_OWNERSHIP_CLAIMING:
+		decide_claiming(situation, ret);
+		return;
+	case FERRY_OWNERSHIP_DRAINING:
+		decide_draining(situation, ret);
+		return;
+	case FERRY_OWNERSHIP_TAKING:
+		decide_taken(situation, ret);
+		return;
+	case FERRY_OWNERSHIP_OWNING:
+		/* The other of two is gone, or was: the lun, or it, says who goes on. */
+		if (!situation->is_in_force || (ferry_decide_is_alone(situation) &&
+						situation->has_reservations && !situation->is_sole))
+			decide_claim(situation, ret);
+		return;
+	case FERRY_OWNERSHIP_RELEASING:
+	default:
+		return;
+	}
+}
+
+/* ---- Messages. ---- */
+
+static struct ferry_reaction ignore(const char *why)
+{
+	return (struct ferry_reaction){.kind = FERRY_REACTION_IGNORE, .why = why};
+}
+
+static struct ferry_reaction react(enum ferry_reaction_kind kind)
+{
+	return (struct ferry_reaction){.kind = kind};
+}
+
+static struct ferry_reaction decide_state(const struct ferry_situation *situation,
+					  struct ferry_node from,
+					  const struct ferry_group_message *message)
+{
+	bool is_in_force = message->flags & FERRY_GROUP_IS_IN_FORCE;
+	bool is_others = message->owner.v != situation->self.v;
+	struct ferry_reaction reaction = react(FERRY_REACTION_NOTE);
+
+	if (!ferry_uuid_equal(&message->lun, &situation->lun)) {
+		/* Its epochs are another lun's; a claim of ours will still be above them. */
+		reaction.why = "it sees another lun (identity, size or block size) under this "
+			       "pool's name";
+		return reaction;
+	}
+	if (message->epoch.v > situation->epoch.v && situation->nodes_expected == 2 &&
+	    situation->phase == FERRY_OWNERSHIP_OWNING && !is_in_force &&
+	    message->owner.v == from.v && message->ring == situation->ring)
+		return react(FERRY_REACTION_CLAIM_ABOVE);
+	if (message->epoch.v > situation->epoch.v) {
+		/* This node was away. What it owned then, it does not now. */
+		reaction.kind = FERRY_REACTION_LEARN;
+		reaction.deposes = is_others;
+	} else if (message->epoch.v == situation->epoch.v && is_in_force &&
+		   !situation->is_in_force && message->owner.v != 0 && is_others) {
+		reaction.kind = FERRY_REACTION_FOLLOW;
+		reaction.deposes = true;
+	}
+	return reaction;
+}
+
+static struct ferry_reaction decide_claimed(const struct ferry_situation *situation,
+					    struct ferry_node from,
+					    const struct ferry_group_message *message)
+{
+	struct ferry_reaction reaction = react(FERRY_REACTION_INSTALL);
+
+	if (message->ring != situation->ring || !situation->is_quorate)
+		return ignore("it is not of this quorum's ring: acknowledging were no agreement");
+	if (!ferry_uuid_equal(&message->lun, &situation->lun))
+		return ignore("it would serve another lun under this pool's name");
+	if (message->epoch.v == situation->claimed.v && from.v == situation->self.v &&
+	    situation->phase == FERRY_OWNERSHIP_CLAIMING &&
+	    (situation->epoch.v > message->epoch.v ||
+	     (situation->epoch.v == message->epoch.v && !is_mine(situation))))
+		return react(FERRY_REACTION_CLAIM_AGAIN);
+	if (message->epoch.v <= situation->epoch.v)
+		return ignore("its epoch is not above the one that is installed");
+	reaction.deposes = from.v != situation->self.v;
+	return reaction;
+}
+
+static struct ferry_reaction decide_in_force(const struct ferry_situation *situation,
+					     struct ferry_node from,
+					     const struct ferry_group_message *message)
+{
+	struct ferry_reaction reaction = react(FERRY_REACTION_INSTALL);
+
+	if (message->epoch.v > situation->epoch.v) { /* Its claim could not be saved here. */
+		reaction.deposes = from.v != situation->self.v;
+		return reaction;
+	}
+	if (message->epoch.v != situation->epoch.v || from.v != situation->owner.v)
+		return ignore("it is not the owner of the epoch that is installed");
+	return react(FERRY_REACTION_FOLLOW);
+}
+
+/* Who owns the pool does it, and keeps it; without an owner, who asks. */
+static struct ferry_reaction decide_fence(const struct ferry_situation *situation,
+					  struct ferry_node from,
+					  const struct ferry_group_message *message)
+{
+	bool has_owner = situation->owner.v != 0 && situation->owner.v != message->victim.v &&
+			 situation->is_in_force && member_index(situation, situation->owner) >= 0;
+	struct ferry_node by = has_owner ? situation->owner : from;
+
+	if (by.v != situation->self.v)
+		return react(FERRY_REACTION_NOTE);
+	if (situation->victim.v != 0)
+		return ignore("this node is fencing another already");
+	return react(FERRY_REACTION_FENCE);
+}
+
+struct ferry_reaction ferry_decide_message(const struct ferry_situation *situation,
+					   struct ferry_node from,
+					   const struct ferry_group_message *message)
+{
+	if (member_index(situation, from) < 0)
+		return ignore("its sender is not a member");
+	if (!ferry_uuid_equal(&message->lineage, &situation->lineage))
+		return ignore("it is another lineage's");
+	switch (message->type) {
+	case FERRY_GROUP_STATE:
+		return decide_state(situation, from, message);
+	case FERRY_GROUP_CLAIM:
+		return decide_claimed(situation, from, message);
+	case FERRY_GROUP_ACK:
+		if (message->ring != situation->ring)
+			return ignore("it is from before a change of membership");
+		return react(FERRY_REACTION_NOTE);
+	case FERRY_GROUP_IN_FORCE:
+		return decide_in_force(situation, from, message);
+	case FERRY_GROUP_RELEASE:
+	case FERRY_GROUP_HANDOVER:
+		if (message->epoch.v != situation->epoch.v || from.v != situation->owner.v)
+			return ignore("it is not the owner of the epoch that is installed");
+		return react(FERRY_REACTION_NOBODYS);
+	case FERRY_GROUP_FENCE:
+		return decide_fence(situation, from, message);
+	case FERRY_GROUP_FENCED:
+	default:
+		return react(FERRY_REACTION_NOTE);
+	}
+}
