@@ -2,6 +2,7 @@
 #
 #     make demo    the main job, shown on this machine: a path fails, the application goes on
 #     make test    everything that is checked; what CI runs
+#     make test-vm reservations through kernels of their own, in emulated guests; minutes
 #     make bench   Ferry's NBD beside others', in turns
 #     make soak    fresh seeds of the simulator and cuts in the lab, until stopped
 #     make build   build/bin/*;  make clean removes all that was built
@@ -10,7 +11,7 @@
 PRESET ?= plain
 JOBS ?= $(shell nproc)
 
-.PHONY: all build test test-unit tidy demo bench soak deps clean
+.PHONY: all build test test-unit test-vm tidy demo bench soak deps clean
 all: build
 
 deps:
@@ -27,6 +28,11 @@ test: deps
 # What needs no cluster and no stock client; PRESET=asan, tsan, clang, coverage work too.
 test-unit: build
 	ctest --preset $(PRESET) -L '^(unit|sim|fuzz)$$' -j $(JOBS)
+
+# Slow, for the guests are emulated: the kernel's own iSCSI target, initiator and multipath.
+test-vm: build
+	deploy/install-deps.sh vm
+	ctest --preset $(PRESET) -L '^vm$$' --verbose
 
 tidy: build
 	tests/tidy/tidy.py
