@@ -5,13 +5,15 @@
 #     make test-vm reservations through kernels of their own, in emulated guests; minutes
 #     make bench   Ferry's NBD beside others', in turns
 #     make soak    fresh seeds of the simulator and cuts in the lab, until stopped
+#     make museum  known mistakes, each put into the core, and the seed that finds it out
+#     make mutation  small mistakes in the core, a sample, and which of them no test notices
 #     make build   build/bin/*;  make clean removes all that was built
 #
 # On a fresh Debian 12 each first installs what is missing (deploy/install-deps.sh).
 PRESET ?= plain
 JOBS ?= $(shell nproc)
 
-.PHONY: all build test test-unit test-vm tidy demo bench soak deps clean
+.PHONY: all build test test-unit test-vm tidy demo bench soak museum mutation deps clean
 all: build
 
 deps:
@@ -45,6 +47,12 @@ bench: deps build
 
 soak: deps build
 	tests/soak
+
+museum: build
+	JOBS=$(JOBS) tests/museum/run
+
+mutation: deps
+	tests/mutation/mutate.py --jobs $(JOBS)
 
 clean:
 	rm -rf build build-*

@@ -57,12 +57,12 @@ function(ferry_room name)
 endfunction()
 
 # ferry_test(NAME LABEL label [TIMEOUT seconds] COMMAND command...): a test that is a program or a
-# script. Labels: tidy, unit, sim, client (stock clients), cluster (the lab), fuzz, vm (guests;
+# script. Labels: tidy, unit, sim, museum, client (stock clients), cluster (the lab), fuzz, vm (guests;
 # `make test-vm`, not `make test`). Cluster and vm tests have the machine for themselves: their
 # deadlines are of real time. 77 as exit code means skipped.
 function(ferry_test name)
 	cmake_parse_arguments(T "" "LABEL;TIMEOUT" "COMMAND" ${ARGN})
-	if(NOT T_LABEL MATCHES "^(tidy|unit|sim|client|cluster|fuzz|vm)$")
+	if(NOT T_LABEL MATCHES "^(tidy|unit|sim|museum|client|cluster|fuzz|vm)$")
 		message(FATAL_ERROR "ferry_test(${name}): no label '${T_LABEL}'")
 	endif()
 	if(NOT T_TIMEOUT)

@@ -1,5 +1,6 @@
 #include "fencing/decide.h"
 
+#include "agent/base/museum.h"
 #include "agent/core/key.h"
 
 const char *ferry_ownership_phase_name(enum ferry_ownership_phase phase)
@@ -18,7 +19,7 @@ const char *ferry_ownership_phase_name(enum ferry_ownership_phase phase)
 uint32_t ferry_decide_majority(uint32_t nodes_expected)
 {
 	ferry_assert(nodes_expected > 0);
-	return nodes_expected / 2 + 1;
+	return FERRY_MUSEUM(MINORITY) ? 1 : nodes_expected / 2 + 1;
 }
 
 /* ---- Who has said what. ---- */
@@ -53,7 +54,8 @@ static uint32_t acked_count(const struct ferry_situation *situation, bool wants_
 		const struct ferry_ownership_member *member = &situation->known[i];
 		struct ferry_epoch has = wants_drained ? member->drained : member->acked;
 
-		count += member->ack_ring == situation->ring && has.v == situation->claimed.v;
+		count += (member->ack_ring == situation->ring || FERRY_MUSEUM(OLD_RING_ACKS)) &&
+			 has.v == situation->claimed.v;
 	}
 	return count;
 }
@@ -176,6 +178,8 @@ static bool has_drained(const struct ferry_situation *situation,
 	int index = member_index(situation, seen->node);
 	const struct ferry_ownership_member *member = &situation->known[index < 0 ? 0 : index];
 
+	if (FERRY_MUSEUM(FENCED_IS_LAID) && index < 0)
+		return true;
 	return index >= 0 && seen->node.v != situation->victim.v &&
 	       member->ack_ring == situation->ring &&
 	       member->incarnation.v == seen->incarnation.v &&
@@ -218,7 +222,9 @@ static void decide_taking(const struct ferry_situation *situation, struct ferry_
 	if (situation->has_reservations || situation->is_forced ||
 	    ret->keys.count >= situation->nodes_expected) {
 		ret->kind = FERRY_DECISION_TAKE;
-		if (!situation->has_reservations && ret->keys.count < situation->nodes_expected)
+		if (situation->is_forced)
+			ret->keys.suspects_count = 0; /* The person's word is for these, too. */
+		if (situation->is_forced && ret->keys.count < situation->nodes_expected)
 			ret->why = "taking over by force: a person answers for the nodes that "
 				   "have not drained";
 		return;

@@ -2,6 +2,8 @@
 
 #include <stdio.h>
 
+#include "agent/base/museum.h"
+
 enum { LINES_PER_READ_MAX = FERRY_IO_BYTES_MAX / FERRY_CACHE_LINE_BYTES + 1 };
 
 _Static_assert(FERRY_IO_RANGE_BYTES_MAX / FERRY_CACHE_LINE_BYTES + 1 < FERRY_CACHE_STAMPS,
@@ -235,7 +237,8 @@ static void read_fill(struct ferry_cache *cache, const struct ferry_cache_ticket
 	for (uint64_t i = lines.whole_first; i < lines.whole_end; i++) {
 		const struct ferry_cache_stamp *stamp = stamp_of(cache, i);
 
-		if (stamp->writes > 0 || stamp->sequence > ticket->sequence) {
+		if ((stamp->writes > 0 || stamp->sequence > ticket->sequence) &&
+		    !FERRY_MUSEUM(READ_OVERTAKEN)) {
 			cache->stats.overtaken++;
 			continue;
 		}
@@ -430,7 +433,7 @@ static void serve(struct ferry_cache *cache, struct ferry_epoch epoch)
 		       (cache->epoch.v != 0 && cache->heritage.epoch.v == cache->epoch.v &&
 			cache->heritage.owner.v == cache->config.self.v);
 
-	if (!is_kept)
+	if (!is_kept && !FERRY_MUSEUM(KEPT_CACHE))
 		empty(cache); /* Another may have owned the pool since. */
 	cache->epoch = epoch;
 	turn(cache, FERRY_CACHE_SERVING, "serving", "this node owns the pool, its epoch in force");
@@ -449,7 +452,7 @@ void ferry_cache_set_view(struct ferry_cache *cache, const struct ferry_view *vi
 	else if (cache->mode == FERRY_CACHE_SERVING && !view->is_quorate &&
 		 !cache->config.is_majority_real)
 		drop(cache, "no quorum: another may own the pool");
-	else if (cache->mode == FERRY_CACHE_SERVING)
+	else if (cache->mode == FERRY_CACHE_SERVING && !FERRY_MUSEUM(DEPOSED_CACHE))
 		turn(cache, FERRY_CACHE_HELD, "held", "this node does not serve the pool");
 }
 
@@ -601,7 +604,8 @@ int ferry_cache_import(struct ferry_cache *cache, struct ferry_epoch epoch, uint
 	if (cache->epoch.v != epoch.v || cache->is_blocked || cache->is_barred ||
 	    cache->mode == FERRY_CACHE_HELD)
 		return -ESTALE;
-	if (begun < cache->floor || stamp->writes > 0 || stamp->sequence > begun)
+	if ((begun < cache->floor || stamp->writes > 0 || stamp->sequence > begun) &&
+	    !FERRY_MUSEUM(IMPORT_UNCHECKED))
 		return -ESTALE;
 	if (ferry_index_find(&cache->index, number) != FERRY_INDEX_NONE)
 		return -EEXIST;

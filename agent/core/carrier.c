@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "agent/base/checksum.h"
+#include "agent/base/museum.h"
 #include "agent/core/key.h"
 
 static struct ferry_carrier_lun *lun_find(struct ferry_carrier *carrier,
@@ -18,6 +19,8 @@ static struct ferry_carrier_lun *lun_find(struct ferry_carrier *carrier,
 
 static struct ferry_answer *answer_of(struct ferry_session *session, uint64_t sequence)
 {
+	if (FERRY_MUSEUM(REPLY_EVICTED))
+		sequence = 0;
 	return &session->answers[sequence % FERRY_WIRE_WINDOW_MAX];
 }
 
@@ -128,6 +131,8 @@ static enum ferry_cause check_standing(const struct ferry_carrier_lun *lun,
 		return FERRY_CAUSE_STALE;
 	if (!ferry_uuid_equal(&view->lineage, &request->lineage))
 		return FERRY_CAUSE_STALE;
+	if (FERRY_MUSEUM(EPOCH_UNCHECKED))
+		return FERRY_CAUSE_NONE;
 	if (view->epoch.v != request->epoch.v || view->owner.v != request->node.v)
 		return FERRY_CAUSE_STALE;
 	return FERRY_CAUSE_NONE;
@@ -154,7 +159,8 @@ static void note_ghost(struct ferry_job *job)
 {
 	struct ferry_epoch *ghost_epoch = &job->lun->ghost_epoch;
 
-	if (ferry_op_changes_blocks(job->flight.attempt.op))
+	if (ferry_op_changes_blocks(job->flight.attempt.op) &&
+	    !FERRY_MUSEUM(CARRIED_GHOST_FORGOTTEN))
 		ghost_epoch->v = ferry_max_u64(ghost_epoch->v, job->request.epoch.v);
 }
 
@@ -219,9 +225,16 @@ static int job_fly(struct ferry_job *job)
 	return r;
 }
 
+static void arena_wait(struct ferry_carrier *carrier)
+{
+	if (!carrier->arena_waiter.link.next || !ferry_list_is_linked(&carrier->arena_waiter.link))
+		ferry_arena_wait(carrier->config.arena, &carrier->arena_waiter);
+}
+
 /* Look at everything now, and submit. False: it has to wait for room. */
 static bool job_run(struct ferry_job *job)
 {
+	struct ferry_carrier *carrier = job->session->carrier;
 	enum ferry_cause cause = check_standing(job->lun, &job->request);
 	int r;
 
@@ -232,7 +245,9 @@ static bool job_run(struct ferry_job *job)
 	if (job->request.incarnation.v != job->session->incarnation.v ||
 	    job->request.sequence < job->session->floor || !job->session->link ||
 	    job->session->link_number != job->link_number)
-		cause = FERRY_CAUSE_STALE;
+		cause = FERRY_MUSEUM(LINK_OUTLIVED) ? cause : FERRY_CAUSE_STALE;
+	if (FERRY_MUSEUM(CHECKED_ONCE) && job->flight.on_end) /* It has been here before. */
+		cause = FERRY_CAUSE_NONE;
 	if (cause == FERRY_CAUSE_NONE)
 		cause = check_range(job->lun, &job->request);
 	if (cause == FERRY_CAUSE_NONE && !ferry_lane_is_usable(job->lun->lane))
@@ -242,6 +257,9 @@ static bool job_run(struct ferry_job *job)
 		return true;
 	}
 	r = job_fly(job);
+	carrier->waits_for_path = r == -EAGAIN;
+	if (r == -ENOBUFS)
+		arena_wait(carrier);
 	if (r == -EAGAIN || r == -ENOBUFS)
 		return false;
 	if (r < 0) {
@@ -249,7 +267,7 @@ static bool job_run(struct ferry_job *job)
 		return true;
 	}
 	job->is_flying = true;
-	job->session->carrier->stats.carried++;
+	carrier->stats.carried++;
 	ferry_segments_drop(&job->data); /* The flight holds its own use. */
 	return true;
 }
@@ -266,9 +284,6 @@ static void retry_waiting(struct ferry_task *task)
 		if (job_run(job))
 			continue;
 		ferry_list_prepend(&carrier->waiting, &job->link);
-		if (!carrier->arena_waiter.link.next ||
-		    !ferry_list_is_linked(&carrier->arena_waiter.link))
-			ferry_arena_wait(carrier->config.arena, &carrier->arena_waiter);
 		return;
 	}
 }
@@ -387,7 +402,8 @@ static void request_take(struct ferry_session *session, struct ferry_job *job)
 	}
 	job->lun = lun_find(carrier, &request->lun);
 	/* What changes nothing, asked again, runs again: its data is not kept. */
-	if (is_known && request->op != FERRY_OP_READ && request->type != FERRY_WIRE_WARM) {
+	if (is_known && request->op != FERRY_OP_READ && request->type != FERRY_WIRE_WARM &&
+	    !FERRY_MUSEUM(NO_REPLY_CACHE)) {
 		request_again(session, answer, job);
 		return;
 	}
@@ -450,9 +466,7 @@ static int link_payload(struct ferry_link *link, const struct ferry_wire_header 
 	r = ferry_arena_take(carrier->config.arena, header->payload_bytes, ret);
 	if (r < 0) {
 		session->is_paused = true;
-		if (!carrier->arena_waiter.link.next ||
-		    !ferry_list_is_linked(&carrier->arena_waiter.link))
-			ferry_arena_wait(carrier->config.arena, &carrier->arena_waiter);
+		arena_wait(carrier);
 	}
 	return r;
 }
@@ -504,7 +518,9 @@ static void arena_has_room(struct ferry_arena_waiter *waiter)
 		FERRY_CONTAINER_OF(waiter, struct ferry_carrier, arena_waiter);
 
 	ferry_task_post(carrier->config.loop, &carrier->resume_task);
-	ferry_carrier_look_again(carrier);
+	/* A read that finds the path full gives its buffers back: that is no news for itself. */
+	if (!carrier->waits_for_path)
+		ferry_carrier_look_again(carrier);
 }
 
 /* ---- The room's entrances. ---- */

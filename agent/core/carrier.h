@@ -116,6 +116,7 @@ struct ferry_carrier {
 	struct ferry_session *sessions;
 	struct ferry_list jobs_free;
 	struct ferry_list waiting; /* For room on the local path. */
+	bool waits_for_path;	   /* The first of them: not for buffers. */
 	struct ferry_task retry_task;
 	struct ferry_arena_waiter arena_waiter;
 	struct ferry_task resume_task;

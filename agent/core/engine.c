@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "agent/base/museum.h"
 #include "agent/core/key.h"
 
 /* How often the data thread looks at the clock, and what it takes for having been frozen. */
@@ -249,7 +250,7 @@ static void drained_report(struct ferry_engine *engine)
 	if (engine->drained.v == engine->view.epoch.v)
 		return;
 	/* The owner itself goes on with what it has: its older I/O is its own. */
-	for (uint32_t i = 0; i < engine->router.lanes_count; i++)
+	for (uint32_t i = 0; i < engine->router.lanes_count && !FERRY_MUSEUM(DRAINED_EARLY); i++)
 		if (engine->view.owner.v != engine->config.self.v &&
 		    !ferry_router_lane_is_clean(&engine->router, &engine->router.lanes[i]))
 			return;
@@ -304,7 +305,7 @@ static void take_if_clean(struct ferry_engine *engine)
 	}
 	if (!engine->wants_take || engine->carried.jobs_count > 0)
 		return;
-	if (engine->carried.ghost_epoch.v != 0) {
+	if (engine->carried.ghost_epoch.v != 0 && !FERRY_MUSEUM(TAKER_UNCLEAN)) {
 		if (ferry_laying_is_wanted(&engine->laying, local))
 			return;
 		router_lay(local, engine);
@@ -362,9 +363,9 @@ static void view_apply(struct ferry_engine *engine)
 	}
 	if (ferry_engine_cache(engine))
 		ferry_cache_set_view(&engine->cache, view);
-	if (is_mine && view->is_in_force && view->is_quorate)
+	if (is_mine && view->is_in_force && (view->is_quorate || FERRY_MUSEUM(NO_QUORUM)))
 		ferry_router_open(&engine->router, view->epoch);
-	else
+	else if (!FERRY_MUSEUM(SOURCE_RESUMES) || view->is_in_force || !view->is_quorate)
 		ferry_router_close(&engine->router);
 }
 
@@ -382,7 +383,7 @@ static void look_at_clock(struct ferry_engine *engine)
 				    .time_ns = now_ns};
 
 	engine->awake_ns = now_ns;
-	if (gap_ns < FREEZE_NS || !engine->config.on_ask)
+	if (gap_ns < FREEZE_NS || !engine->config.on_ask || FERRY_MUSEUM(FROZEN_UNAWARE))
 		return;
 	(void)snprintf(event.pool, sizeof(event.pool), "%s", engine->config.pool);
 	ferry_event_emit(engine->config.events, event,
@@ -423,7 +424,7 @@ static void tick(struct ferry_timer *timer)
 
 size_t ferry_engine_memory_bytes(const struct ferry_engine_config *config)
 {
-	size_t bytes = ferry_router_memory_bytes(config->inflight_max);
+	size_t bytes = ferry_router_memory_bytes(config->inflight_max, config->flushes_by_path);
 
 	if (config->cache_lines_max > 0)
 		bytes += ferry_cache_memory_bytes(config->cache_lines_max, cache_tickets(config));
@@ -447,6 +448,7 @@ static int router_open(struct ferry_engine *engine, struct ferry_region *region)
 		.convict_window_ns = config->convict_window_ns,
 		.seed = config->seed,
 		.resets_keep_cache = config->resets_keep_cache,
+		.flushes_by_path = config->flushes_by_path,
 		.waits_for_ghosts = config->waits_for_ghosts,
 		.lay = router_lay,
 		.on_verdict = router_verdict,
@@ -644,7 +646,8 @@ void ferry_engine_set_view(struct ferry_engine *engine, const struct ferry_view 
 	ferry_assert(view->epoch.v >= engine->view.epoch.v);
 	engine->view = *view;
 	view_apply(engine);
-	if (was_mine && !is_mine) /* Nothing of ours may wait for better times. */
+	/* Nothing of ours may wait for better times. */
+	if (was_mine && !is_mine && !FERRY_MUSEUM(SOURCE_RESUMES))
 		ferry_router_depose(&engine->router);
 	for (uint32_t i = 1; i < engine->router.lanes_count; i++)
 		if (!ferry_view_has_member(view, engine->peers[i]->node))

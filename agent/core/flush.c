@@ -1,5 +1,7 @@
 #include "agent/core/flush.h"
 
+#include "agent/base/museum.h"
+
 void ferry_flush_init(struct ferry_flush *flush)
 {
 	ferry_assert(flush);
@@ -11,15 +13,24 @@ static bool suspect(struct ferry_flush *flush)
 	bool is_news = !flush->is_suspect;
 
 	flush->losses_count++;
-	flush->is_suspect = true;
+	flush->is_suspect = !FERRY_MUSEUM(FLUSH_FAILURE_FORGOTTEN);
 	return is_news;
+}
+
+void ferry_flush_inherit(struct ferry_flush *flush)
+{
+	ferry_assert(flush);
+	if (ferry_flush_has_unflushed(flush))
+		return;
+	flush->writes_done++;
+	flush->unflushed_since = UINT64_MAX;
 }
 
 bool ferry_flush_wrote(struct ferry_flush *flush, uint64_t sequence, uint64_t oldest)
 {
 	ferry_assert(flush);
 	ferry_assert(sequence > 0 && oldest <= sequence);
-	if (!ferry_flush_has_unflushed(flush))
+	if (!ferry_flush_has_unflushed(flush) || flush->unflushed_since == UINT64_MAX)
 		flush->unflushed_since = oldest;
 	flush->writes_done++;
 	/* It was on its way when the loss was seen: executed before or after, nobody knows. */
@@ -33,6 +44,12 @@ bool ferry_flush_lost(struct ferry_flush *flush, uint64_t newest)
 	flush->losses_seen++;
 	flush->lost_until = newest;
 	return ferry_flush_has_unflushed(flush) && suspect(flush);
+}
+
+bool ferry_flush_give_up(struct ferry_flush *flush)
+{
+	ferry_assert(flush);
+	return suspect(flush);
 }
 
 int ferry_flush_done(struct ferry_flush *flush, uint64_t covers, uint64_t oldest)

@@ -1,5 +1,7 @@
 #include "agent/core/judge.h"
 
+#include "agent/base/museum.h"
+
 static enum ferry_next judge_failed(enum ferry_op op, enum ferry_cause cause, int *ret_error)
 {
 	switch (cause) {
@@ -49,6 +51,10 @@ enum ferry_next ferry_judge(enum ferry_op op, enum ferry_outcome outcome, enum f
 	case FERRY_OUTCOME_FAILED:
 		return judge_failed(op, cause, ret_error);
 	case FERRY_OUTCOME_UNKNOWN:
+		if (FERRY_MUSEUM(TIMEOUT_IS_FAILURE) && cause == FERRY_CAUSE_TIMEOUT)
+			return FERRY_NEXT_RETRY;
+		if (FERRY_MUSEUM(RESET_IS_FAILURE) && cause == FERRY_CAUSE_PATH)
+			return FERRY_NEXT_RETRY;
 		return ferry_op_changes_blocks(op) ? FERRY_NEXT_LAY : FERRY_NEXT_RETRY;
 	default:
 		break;

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "agent/base/checksum.h"
+#include "agent/base/museum.h"
 
 static struct ferry_peer_request *slot_of(struct ferry_peer *peer, uint64_t sequence)
 {
@@ -332,7 +333,8 @@ static void link_up(struct ferry_link *link, struct ferry_incarnation incarnatio
 
 		if (!request || request->is_sending || request->is_abandoned)
 			continue;
-		if (request->attempt && request->attempt->is_given_up) {
+		if (request->attempt && request->attempt->is_given_up &&
+		    !FERRY_MUSEUM(GIVEN_UP_RESENT)) {
 			/* It may be proven dead already, and its blocks written anew. */
 			request_end(request,
 				    request->may_have_left ? FERRY_OUTCOME_UNKNOWN
@@ -357,7 +359,7 @@ static void link_down(struct ferry_link *link, const char *why)
 		if (!request)
 			continue;
 		/* Writes that may have left stay: their number asks again on the next link. */
-		if (!request->may_have_left)
+		if (!request->may_have_left || FERRY_MUSEUM(BREAK_IS_UNSENT))
 			request_end(request, FERRY_OUTCOME_FAILED, FERRY_CAUSE_UNSENT);
 		else if (!request->attempt || !ferry_op_changes_blocks(request->attempt->op) ||
 			 request->attempt->is_given_up)

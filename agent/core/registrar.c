@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "agent/base/museum.h"
 #include "agent/core/key.h"
 #include "agent/core/keys.h"
 
@@ -80,16 +81,33 @@ static bool suspect_add(struct ferry_registrar *registrar, struct ferry_key key)
 	return true;
 }
 
+/*
+ * To abort what nobody is known to have sent means to reset the lun: where a registration ends with
+ * its session. Elsewhere the lun has told everybody's.
+ */
+static bool suspect_is_moot(const struct ferry_registrar *registrar, struct ferry_key suspect)
+{
+	enum ferry_laying_way way = registrar->config.fence->ability.laying;
+
+	return suspect.v == ferry_key_of_nobody().v && way != 0 && way != FERRY_LAYING_RESET;
+}
+
 /* Only this node and who has drained is registered: now what the others left in flight. */
 static void take_abort(struct ferry_registrar *registrar)
 {
-	if (registrar->suspects_done == registrar->drained.suspects_count) {
+	const struct ferry_drained_keys *drained = &registrar->drained;
+
+	while (registrar->suspects_done < drained->suspects_count &&
+	       (suspect_is_moot(registrar, drained->suspects[registrar->suspects_done]) ||
+		FERRY_MUSEUM(ABSENT_NOT_ABORTED)))
+		registrar->suspects_done++;
+	if (registrar->suspects_done == drained->suspects_count) {
 		take_finish(registrar, 0);
 		return;
 	}
 	registrar->take = FERRY_TAKE_ABORTING;
 	ferry_router_expect_reset(registrar->config.router);
-	ask(registrar, FERRY_FENCE_PREEMPT, registrar->drained.suspects[registrar->suspects_done]);
+	ask(registrar, FERRY_FENCE_PREEMPT, drained->suspects[registrar->suspects_done]);
 }
 
 static void take_read(struct ferry_registrar *registrar)
@@ -125,6 +143,13 @@ static void take_read(struct ferry_registrar *registrar)
 	}
 }
 
+static bool aborts_by_the_book(const struct ferry_registrar *registrar)
+{
+	enum ferry_laying_way way = registrar->config.fence->ability.laying;
+
+	return way == 0 || way == FERRY_LAYING_ABORT; /* 0: its adapter knows one way only. */
+}
+
 static void take_step(struct ferry_registrar *registrar, int error)
 {
 	switch (registrar->take) {
@@ -149,10 +174,11 @@ static void take_step(struct ferry_registrar *registrar, int error)
 		break;
 	case FERRY_TAKE_ABORTING:
 		/*
-		 * -ENOENT: a target that keeps registrations over sessions has aborted it when it
-		 * removed this one, or has never known it.
+		 * -ENOENT: a target that aborts by the standard keeps registrations over sessions:
+		 * it has aborted it when it removed this one, or has never known it. From another
+		 * it is no proof.
 		 */
-		if (error == 0 || error == -ENOENT) {
+		if (error == 0 || (error == -ENOENT && aborts_by_the_book(registrar))) {
 			registrar->suspects_done++;
 			take_abort(registrar);
 			return;
@@ -164,6 +190,10 @@ static void take_step(struct ferry_registrar *registrar, int error)
 	}
 	if (error == -EACCES) {
 		ferry_registrar_lost(registrar);
+		return;
+	}
+	if (error == -EOPNOTSUPP) { /* It will not be otherwise the next time. */
+		take_finish(registrar, error);
 		return;
 	}
 	registrar->take = FERRY_TAKE_WAITING; /* Until the path works. */
@@ -238,11 +268,13 @@ static void join_finish(struct ferry_registrar *registrar)
 {
 	const struct ferry_view *view = registrar->config.view;
 
-	if (!view->may_register || view->word < registrar->word)
+	if ((!view->may_register || view->word < registrar->word) &&
+	    !FERRY_MUSEUM(REGISTERS_ITSELF))
 		return;
 	if (registrar->config.is_being_laid(registrar->config.context))
 		return;
-	if (!ferry_router_lane_is_clean(registrar->config.router, local_lane(registrar)))
+	if (!ferry_router_lane_is_clean(registrar->config.router, local_lane(registrar)) &&
+	    !FERRY_MUSEUM(JOINS_UNCLEAN))
 		return;
 	if (registrar->was_in)
 		registrar->config.on_rejoin(registrar->config.context);
@@ -288,7 +320,7 @@ static void join_done(struct ferry_registrar *registrar)
 	}
 	registrar->session_is_new = false;
 	registrar->state = FERRY_REGISTRAR_ASKING;
-	if (registrar->has_replaced) {
+	if (registrar->has_replaced && !FERRY_MUSEUM(OLD_KEY_IGNORED)) {
 		/* The elder's commands are this nexus's: killed together, or not at all. */
 		registrar->has_replaced = false;
 		registrar->config.on_old_key(registrar->config.context);

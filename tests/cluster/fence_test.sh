@@ -169,7 +169,7 @@ reboot() {
 # ---- What cannot be verified. ----
 
 survivors_without_paths() {
-	local before
+	local before node
 	before=$(ask n2 status '.pools[0].epoch')
 	load n2 quiet
 	"$LAB" cut n1 storage
@@ -179,7 +179,11 @@ survivors_without_paths() {
 	grep -q 'NOT verified' "$WORK/fence.out" || fail "$(cat "$WORK/fence.out")"
 	note "$(head -1 "$WORK/fence.out")"
 	stonith_reboot n2 n3 && fail "Pacemaker believes that n2 is fenced"
-	note "Pacemaker: $(tail -1 "$WORK/fence.out")"
+	for node in n1 n3; do
+		on $node grep -h 'fence_ferry.*NOT verified' /var/log/pacemaker/pacemaker.log
+	done >"$WORK/pacemaker.log"
+	[ -s "$WORK/pacemaker.log" ] || fail "Pacemaker was not told why"
+	note "Pacemaker: $(tail -1 "$WORK/pacemaker.log" | sed 's/.*fence_ferry/fence_ferry/')"
 	[ "$(ask n2 status '.pools[0].epoch')" = "$before" ] || fail "n2 was deposed for nothing"
 	io_goes n2
 	load_was_clean quiet
@@ -266,6 +270,53 @@ keys_for_people() {
 	at_rest n2
 }
 
+# ---- Somebody else on the lun. ----
+
+foreign_says() {
+	tail -n +"$1" "$WORK/foreign.out" 2>/dev/null | grep -qx "$2"
+}
+
+# Its first commands hear of it (2: a unit attention); then 24, RESERVATION CONFLICT.
+foreign_is_refused() {
+	echo >&9
+	tail -1 "$WORK/foreign.out" | grep -qx 24
+}
+
+foreign_keys() {
+	local node
+	for node in n1 n2 n3; do
+		agent_signal $node TERM
+		wait_for 60 "the agent of $node has gone" agent_is_gone $node
+	done
+	"$LAB" target restart # It forgets what was registered.
+	mkfifo "$WORK/foreign.in"
+	on st "$BUILD/tests/foreign_key" 10.98.0.254 iqn.2026-11.ferry.lab:disk 1 0xabc \
+		<"$WORK/foreign.in" >"$WORK/foreign.out" 2>&1 &
+	JOBS+=($!)
+	exec 9>"$WORK/foreign.in"
+	wait_for 10 "somebody else is on the lun" foreign_says 1 registered
+	agents_up
+	ferry n2 acquire data -t 3 >"$WORK/acquire.out" 2>&1 && fail "a foreign lun is taken"
+	wait_for 5 "it is shown" is n2 keys '[.luns[0].keys[] | select(.state == "foreign" and
+		.key == "0x0000000000000abc" and .holder and (.stale | not))] | length == 1'
+	is n2 keys '.luns[0].keys | length == 1' || fail "somebody has registered beside it"
+	ferry n2 keys --clean data --yes >"$WORK/clean.out" 2>&1
+	is n2 keys '.luns[0].keys | length == 1' || fail "a foreign key is cleaned unasked"
+	ferry n2 keys --clean --foreign data </dev/null >"$WORK/clean.out" 2>&1 &&
+		fail "nobody was asked"
+	grep -q 'NOT Ferry.s' "$WORK/clean.out" || fail "$(cat "$WORK/clean.out")"
+	echo >&9
+	wait_for 5 "it still writes" foreign_says 2 0
+	ferry n2 keys --clean --foreign data --yes >"$WORK/clean.out" 2>&1 ||
+		fail "$(cat "$WORK/clean.out")"
+	is n2 keys '[.luns[0].keys[] | select(.state == "foreign")] == []' || fail "it is still there"
+	wait_for 20 "all agents register" is n2 keys '[.luns[0].keys[] | .node] | unique == [1, 2, 3]'
+	own n1
+	wait_for 5 "the lun refuses it" foreign_is_refused
+	exec 9>&-
+	at_rest n1
+}
+
 inject() {
 	install -D -m 755 "$AGENT" "$FERRY_LAB_DIR/inject/usr/sbin/fence_ferry"
 }
@@ -300,3 +351,4 @@ scenario "a pool taken by force" force
 scenario "registrations for people" keys_for_people
 scenario "the owner hangs, and Pacemaker fences it" fence_the_owner
 scenario "its node is rebooted, and let in" reboot
+scenario "somebody else on the lun" foreign_keys

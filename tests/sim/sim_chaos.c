@@ -23,7 +23,8 @@ const char *sim_fault_name(enum sim_fault fault)
 		[SIM_FAULT_LUN_OFF] = "lun",	 [SIM_FAULT_CRASH] = "crash",
 		[SIM_FAULT_POWER] = "power",	 [SIM_FAULT_FREEZE] = "freeze",
 		[SIM_FAULT_ISOLATE] = "isolate", [SIM_FAULT_LINK] = "link",
-		[SIM_FAULT_MOVE] = "move",	 [SIM_FAULT_STORE] = "store",
+		[SIM_FAULT_BREAK] = "break",	 [SIM_FAULT_MOVE] = "move",
+		[SIM_FAULT_STORE] = "store",
 	};
 
 	ferry_assert((size_t)fault < FERRY_ARRAY_COUNT(names));
@@ -113,6 +114,10 @@ static void fault_make(struct chaos *chaos, enum sim_fault fault, uint32_t id)
 	case SIM_FAULT_LINK:
 		toggle_link(cluster, id);
 		break;
+	case SIM_FAULT_BREAK:
+		if (cluster->nodes[id].node && !cluster->nodes[id].is_frozen)
+			sim_net_break(&cluster->net, id);
+		break;
 	case SIM_FAULT_MOVE:
 		sim_cluster_acquire(cluster, id);
 		break;
@@ -144,6 +149,28 @@ static void fault_run(struct sim_event *event)
 
 /* ---- One run. ---- */
 
+/* What makes rare meetings likely: few blocks, short queues, threads that wait for each other. */
+static void crowding_draw(struct sim_cluster *cluster)
+{
+	struct sim *sim = &cluster->sim;
+	struct sim_node_options *options = &cluster->options;
+
+	if (sim_chance(sim, SIM_WORKLOAD, 500))
+		cluster->workload.span_blocks = sim_between(sim, SIM_WORKLOAD, 12, 32);
+	if (sim_chance(sim, SIM_CLOCK, 400))
+		options->path_depth = (uint32_t)sim_between(sim, SIM_CLOCK, 2, 8);
+	if (sim_chance(sim, SIM_CLOCK, 300)) {
+		options->stall_per_mille = (uint32_t)sim_between(sim, SIM_CLOCK, 5, 50);
+		options->stall_ns_max =
+			sim_between(sim, SIM_CLOCK, 50 * FERRY_NS_PER_MS, 4000 * FERRY_NS_PER_MS);
+	}
+	sim_note(sim, SIM_NODE, 0, options->stall_ns_max,
+		 "I/O to %" PRIu64 " blocks, paths take %u, threads wait up to %" PRIu64
+		 " ms for %u of 1000 messages",
+		 cluster->workload.span_blocks, options->path_depth,
+		 options->stall_ns_max / FERRY_NS_PER_MS, options->stall_per_mille);
+}
+
 static void options_draw(struct chaos *chaos)
 {
 	struct sim_cluster *cluster = &chaos->cluster;
@@ -156,9 +183,6 @@ static void options_draw(struct chaos *chaos)
 			chaos->weights[i] += 2;
 		if (i == SIM_FAULT_LUN_OFF || i == SIM_FAULT_STORE)
 			chaos->weights[i] /= 2;
-		/* Two nodes that do not see each other both have quorum: not yet decided. */
-		if (i == SIM_FAULT_ISOLATE && cluster->nodes_count == 2)
-			chaos->weights[i] = 0;
 		chaos->weights_sum += chaos->weights[i];
 	}
 	chaos->interval_ns_max =
@@ -288,6 +312,7 @@ void sim_chaos_run(uint64_t seed, const struct sim_chaos_options *options, struc
 	chaos->cluster.sim.is_tracing = options->is_tracing;
 	chaos->cluster.workload.tolerates_stale_reads = !options->strict_reads;
 	options_draw(chaos);
+	crowding_draw(&chaos->cluster);
 	sim_cluster_start_all(&chaos->cluster);
 	for (uint32_t i = 1; i <= nodes_count; i++)
 		chaos->cluster.nodes[i].node->path.takes_timeouts_as_failures = chaos->lies;

@@ -20,6 +20,7 @@ enum sim_fault {
 	SIM_FAULT_FREEZE,
 	SIM_FAULT_ISOLATE,
 	SIM_FAULT_LINK,
+	SIM_FAULT_BREAK, /* Connections between agents, at once made anew. */
 	SIM_FAULT_MOVE,
 	SIM_FAULT_STORE,
 	SIM_FAULTS_COUNT,

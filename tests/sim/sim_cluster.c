@@ -2,6 +2,8 @@
 
 #include <inttypes.h>
 
+#include "agent/base/museum.h"
+
 /* ---- What must hold after every step. ---- */
 
 /*
@@ -22,6 +24,34 @@ static void owner_note(struct sim_cluster *cluster, const struct sim_node *owner
 	lun->epoch_floor = cluster->epoch_open;
 }
 
+/* An epoch is one agent's, for ever: also after restarts of everybody (rule 12). */
+static void opener_check(struct sim_cluster *cluster, const struct sim_node *node)
+{
+	struct ferry_epoch epoch = node->engine.router.epoch;
+	struct sim_opener *opener = &cluster->openers[epoch.v % SIM_EPOCHS_MAX];
+
+	if (opener->epoch.v != epoch.v)
+		*opener = (struct sim_opener){epoch, node->id, node->incarnation};
+	if (opener->node != node->id || opener->incarnation.v != node->incarnation.v)
+		sim_violation(&cluster->sim, node->id,
+			      "epoch %" PRIu64 " is node %u's and node %u's", epoch.v, opener->node,
+			      node->id);
+}
+
+/* Who admits I/O owns the pool with quorum, as far as it has been told (rules 12, 15). */
+static void open_check(struct sim_cluster *cluster, const struct sim_node *node)
+{
+	const struct ferry_view *view = &node->engine.view;
+
+	if (!view->is_quorate || !view->is_in_force || view->owner.v != node->id)
+		sim_violation(&cluster->sim, node->id,
+			      "open in epoch %" PRIu64 ", though told: owner %u, %s, %s",
+			      node->engine.router.epoch.v, view->owner.v,
+			      view->is_in_force ? "in force" : "not in force",
+			      view->is_quorate ? "quorum" : "no quorum");
+	opener_check(cluster, node);
+}
+
 static void check(struct sim *sim, void *context)
 {
 	struct sim_cluster *cluster = context;
@@ -31,21 +61,13 @@ static void check(struct sim *sim, void *context)
 	for (uint32_t i = 1; i <= cluster->nodes_count; i++) {
 		const struct sim_node *node = cluster->nodes[i].node;
 
-		if (node && node->engine.router.is_open &&
-		    (!newest || node->engine.router.epoch.v > newest->engine.router.epoch.v))
+		if (!node || !node->engine.router.is_open)
+			continue;
+		open_check(cluster, node);
+		if (!newest || node->engine.router.epoch.v > newest->engine.router.epoch.v)
 			newest = node;
 	}
 	owner_note(cluster, newest);
-	for (uint32_t i = 1; i <= cluster->nodes_count; i++)
-		for (uint32_t j = i + 1; j <= cluster->nodes_count; j++) {
-			const struct sim_node *a = cluster->nodes[i].node;
-			const struct sim_node *b = cluster->nodes[j].node;
-
-			if (a && b && a->engine.router.is_open && b->engine.router.is_open &&
-			    a->engine.router.epoch.v == b->engine.router.epoch.v)
-				sim_violation(&cluster->sim, i,
-					      "nodes %u and %u are open in the same epoch", i, j);
-		}
 }
 
 /* ---- Nodes. ---- */
@@ -104,7 +126,8 @@ void sim_cluster_start(struct sim_cluster *cluster, uint32_t id)
 
 	if (slot->node)
 		return;
-	slot->incarnation.v++;
+	if (slot->incarnation.v == 0 || !FERRY_MUSEUM(SAME_INCARNATION))
+		slot->incarnation.v++;
 	slot->node = sim_node_start(&world, id, slot->incarnation);
 }
 

@@ -11,7 +11,14 @@
 
 #include "tests/sim/sim_node.h"
 
-enum { SIM_LUN_BLOCKS = 96 };
+enum { SIM_LUN_BLOCKS = 96, SIM_EPOCHS_MAX = 4096 };
+
+/* Whose epoch it was. */
+struct sim_opener {
+	struct ferry_epoch epoch;
+	uint32_t node;
+	struct ferry_incarnation incarnation;
+};
 
 struct sim_cluster_node {
 	struct sim_node *node; /* NULL: no agent runs. */
@@ -33,6 +40,7 @@ struct sim_cluster {
 	struct sim_event manager_event; /* What Pacemaker does: somebody is to own the pool. */
 	bool is_managed;
 	struct ferry_epoch epoch_open; /* The newest under which a node has been open. */
+	struct sim_opener openers[SIM_EPOCHS_MAX];
 };
 
 void sim_cluster_init(struct sim_cluster *cluster, uint64_t seed, uint32_t nodes_count);

@@ -211,6 +211,13 @@ static void link_drop(struct sim_link *link)
 	sim_input_in(&link->down_input, 0);
 }
 
+void sim_net_break(struct sim_net *net, uint32_t node)
+{
+	sim_note(net->sim, SIM_FAULT, node, 15, "its connections break");
+	ferry_list_foreach_safe (link, &net->transports[node]->links)
+		link_drop(ferry_list_entry(link, struct sim_link, in_transport));
+}
+
 /* ---- Sending. ---- */
 
 static void send_soon(struct sim_link *link)

@@ -97,6 +97,8 @@ struct sim_net {
 void sim_net_init(struct sim_net *net, struct sim *sim);
 void sim_net_done(struct sim_net *net);
 void sim_net_cut(struct sim_net *net, uint32_t from, uint32_t to, bool is_cut);
+/* Every connection of @node breaks; new ones can be made at once. */
+void sim_net_break(struct sim_net *net, uint32_t node);
 
 void sim_transport_open(struct sim_transport *transport, struct sim_net *net, struct sim_loop *loop,
 			uint32_t node, struct ferry_incarnation incarnation);

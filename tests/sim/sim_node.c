@@ -99,8 +99,10 @@ static struct sim_post *post_new(struct sim_node *node, enum sim_post_kind kind)
 	uint64_t delay_ns =
 		sim_between(node->sim, SIM_CLOCK, 1 * FERRY_NS_PER_US, 50 * FERRY_NS_PER_US);
 
-	if (sim_chance(node->sim, SIM_CLOCK, 10)) /* The other thread is busy. */
+	if (sim_chance(node->sim, SIM_CLOCK, 10)) /* The other thread is busy... */
 		delay_ns *= 100;
+	if (sim_chance(node->sim, SIM_CLOCK, node->stall_per_mille)) /* ...or waits for a disk. */
+		delay_ns += sim_below(node->sim, SIM_CLOCK, node->stall_ns_max);
 	post->node = node;
 	post->kind = kind;
 	sim_input_init(&post->input, &node->loop, SIM_POST, post_run);
@@ -305,6 +307,7 @@ static void engine_start(struct sim_node *node, const struct sim_node_world *wor
 		.carrier = &node->carrier,
 		.inflight_max = options->inflight_max,
 		.waits_for_ghosts = options->waits_for_ghosts,
+		.flushes_by_path = options->flushes_by_path,
 		.path_timeout_ns = options->path_timeout_ns,
 		.hold_timeout_ns = options->hold_timeout_ns,
 		.convict_failures = options->convict_failures,
@@ -395,6 +398,8 @@ struct sim_node *sim_node_start(const struct sim_node_world *world, uint32_t id,
 	node->sim = world->sim;
 	node->id = id;
 	node->incarnation = incarnation;
+	node->stall_per_mille = world->options.stall_per_mille;
+	node->stall_ns_max = world->options.stall_ns_max;
 	node->events.emit = events_emit;
 	ferry_list_init(&node->posts);
 	sim_note(world->sim, SIM_NODE, id, incarnation.v, "agent starts, incarnation %" PRIu64,
@@ -402,6 +407,7 @@ struct sim_node *sim_node_start(const struct sim_node_world *world, uint32_t id,
 	sim_loop_init(&node->loop, world->sim, id);
 	memory_open(node);
 	sim_path_open(&node->path, world->lun, &node->loop, id);
+	node->path.depth = world->options.path_depth;
 	node->transport.is_member = transport_is_member;
 	node->transport.accept = transport_accept;
 	node->transport.context = node;

@@ -56,6 +56,10 @@ struct sim_node_options {
 	uint64_t convict_window_ns;
 	uint32_t inflight_max;
 	bool waits_for_ghosts; /* For comparison. */
+	bool flushes_by_path;
+	uint32_t path_depth;	  /* Commands that a local path takes at once; 0: many. */
+	uint32_t stall_per_mille; /* Of what one thread tells the other, so much waits... */
+	uint64_t stall_ns_max;	  /* ...up to this. */
 };
 
 struct sim_node {
@@ -80,6 +84,8 @@ struct sim_node {
 	struct ferry_members members; /* As the data side has heard. */
 	struct sim_client client;
 	struct ferry_list posts;
+	uint32_t stall_per_mille;
+	uint64_t stall_ns_max;
 	uint64_t posted_ns[2]; /* In each direction, none overtakes. */
 	uint64_t events_seen[SIM_EVENT_KINDS];
 	uint64_t convictions;

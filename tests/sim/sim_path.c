@@ -233,7 +233,7 @@ static int path_submit(struct ferry_path *path, struct ferry_attempt *attempt)
 	struct sim_path *self = FERRY_CONTAINER_OF(path, struct sim_path, path);
 	struct sim_command *command;
 
-	if (self->inflight == SIM_PATH_DEPTH) {
+	if (self->inflight == (self->depth ? self->depth : SIM_PATH_DEPTH)) {
 		self->was_full = true;
 		return -EAGAIN;
 	}

@@ -40,6 +40,7 @@ struct sim_path {
 	uint32_t session;
 	struct ferry_list link; /* In lun->paths. */
 	struct ferry_list endings;
+	uint32_t depth; /* 0: SIM_PATH_DEPTH. */
 	uint32_t inflight;
 	bool was_full;
 	bool is_told_up; /* What on_state() has said last. */

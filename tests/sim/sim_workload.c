@@ -15,6 +15,7 @@ void sim_workload_init(struct sim_workload *workload, struct sim *sim, struct si
 		.tag_next = 1,
 		.depth = 4,
 		.think_ns_max = 4 * FERRY_NS_PER_MS,
+		.span_blocks = checker->size_blocks,
 	};
 }
 
@@ -208,8 +209,7 @@ static void io_next(struct sim_input *input)
 	}
 	length_blocks =
 		(uint32_t)sim_between(workload->sim, SIM_WORKLOAD, 1, SIM_CLIENT_BLOCKS_MAX);
-	lba = sim_below(workload->sim, SIM_WORKLOAD,
-			workload->checker->size_blocks - length_blocks + 1);
+	lba = sim_below(workload->sim, SIM_WORKLOAD, workload->span_blocks - length_blocks + 1);
 	if (io_submit(io, draw_op(workload->sim), lba, length_blocks) < 0)
 		think(io);
 }

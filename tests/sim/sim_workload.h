@@ -33,6 +33,7 @@ struct sim_workload {
 	uint64_t tag_next;
 	uint32_t depth;
 	uint64_t think_ns_max;
+	uint64_t span_blocks;	   /* I/O goes to the first so many: the fewer, the more meet. */
 	uint32_t strays_per_mille; /* I/O where the pool is not. */
 	bool is_stopped;
 	bool tolerates_stale_reads; /* By a node whose epoch has been replaced: counted only. */

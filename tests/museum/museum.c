@@ -1,0 +1,199 @@
+/* ferry-museum - put one known mistake into the core and see whether the simulator finds it out. */
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "agent/base/museum.h"
+#include "tests/sim/sim_chaos.h"
+
+/* Longer than any run takes that comes to an end by itself, many times over. */
+enum { RUN_SECONDS_MAX = 30 };
+
+enum ferry_museum_piece ferry_museum_exhibit;
+
+struct piece {
+	const char *name;
+	const char *rules;
+	const char *text;
+};
+
+static const struct piece pieces[FERRY_MUSEUM_COUNT] = {
+#define PIECE(NAME, RULES, TEXT) [FERRY_MUSEUM_##NAME] = {#NAME, RULES, TEXT},
+	FERRY_MUSEUM_PIECES(PIECE)
+#undef PIECE
+};
+
+struct command_line {
+	enum ferry_museum_piece piece;
+	uint64_t first;
+	uint64_t last;
+	uint64_t before; /* This seed is tried before all others; 0: none. */
+	bool is_counting;
+};
+
+static void usage(FILE *to)
+{
+	fputs("usage: ferry-museum --list\n"
+	      "       ferry-museum --piece NAME --seeds A..B [--before SEED] [--count]\n"
+	      "Run the simulator's seeds with one known mistake in the code, until one finds it "
+	      "out;\n"
+	      "that seed must pass without the mistake.\n"
+	      "  --before SEED  try this one first\n"
+	      "  --count        run them all, and say how many find it out\n"
+	      "Exit: 0 found out, 1 not, 2 the seed fails without the mistake too, 3 usage.\n",
+	      to);
+}
+
+static enum ferry_museum_piece piece_find(const char *name)
+{
+	for (int i = 1; i < FERRY_MUSEUM_COUNT; i++)
+		if (strcmp(pieces[i].name, name) == 0)
+			return (enum ferry_museum_piece)i;
+	return FERRY_MUSEUM_NOTHING;
+}
+
+static void list(void)
+{
+	for (int i = 1; i < FERRY_MUSEUM_COUNT; i++)
+		printf("%s\n", pieces[i].name);
+}
+
+static bool parse(int argc, char **argv, struct command_line *ret)
+{
+	static const struct option options[] = {
+		{"list", no_argument, NULL, 'l'},
+		{"piece", required_argument, NULL, 'p'},
+		{"seeds", required_argument, NULL, 's'},
+		{"before", required_argument, NULL, 'b'},
+		{"count", no_argument, NULL, 'c'},
+		{"help", no_argument, NULL, 'h'},
+		{NULL, 0, NULL, 0},
+	};
+	char end;
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (c == 'l' || c == 'h') {
+			c == 'l' ? list() : usage(stdout);
+			exit(0);
+		}
+		if (c == 'c')
+			ret->is_counting = true;
+		else if (c == 'p')
+			ret->piece = piece_find(optarg);
+		else if (c == 'b' && sscanf(optarg, "%" SCNu64 "%c", &ret->before, &end) == 1)
+			continue;
+		else if (c != 's' || sscanf(optarg, "%" SCNu64 "..%" SCNu64 "%c", &ret->first,
+					    &ret->last, &end) != 2)
+			return false;
+	}
+	return optind == argc && ret->piece != FERRY_MUSEUM_NOTHING && ret->last > 0;
+}
+
+static void read_all(int from, void *ret, size_t size_bytes)
+{
+	size_t got = 0;
+
+	for (ssize_t r = 1; r > 0 && got<size_bytes; got += r> 0 ? (size_t)r : 0)
+		r = read(from, (char *)ret + got, size_bytes - got);
+	close(from);
+}
+
+static void child(uint64_t seed, int answer, int errors)
+{
+	const struct sim_chaos_options options = {0};
+	struct sim_result result;
+	ssize_t written;
+
+	(void)dup2(errors, STDERR_FILENO);
+	(void)alarm(RUN_SECONDS_MAX);
+	sim_chaos_run(seed, &options, &result);
+	written = write(answer, &result, sizeof(result));
+	_exit(written == (ssize_t)sizeof(result) ? 0 : 1);
+}
+
+/* In a process of its own: a failed assertion is one of the ways to be found out. */
+static void run(uint64_t seed, enum ferry_museum_piece piece, struct sim_result *ret)
+{
+	char said[200] = "";
+	int answers[2];
+	int errors[2];
+	int status;
+	pid_t pid;
+
+	ferry_museum_exhibit = piece;
+	*ret = (struct sim_result){.exit_code = SIM_EXIT_CRASH};
+	if (pipe(answers) < 0 || pipe(errors) < 0 || (pid = fork()) < 0) {
+		perror("ferry-museum");
+		exit(3);
+	}
+	if (pid == 0)
+		child(seed, answers[1], errors[1]);
+	close(answers[1]);
+	close(errors[1]);
+	read_all(answers[0], ret, sizeof(*ret));
+	read_all(errors[0], said, sizeof(said) - 1);
+	(void)waitpid(pid, &status, 0);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+		return;
+	ret->exit_code = SIM_EXIT_CRASH;
+	said[strcspn(said, "\n")] = '\0';
+	(void)snprintf(ret->what, sizeof(ret->what), "%s",
+		       WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM ? "it never ends"
+		       : said[0]					  ? said
+									  : "it crashes");
+}
+
+static int count(const struct command_line *line)
+{
+	uint64_t found = 0;
+
+	for (uint64_t seed = line->first; seed <= line->last; seed++) {
+		struct sim_result result;
+
+		run(seed, line->piece, &result);
+		found += result.exit_code != 0;
+	}
+	printf("%-24s %" PRIu64 " of %" PRIu64 " seeds\n", pieces[line->piece].name, found,
+	       line->last - line->first + 1);
+	return found == 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct command_line line = {0};
+	struct sim_result result = {0};
+	const struct piece *piece;
+	uint64_t seed;
+
+	if (!parse(argc, argv, &line)) {
+		usage(stderr);
+		return 3;
+	}
+	if (line.is_counting)
+		return count(&line);
+	piece = &pieces[line.piece];
+	printf("%-24s %-7s ", piece->name, piece->rules);
+	for (seed = line.before ? line.before : line.first; seed <= line.last || line.before;) {
+		run(seed, line.piece, &result);
+		if (result.exit_code != 0)
+			break;
+		seed = seed == line.before ? line.first : seed + 1;
+		line.before = 0;
+	}
+	if (result.exit_code == 0) {
+		printf("NOT FOUND OUT by seeds %" PRIu64 "..%" PRIu64 ": %s\n", line.first,
+		       line.last, piece->text);
+		return 1;
+	}
+	printf("seed %-5" PRIu64 " %s\n", seed, result.what);
+	run(seed, FERRY_MUSEUM_NOTHING, &result);
+	if (result.exit_code == 0)
+		return 0;
+	printf("%-24s %-7s BUT seed %" PRIu64 " fails without it: %s\n", piece->name, piece->rules,
+	       seed, result.what);
+	return 2;
+}

@@ -1,0 +1,309 @@
+#!/usr/bin/env python3
+"""mutate.py - would the tests notice? Small mistakes in ranks 0-3, one at a time.
+
+    mutate.py [--sample N] [--seed S] [--jobs J] [--seeds A..B] [--only FOLDER] [--report]
+
+Draws a sample of mutants (the same one for the same seed and the same sources), compiles each into
+one object, links it before the rooms' archives into the unit tests that use its room, the
+simulator's scenarios and ferry-sim, and runs those in this order until one fails. What none notices
+has survived, and is listed with its place. A mutant that compiles to the same object is none.
+
+Nothing is written into the source tree: all is in build-mutation/, where results.jsonl keeps what
+has been run, so that an interrupted run goes on. Exits 1 if less than --floor per cent are killed.
+"""
+import argparse
+import collections
+import concurrent.futures
+import hashlib
+import json
+import os
+import pathlib
+import random
+import re
+import resource
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TREE = ROOT / "build-mutation"
+FOLDERS = ["agent/base", "agent/ports", "agent/core", "agent/cache", "fencing", "migrate", "proto"]
+UNIT_SECONDS_MAX = 60
+SCENARIOS_SECONDS_MAX = 300
+SEEDS_SECONDS_MAX = 900
+MEMORY_BYTES_MAX = 4 << 30
+
+# What is said to people, checked by the compiler or by the code itself, or a switch of the museum.
+SKIPPED = re.compile(r'"|\bferry_assert|_Static_assert|FERRY_ASSERT|FERRY_MUSEUM|ferry_unreachable|'
+                     r"\bemit\b|_emit|^\s*#|^\s*case\b|^\s*\*|^\s*//|^\s*/\*")
+# For each operator: what to look for in a line, and what to put in its place.
+OPERATORS = {
+    "negate": [(r"(?<=\bif )\((.*)\)(?=( \{)?$)", r"(!(\1))")],
+    "relation": [(r" < ", " <= "), (r" <= ", " < "), (r" > ", " >= "), (r" >= ", " > "),
+                 (r" == ", " != "), (r" != ", " == ")],
+    "boundary": [(r" \+ 1\b", " + 2"), (r" - 1\b", " - 2"), (r"\+\+;", " += 2;")],
+    "logic": [(r" && ", " || "), (r" \|\| ", " && ")],
+    "return": [(r"\breturn true;", "return false;"), (r"\breturn false;", "return true;"),
+               (r"\breturn -E[A-Z]+;", "return 0;"), (r"\breturn NULL;", None)],
+    "delete": [(r"^\t+[\w>.\[\]()*&-]+\([^;]*\);$", "\t;"),
+               (r"^\t+[\w>.\[\]-]+(\+\+|--);$", "\t;"),
+               (r"^\t+[\w>.\[\]-]*(->|\.)[\w>.\[\]-]+ [|&+-]?= [^;{]*;$", "\t;")],
+}
+
+Mutant = collections.namedtuple("Mutant", "path line operator before after")
+
+
+def code_of(line):
+    """The line without its comment."""
+    return re.sub(r"\s*/\*.*?\*/\s*$", "", line)
+
+
+def mutants_of(path):
+    text = (ROOT / path).read_text().splitlines()
+    is_comment = False
+    for number, line in enumerate(text, 1):
+        was_comment = is_comment
+        is_comment = (is_comment or "/*" in line) and "*/" not in line.split("/*")[-1]
+        code = code_of(line)
+        # A table or a declaration at the margin is not code that runs.
+        if was_comment or SKIPPED.search(line) or not code.startswith("\t"):
+            continue
+        for operator, rules in OPERATORS.items():
+            for pattern, replacement in rules:
+                if replacement is None:
+                    continue
+                for match in re.finditer(pattern, code):
+                    after = code[:match.start()] + match.expand(replacement) + code[match.end():]
+                    if after != code and not (operator == "delete" and
+                                              is_declared(code)):
+                        yield Mutant(path, number, operator, code, after)
+
+
+def is_declared(code):
+    """A call or an assignment that the line itself declares: it cannot go alone."""
+    return re.match(r"\t+(const |static |struct |uint|int|bool|return|size_t)", code) is not None
+
+
+def key_of(mutant):
+    source = (ROOT / mutant.path).read_bytes()
+    return hashlib.sha256(repr(mutant).encode() + source).hexdigest()[:16]
+
+
+class Rig:
+    """The unmutated build: how its objects are compiled and its tests are linked."""
+
+    def __init__(self, seeds):
+        self.seeds = seeds
+        self.commands = {}
+        for entry in json.loads((TREE / "compile_commands.json").read_text()):
+            arguments = shlex.split(entry["command"])
+            source = pathlib.Path(entry["directory"], entry["file"]).resolve()
+            if "-DFERRY_MUSEUM_BUILD" not in arguments and source.is_relative_to(ROOT):
+                self.commands[str(source.relative_to(ROOT))] = arguments
+        self.links = {}
+        for command in run_out(["ninja", "-C", TREE, "-t", "commands"]).splitlines():
+            match = re.search(r"(?:^|&& )(\S*(?:cc|gcc|clang)\S* .*-o (\S+) .*)", command)
+            if match and " -c " not in match[1] and match[2].startswith(("tests/", "bin/")):
+                self.links[match[2]] = shlex.split(match[1].split(" && ")[0])
+        self.units = [p for p in self.links if p.startswith("tests/") and self.is_ours(p)]
+
+    def is_ours(self, program):
+        """A unit test of ranks 0-3: its own objects lie there."""
+        return any(f"{folder}/CMakeFiles/" in argument for folder in FOLDERS
+                   for argument in self.links[program]) and "adapters" not in " ".join(
+                       a for a in self.links[program] if a.endswith(".o"))
+
+    def archive(self, path):
+        name = pathlib.Path(path).parent.name
+        return f"libferry_{name}.a"
+
+    def tests(self, path):
+        """(program, arguments, seconds) in the order of their cost."""
+        uses = self.archive(path)
+        units = [p for p in self.units if any(a.endswith(uses) for a in self.links[p])]
+        found = [(p, [], UNIT_SECONDS_MAX) for p in sorted(units) if p != "tests/sim_test"]
+        found.append(("tests/sim_test", [], SCENARIOS_SECONDS_MAX))
+        found.append(("bin/ferry-sim", ["--seeds", self.seeds], SEEDS_SECONDS_MAX))
+        return [test for test in found if test[0] in self.links]
+
+    def compile(self, path, source, target, more=()):
+        arguments = list(self.commands[path])
+        arguments[arguments.index("-o") + 1] = str(target)
+        arguments[-1] = str(source) if arguments[-2] == "-c" else arguments[-1]
+        arguments += [f"-ffile-prefix-map={source}={path}", "-Wno-error", "-w", *more]
+        return subprocess.run(["nice", *arguments], cwd=TREE, capture_output=True).returncode == 0
+
+    def link(self, program, extra, target):
+        arguments = list(self.links[program])
+        at = arguments.index("-o")
+        arguments[at + 1] = str(target)
+        first = next(i for i, a in enumerate(arguments) if a.endswith((".o", ".a")))
+        arguments.insert(first, str(extra))
+        done = subprocess.run(["nice", *arguments], cwd=TREE, capture_output=True)
+        return done.returncode == 0
+
+
+def run_out(arguments):
+    return subprocess.run(arguments, check=True, capture_output=True, text=True).stdout
+
+
+def limits():
+    os.setsid()
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def fails(program, arguments, seconds):
+    """None if it passes; else why not."""
+    environment = dict(os.environ, GLIBC_TUNABLES="glibc.malloc.hugetlb=1")
+    with subprocess.Popen(["nice", "-n", "19", program, *arguments], cwd=TREE, env=environment,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL, preexec_fn=limits) as child:
+        try:
+            code = child.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            return "never ends"
+    return None if code == 0 else f"exit {code}"
+
+
+def check_whole(rig):
+    """What fails without a mutant would kill them all."""
+    tests = {test[0]: test for folder in FOLDERS for path in sorted((ROOT / folder).glob("*.c"))
+             for test in rig.tests(str(path.relative_to(ROOT)))}
+    for program, arguments, seconds in tests.values():
+        why = fails(TREE / program, arguments, seconds)
+        if why:
+            sys.exit(f"{program}: {why}, without any mutant")
+
+
+def judge(rig, mutant, folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = (ROOT / mutant.path).read_text().splitlines(keepends=True)
+    source, changed, plain = folder / "mutant.c", folder / "mutant.o", folder / "plain.o"
+    source.write_text("".join(lines))
+    if not rig.compile(mutant.path, source, plain, ["-g0"]):
+        raise RuntimeError(f"{mutant.path}: does not compile as it is")
+    lines[mutant.line - 1] = mutant.after + "\n"
+    source.write_text("".join(lines))
+    if not rig.compile(mutant.path, source, changed, ["-g0"]):
+        return {"verdict": "stillborn"}
+    if changed.read_bytes() == plain.read_bytes():
+        return {"verdict": "equivalent"}
+    for program, arguments, seconds in rig.tests(mutant.path):
+        target = folder / pathlib.Path(program).name
+        if not rig.link(program, changed, target):
+            raise RuntimeError(f"{program}: does not link with {mutant.path}")
+        why = fails(target, arguments, seconds)
+        if why:
+            return {"verdict": "killed", "by": pathlib.Path(program).name, "why": why}
+    return {"verdict": "survived"}
+
+
+def build():
+    environment = dict(os.environ)
+    quiet = {"stdout": subprocess.DEVNULL, "env": environment}
+    subprocess.run(["cmake", "--preset", "plain", "-S", ROOT, "-B", TREE], check=True, cwd=ROOT,
+                   **quiet)
+    subprocess.run(["nice", "cmake", "--build", TREE], check=True, **quiet)
+
+
+def sample_draw(arguments):
+    found = []
+    for folder in FOLDERS:
+        if arguments.only and not folder.startswith(arguments.only):
+            continue
+        for path in sorted((ROOT / folder).glob("*.c")):
+            if not path.name.endswith(("_test.c", "_stand.c")):
+                found += mutants_of(str(path.relative_to(ROOT)))
+    drawn = random.Random(arguments.seed).sample(found, len(found))
+    return found, drawn
+
+
+def report(drawn, results, arguments):
+    counts = collections.Counter()
+    killers = collections.Counter()
+    survivors = []
+    for mutant in drawn:
+        result = results.get(key_of(mutant))
+        if not result or counts["killed"] + counts["survived"] == arguments.sample:
+            continue
+        counts[result["verdict"]] += 1
+        if result["verdict"] == "killed":
+            killers[result["by"]] += 1
+        if result["verdict"] == "survived":
+            survivors.append(mutant)
+    judged = counts["killed"] + counts["survived"]
+    for mutant in sorted(survivors):
+        print(f"{mutant.path}:{mutant.line}: {mutant.operator}: {mutant.before.strip()}"
+              f"  ->  {mutant.after.strip()}")
+    print(f"{counts['killed']} of {judged} killed"
+          f" ({100 * counts['killed'] / max(judged, 1):.1f} %), {counts['survived']} survived;"
+          f" {counts['equivalent']} equivalent and {counts['stillborn']} stillborn not counted")
+    print("by: " + ", ".join(f"{name} {count}" for name, count in killers.most_common()))
+    return 100 * counts["killed"] >= arguments.floor * judged
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--sample", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--seeds", default="1..200", help="of ferry-sim")
+    parser.add_argument("--only", help="folders that begin with this")
+    parser.add_argument("--floor", type=float, default=90)
+    parser.add_argument("--report", action="store_true", help="of what has been run; run nothing")
+    arguments = parser.parse_args()
+    found, drawn = sample_draw(arguments)
+    print(f"{len(found)} mutants in ranks 0-3, seed {arguments.seed}", flush=True)
+    log = TREE / "results.jsonl"
+    results = {}
+    if log.exists():
+        for line in log.read_text().splitlines():
+            entry = json.loads(line)
+            results[entry["key"]] = entry
+    if not arguments.report:
+        build()
+        rig = Rig(arguments.seeds)
+        check_whole(rig)
+        work(rig, drawn, results, log, arguments)
+    return 0 if report(drawn, results, arguments) else 1
+
+
+def work(rig, drawn, results, log, arguments):
+    lock = threading.Lock()
+    waiting = iter(drawn)
+    judged = 0
+
+    def one(number):
+        nonlocal judged
+        while True:
+            with lock:
+                if judged >= arguments.sample:
+                    return
+                mutant = next(waiting, None)
+                if mutant is None:
+                    return
+                judged += 1
+            key = key_of(mutant)
+            if key not in results:
+                result = judge(rig, mutant, TREE / f"job{number}")
+                with lock:
+                    results[key] = {"key": key, **mutant._asdict(), **result}
+                    with open(log, "a", encoding="utf-8") as to:
+                        to.write(json.dumps(results[key]) + "\n")
+                    print(f"{result['verdict']:10} {result.get('by', ''):22} {mutant.path}:"
+                          f"{mutant.line} {mutant.operator}", flush=True)
+            if results[key]["verdict"] in ("equivalent", "stillborn"):
+                with lock:
+                    judged -= 1 # Another in its place.
+
+    with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
+        for future in [pool.submit(one, i) for i in range(arguments.jobs)]:
+            future.result()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
