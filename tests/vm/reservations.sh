@@ -14,6 +14,7 @@ TABLE=()
 
 row()
 {
+	note "$1: $2"
 	TABLE+=("$(printf '%-62s | %s' "$1" "$2")")
 }
 
