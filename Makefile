@@ -2,6 +2,7 @@
 #
 #     make demo    the main job, shown on this machine: a path fails, the application goes on
 #     make test    everything that is checked; what CI runs
+#     make test-vm reservations through kernels of their own, in emulated guests; minutes
 #     make bench   Ferry's NBD beside others', in turns
 #     make soak    fresh seeds of the simulator and cuts in the lab, until stopped
 #     make museum  known mistakes, each put into the core, and the seed that finds it out
@@ -12,7 +13,7 @@
 PRESET ?= plain
 JOBS ?= $(shell nproc)
 
-.PHONY: all build test test-unit tidy demo bench soak museum mutation deps clean
+.PHONY: all build test test-unit test-vm tidy demo bench soak museum mutation deps clean
 all: build
 
 deps:
@@ -29,6 +30,11 @@ test: deps
 # What needs no cluster and no stock client; PRESET=asan, tsan, clang, coverage work too.
 test-unit: build
 	ctest --preset $(PRESET) -L '^(unit|sim|fuzz)$$' -j $(JOBS)
+
+# Slow, for the guests are emulated: the kernel's own iSCSI target, initiator and multipath.
+test-vm: build
+	deploy/install-deps.sh vm
+	ctest --preset $(PRESET) -L '^vm$$' --verbose
 
 tidy: build
 	tests/tidy/tidy.py

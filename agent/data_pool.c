@@ -154,8 +154,7 @@ static int engine_open(struct data_pool *pool, const struct ferry_lun_identity *
 		.carrier = data->config.cluster ? &data->carrier : NULL,
 		.is_read_only = pool->config->is_read_only,
 		.flushes_by_path = flushes_by_path(pool, identity),
-		.resets_keep_cache = (pool->iscsi && ferry_iscsi_lays_by_reset(pool->iscsi)) ||
-				     (pool->sgio && ferry_sgio_lays_by_reset(pool->sgio)),
+		.resets_keep_cache = pool->iscsi && ferry_iscsi_lays_by_reset(pool->iscsi),
 		.inflight_max = INFLIGHT_MAX,
 		.path_timeout_ns = data->config.path_timeout_ns,
 		.hold_timeout_ns = data->config.hold_timeout_ns,

@@ -57,11 +57,12 @@ function(ferry_room name)
 endfunction()
 
 # ferry_test(NAME LABEL label [TIMEOUT seconds] COMMAND command...): a test that is a program or a
-# script. Labels: tidy, unit, sim, museum, client (stock clients), cluster (the lab), fuzz. A cluster test
-# has the machine for itself: its deadlines are of real time. 77 as exit code means skipped.
+# script. Labels: tidy, unit, sim, museum, client (stock clients), cluster (the lab), fuzz, vm (guests;
+# `make test-vm`, not `make test`). Cluster and vm tests have the machine for themselves: their
+# deadlines are of real time. 77 as exit code means skipped.
 function(ferry_test name)
 	cmake_parse_arguments(T "" "LABEL;TIMEOUT" "COMMAND" ${ARGN})
-	if(NOT T_LABEL MATCHES "^(tidy|unit|sim|museum|client|cluster|fuzz)$")
+	if(NOT T_LABEL MATCHES "^(tidy|unit|sim|museum|client|cluster|fuzz|vm)$")
 		message(FATAL_ERROR "ferry_test(${name}): no label '${T_LABEL}'")
 	endif()
 	if(NOT T_TIMEOUT)
@@ -70,7 +71,7 @@ function(ferry_test name)
 	add_test(NAME ${name} COMMAND ${T_COMMAND})
 	set_tests_properties(${name} PROPERTIES LABELS ${T_LABEL} TIMEOUT ${T_TIMEOUT}
 		SKIP_RETURN_CODE 77 ENVIRONMENT "FERRY_BUILD_DIR=${CMAKE_BINARY_DIR}")
-	if(T_LABEL STREQUAL "cluster")
+	if(T_LABEL MATCHES "^(cluster|vm)$")
 		set_tests_properties(${name} PROPERTIES RUN_SERIAL TRUE)
 	endif()
 endfunction()

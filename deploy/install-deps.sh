@@ -1,7 +1,7 @@
 #!/bin/bash
 # install-deps.sh - install from Debian's packages what is missing, and nothing else.
 #
-#     deploy/install-deps.sh [GROUP...]     groups: build, test, lab; without: all
+#     deploy/install-deps.sh [GROUP...]     groups: build, test, lab, vm; without: all but vm
 #
 # Fast when nothing is missing. Starts no service, and leaves those that run alone. Needs root or
 # sudo only when something is missing. Exits 0 when all is there, 1 when it could not be.
@@ -44,6 +44,12 @@ lab=(
 	e2fsprogs xfsprogs fio jq psmisc procps kmod python3
 )
 
+vm=(
+	qemu-system-x86 seabios iproute2 util-linux  # emulated guests (make test-vm)
+	mmdebstrap busybox-static cpio kmod          # their disk and initramfs
+	xz-utils zstd e2fsprogs
+)
+
 say()
 {
 	echo "install-deps: $*" >&2
@@ -80,9 +86,10 @@ for group in "${@:-all}"; do
 	build) wanted+=("${build[@]}") ;;
 	test) wanted+=("${test[@]}") ;;
 	lab) wanted+=("${lab[@]}") ;;
+	vm) wanted+=("${vm[@]}") ;;
 	all) wanted+=("${build[@]}" "${test[@]}" "${lab[@]}") ;;
 	*)
-		say "no such group: $group; there are build, test, lab"
+		say "no such group: $group; there are build, test, lab, vm"
 		exit 1
 		;;
 	esac

@@ -68,7 +68,7 @@ static void lane_set_state(struct ferry_lane *lane, enum ferry_lane_state state,
 				    .time_ns = now_ns,
 				    .node = lane->path->node};
 
-	if (old == state)
+	if (old == state && strcmp(lane->reason, reason) == 0)
 		return;
 	lane->state = state;
 	(void)snprintf(lane->reason, sizeof(lane->reason), "%s", reason);
@@ -475,7 +475,9 @@ void ferry_lane_allow(struct ferry_lane *lane, bool is_allowed, const char *why)
 	if (lane->is_allowed == is_allowed)
 		return;
 	lane->is_allowed = is_allowed;
-	if (!is_allowed)
+	if (!is_allowed && lane->state == FERRY_LANE_FORWARDING)
+		lane_set_state(lane, lane->state, why); /* For another reason from now on. */
+	else if (!is_allowed)
 		lane_forward(lane, why);
 	else if (lane->path->is_up)
 		ferry_timer_start_in(lane_loop(lane), &lane->probe_timer, 0);

@@ -46,7 +46,7 @@ static int disk_add(const char *folder, const char *name, struct ferry_sgio_disk
 				       name);
 	if (line_read(folder, "device/vendor", text, sizeof(text)) == 0 &&
 	    strncmp(text, "LIO-ORG", strlen("LIO-ORG")) == 0)
-		disks->wants_reset = true;
+		disks->is_untrue = true;
 	if (disks->count == FERRY_SGIO_PATHS_MAX || strlen(name) >= FERRY_SGIO_NAME_MAX)
 		return ferry_error_set(reterr, -EOPNOTSUPP,
 				       "it has more paths than the %d that Ferry can register",

@@ -27,7 +27,7 @@ enum {
 
 struct ferry_sgio_disks {
 	uint32_t count;
-	bool wants_reset; /* A target of which PREEMPT AND ABORT proves nothing. */
+	bool is_untrue; /* A target of which PREEMPT AND ABORT proves nothing. */
 	char names[FERRY_SGIO_PATHS_MAX][FERRY_SGIO_NAME_MAX]; /* In /dev. */
 };
 
@@ -76,8 +76,9 @@ struct ferry_sgio_worker {
 	int done_fd; /* eventfd: the request is done. */
 	int disks[FERRY_SGIO_PATHS_MAX];
 	uint32_t disks_count;
-	uint32_t disk; /* That answered last. */
-	bool lays_by_reset;
+	uint32_t disk;		      /* That answered last. */
+	enum ferry_laying_way laying; /* 0: PREEMPT would prove nothing. */
+	uint64_t quiesce_time_ns;
 
 	struct ferry_fence_request request; /* A copy: its owner may have given up. */
 	int error;
@@ -101,5 +102,5 @@ void ferry_sgio_walk(struct ferry_sgio_worker *worker);
 
 /* For tests, too: with descriptors that are opened already, which are the worker's from now on. */
 int ferry_sgio_start(const struct ferry_sgio_config *config, const int *disks, uint32_t disks_count,
-		     bool lays_by_reset, struct ferry_sgio **ret,
+		     bool is_untrue, struct ferry_sgio **ret,
 		     struct ferry_error *reterr) FERRY_MUST_CHECK;

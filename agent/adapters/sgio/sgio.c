@@ -121,7 +121,8 @@ static void feed_run(struct ferry_task *task)
 		if (!link)
 			return;
 		sgio->current = ferry_list_entry(link, struct ferry_fence_request, link);
-		ferry_timer_start_in(sgio->config.loop, &sgio->deadline, sgio->config.timeout_ns);
+		ferry_timer_start_in(sgio->config.loop, &sgio->deadline,
+				     sgio->config.timeout_ns + sgio->config.quiesce_time_ns);
 	}
 	if (sgio->is_out)
 		return; /* It goes when the thread is back, or ends by its deadline. */
@@ -207,7 +208,7 @@ static struct ferry_sgio_worker *worker_new(const int *disks, uint32_t disks_cou
 }
 
 int ferry_sgio_start(const struct ferry_sgio_config *config, const int *disks, uint32_t disks_count,
-		     bool lays_by_reset, struct ferry_sgio **ret, struct ferry_error *reterr)
+		     bool is_untrue, struct ferry_sgio **ret, struct ferry_error *reterr)
 {
 	_cleanup_(worker_unrefp) struct ferry_sgio_worker *worker = worker_new(disks, disks_count);
 	_cleanup_(sgio_freep) struct ferry_sgio *sgio = calloc(1, sizeof(*sgio));
@@ -218,11 +219,19 @@ int ferry_sgio_start(const struct ferry_sgio_config *config, const int *disks, u
 		return ferry_error_set(reterr, -ENOMEM, "no memory for reservations");
 	if (worker->go_fd < 0 || worker->done_fd < 0)
 		return ferry_error_set(reterr, -EMFILE, "no descriptors for reservations");
-	worker->lays_by_reset = lays_by_reset;
+	worker->laying = FERRY_LAYING_ABORT;
+	if (is_untrue)
+		worker->laying = config->quiesce_time_ns ? FERRY_LAYING_QUIESCE : 0;
+	worker->quiesce_time_ns = config->quiesce_time_ns;
 	r = ferry_sgio_probe(worker, reterr);
 	if (r < 0)
 		return r;
-	sgio->fence.ops = &fence_ops;
+	sgio->fence = (struct ferry_fence){
+		.ops = &fence_ops,
+		.ability = {.laying = worker->laying,
+			    .keeps_registrations = true, /* Else it would not be open. */
+			    .quiesce_time_ns = config->quiesce_time_ns},
+	};
 	sgio->config = *config;
 	if (sgio->config.timeout_ns == 0)
 		sgio->config.timeout_ns = TIMEOUT_NS_DEFAULT;
@@ -283,7 +292,7 @@ int ferry_sgio_open(const struct ferry_sgio_config *config, struct ferry_sgio **
 		r = 0;
 	}
 	if (r == 0)
-		return ferry_sgio_start(config, fds, count, disks.wants_reset, ret, reterr);
+		return ferry_sgio_start(config, fds, count, disks.is_untrue, ret, reterr);
 	while (count > 0)
 		(void)close(fds[--count]);
 	return r;
@@ -293,12 +302,6 @@ struct ferry_fence *ferry_sgio_fence(struct ferry_sgio *sgio)
 {
 	ferry_assert(sgio);
 	return &sgio->fence;
-}
-
-bool ferry_sgio_lays_by_reset(const struct ferry_sgio *sgio)
-{
-	ferry_assert(sgio && sgio->worker);
-	return sgio->worker->lays_by_reset;
 }
 
 void ferry_sgio_close(struct ferry_sgio *sgio)

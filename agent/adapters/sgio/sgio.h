@@ -11,10 +11,12 @@
  * until the thread is back. What a PREEMPT AND ABORT that was given up has proven in the end is not
  * lost: the next PREEMPT of the same victim is told so, unless registrations have changed since.
  *
- * The kernel's target (LIO, vendor LIO-ORG) is not asked to PREEMPT AND ABORT, but to PREEMPT, and
- * then for a LUN RESET. Its PREEMPT AND ABORT of a registrant that does not hold the reservation
- * aborts nothing, and of the one that does hold it stops the asking session until the last write
- * has ended; its LUN RESET waits for all, whoever else is waiting. tests/vm shows all three.
+ * Where PREEMPT AND ABORT is known not to prove that the victim's writes are dead, the ability says
+ * so, and PREEMPT is refused, unless a quiesce time is promised for the storage. That is the
+ * kernel's own target (LIO, vendor LIO-ORG): there it aborts nothing of a registrant that does not
+ * hold the reservation, and LUN RESET passes over the commands of a session that is closing
+ * (tests/vm). What does prove it there, a login by the victim's name, only an initiator of Ferry's
+ * own can do: with LIO configure the lun by iscsi=.
  *
  * What the kernel does by itself, and what follows: it sends a command again that was aborted
  * (TASK ABORTED) or whose session was lost. So an attempt that is proven dead at the lun may be
@@ -34,8 +36,9 @@
 
 struct ferry_sgio_config {
 	struct ferry_loop *loop;
-	const char *path;    /* The block device; read at open only. */
-	uint64_t timeout_ns; /* Of each request; 0: 5 s. */
+	const char *path;	  /* The block device; read at open only. */
+	uint64_t timeout_ns;	  /* Of each request; 0: 5 s. */
+	uint64_t quiesce_time_ns; /* Promised for this storage; 0: none. */
 	/* A unit attention that one of our commands met; may be NULL. */
 	void (*on_unit_attention)(uint8_t asc, uint8_t ascq, void *context);
 	void *context;
@@ -54,13 +57,6 @@ int ferry_sgio_open(const struct ferry_sgio_config *config, struct ferry_sgio **
 
 /* The port. RESET is -EOPNOTSUPP here: the kernel's session is not ours to end. */
 struct ferry_fence *ferry_sgio_fence(struct ferry_sgio *sgio);
-
-/*
- * Whether PREEMPT is proven by LUN RESET here. Then a victim that is not registered (any more) is
- * laid too, as long as the lun is reserved, and a 29h is somebody's LUN RESET, which loses no
- * cache.
- */
-bool ferry_sgio_lays_by_reset(const struct ferry_sgio *sgio);
 
 /*
  * NULL is a no-op. Requests that have not ended never do. A thread that hangs in the kernel stays

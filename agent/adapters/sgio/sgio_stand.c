@@ -1,7 +1,7 @@
 /*
  * sgio_stand - the adapter by hand, for tests/vm:
  *
- *     sgio_stand DEVICE [timeout=SECONDS] REQUEST...
+ *     sgio_stand DEVICE [timeout=SECONDS] [quiesce=SECONDS] REQUEST...
  *
  * Requests, one after another: keys, register:OWN, reserve:OWN, preempt:OWN:VICTIM, keys in
  * hexadecimal. A line for each: "REQUEST: 0 in 0.012 s" or the error's name; after keys also
@@ -103,6 +103,11 @@ int main(int argc, char **argv)
 	}
 	if (argc > 2 && sscanf(argv[2], "timeout=%u", &seconds) == 1) {
 		config.timeout_ns = seconds * FERRY_NS_PER_S;
+		stand.words++;
+		stand.words_left--;
+	}
+	if (stand.words_left > 0 && sscanf(*stand.words, "quiesce=%u", &seconds) == 1) {
+		config.quiesce_time_ns = seconds * FERRY_NS_PER_S;
 		stand.words++;
 		stand.words_left--;
 	}

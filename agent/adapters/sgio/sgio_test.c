@@ -40,7 +40,8 @@ static struct {
 	uint32_t attentions; /* Due. */
 	uint32_t aborts;
 	uint32_t resets;
-	bool lays_by_reset; /* What the adapter takes it for. */
+	bool is_untrue;
+	uint64_t quiesce_time_ns;
 	bool refuses_reset;
 	uint8_t register_flags;
 } lun;
@@ -154,7 +155,7 @@ static void model_out(struct sg_io_hdr *header, int disk)
 			lun.holder = own;
 		return;
 	}
-	assert_int_equal(header->cmdp[1], lun.lays_by_reset ? 4 : 5);
+	assert_int_equal(header->cmdp[1], lun.is_untrue ? 4 : 5);
 	model_preempt(own, other);
 }
 
@@ -227,13 +228,14 @@ static int start_error(uint64_t timeout_ns, struct ferry_error *error)
 	struct ferry_sgio_config config = {.loop = ferry_uring_loop_of(loop),
 					   .path = "unused",
 					   .timeout_ns = timeout_ns,
+					   .quiesce_time_ns = lun.quiesce_time_ns,
 					   .on_unit_attention = attention};
 
 	for (int i = 0; i < DISKS; i++) {
 		lun.disks[i] = memfd_create("disk", MFD_CLOEXEC);
 		assert_true(lun.disks[i] >= 0);
 	}
-	return ferry_sgio_start(&config, lun.disks, DISKS, lun.lays_by_reset, &sgio, error);
+	return ferry_sgio_start(&config, lun.disks, DISKS, lun.is_untrue, &sgio, error);
 }
 
 static int set_up(void **state)
@@ -304,7 +306,6 @@ static void test_takes_a_lun(void **state)
 	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x11, 0), 0);
 	assert_int_equal(lun.register_flags, 1); /* APTPL. */
 	assert_int_equal(ask(FERRY_FENCE_RESERVE, 0x11, 0), -EBUSY);
-	assert_int_equal(ask(FERRY_FENCE_PREEMPT, 0x11, 0x33), -ENOENT);
 	assert_int_equal(lun.aborts, 0);
 	assert_int_equal(ask(FERRY_FENCE_PREEMPT, 0x11, 0x22), 0);
 	assert_int_equal(lun.aborts, 1);
@@ -353,28 +354,47 @@ static void test_attentions_are_told_and_retried(void **state)
 	assert_int_equal(ask(FERRY_FENCE_READ_KEYS, 0, 0), -EIO);
 }
 
-/* A reset that failed proves nothing; asked again, the reset alone does, if the lun is reserved. */
-static void test_lays_by_reset(void **state)
+/* An abort without an answer is made good by a reset, if the lun is reserved. */
+static void test_lays_the_unregistered(void **state)
 {
 	(void)state;
-	lun.lays_by_reset = true;
 	start(0);
-	assert_true(ferry_sgio_lays_by_reset(sgio));
+	assert_int_equal(ferry_sgio_fence(sgio)->ability.laying, FERRY_LAYING_ABORT);
+	assert_true(ferry_sgio_fence(sgio)->ability.keeps_registrations);
 	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x11, 0), 0);
-	lun.others[0] = 0x22;
+	assert_int_equal(ask(FERRY_FENCE_PREEMPT, 0x11, 0x22), -ENOENT); /* Not reserved. */
+	assert_int_equal(lun.resets, 0);
+	lun.holder = 0x11;
 	lun.refuses_reset = true;
 	assert_int_equal(ask(FERRY_FENCE_PREEMPT, 0x11, 0x22), -ETIMEDOUT);
-	assert_int_equal(lun.others[0], 0);
 	lun.refuses_reset = false;
-	assert_int_equal(ask(FERRY_FENCE_PREEMPT, 0x11, 0x22), -ENOENT); /* Not reserved. */
-	assert_int_equal(lun.resets, 1);
-	lun.holder = 0x11;
 	assert_int_equal(ask(FERRY_FENCE_PREEMPT, 0x11, 0x22), 0);
 	assert_int_equal(lun.resets, 2);
-	lun.others[1] = 0x33;
-	assert_int_equal(ask(FERRY_FENCE_PREEMPT, 0x11, 0x33), 0);
-	assert_int_equal(lun.resets, 3);
-	assert_int_equal(attentions, 0);
+	assert_int_equal(lun.aborts, 0);
+}
+
+/* A target whose aborts prove nothing: refused, or by the time that is promised for it. */
+static void test_untrue_target(void **state)
+{
+	uint64_t begin_ns;
+
+	(void)state;
+	lun.is_untrue = true;
+	start(0);
+	assert_int_equal(ferry_sgio_fence(sgio)->ability.laying, 0);
+	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x11, 0), 0);
+	lun.others[0] = 0x22;
+	assert_int_equal(ask(FERRY_FENCE_PREEMPT, 0x11, 0x22), -EOPNOTSUPP);
+	assert_int_equal(lun.others[0], 0x22);
+	ferry_sgio_close(TAKE_PTR(sgio));
+	lun.quiesce_time_ns = 300 * FERRY_NS_PER_MS;
+	start(0);
+	assert_int_equal(ferry_sgio_fence(sgio)->ability.laying, FERRY_LAYING_QUIESCE);
+	begin_ns = ferry_loop_now_ns(ferry_uring_loop_of(loop));
+	assert_int_equal(ask(FERRY_FENCE_PREEMPT, 0x11, 0x22), 0);
+	assert_true(ferry_loop_now_ns(ferry_uring_loop_of(loop)) - begin_ns >= lun.quiesce_time_ns);
+	assert_int_equal(lun.others[0], 0);
+	assert_int_equal(lun.resets, 0);
 }
 
 static void let_go(bool hangs)
@@ -404,7 +424,10 @@ static void test_a_late_abort_is_not_lost(void **state)
 	assert_int_equal(lun.aborts, 1); /* By the first, and only that. */
 	/* Something has changed since: the victim may have been back. */
 	lun.generation++;
-	assert_int_equal(ask(FERRY_FENCE_PREEMPT, 0x11, 0x22), -ENOENT);
+	assert_int_equal(lun.resets, 0);
+	lun.holder = 0x11;
+	assert_int_equal(ask(FERRY_FENCE_PREEMPT, 0x11, 0x22), 0);
+	assert_int_equal(lun.resets, 1);
 }
 
 static void test_closes_while_it_hangs(void **state)
@@ -514,11 +537,11 @@ static void test_finds_disks(void **state)
 	assert_int_equal(ferry_sgio_find(sysfs, makedev(8, 0), &disks, &error), 0);
 	assert_int_equal(disks.count, 1);
 	assert_string_equal(disks.names[0], "sda");
-	assert_false(disks.wants_reset);
+	assert_false(disks.is_untrue);
 	assert_int_equal(ferry_sgio_find(sysfs, makedev(254, 0), &disks, &error), 0);
 	assert_int_equal(disks.count, 2);
 	assert_int_not_equal(strcmp(disks.names[0], disks.names[1]), 0);
-	assert_true(disks.wants_reset);
+	assert_true(disks.is_untrue);
 	assert_int_equal(ferry_sgio_find(sysfs, makedev(8, 1), &disks, &error), -EOPNOTSUPP);
 	assert_non_null(strstr(error.message, "partition"));
 	assert_int_equal(ferry_sgio_find(sysfs, makedev(8, 32), &disks, &error), -EOPNOTSUPP);
@@ -570,7 +593,8 @@ int main(void)
 		WITH_LOOP(test_registers_each_path),
 		WITH_LOOP(test_an_answer_lost_is_no_refusal),
 		WITH_LOOP(test_attentions_are_told_and_retried),
-		WITH_LOOP(test_lays_by_reset),
+		WITH_LOOP(test_lays_the_unregistered),
+		WITH_LOOP(test_untrue_target),
 		WITH_LOOP(test_a_late_abort_is_not_lost),
 		WITH_LOOP(test_closes_while_it_hangs),
 		WITH_LOOP(test_classes),

@@ -1,21 +1,28 @@
 /*
  * A request, step after step, on the adapter's thread.
  *
- * PREEMPT:  read keys, preempt and abort, read keys. PREEMPT AND ABORT is answered when none of the
- *           victim's commands is left (SPC-4, 5.13.11.2.6). By reset: read keys, preempt, lun
- * reset, read keys; of a victim that is not registered, if the lun is reserved, only the reset: it
- * can start nothing new, and the reset waits for what it had started. REGISTER: by each disk; one
- * that cannot be reached now is left out, and its I/O, when it is back, meets a conflict, which has
- * this node register anew. Whatever only reads is tried by one disk after another.
+ * PREEMPT, by PREEMPT AND ABORT:  read keys, preempt and abort, read keys. It is answered when none
+ * of the victim's commands is left (SPC-4, 5.13.11.2.6).
+ *
+ * PREEMPT, by a promised time:    read keys, preempt, wait, read keys.
+ *
+ * Of a victim that is not registered, if the lun is reserved, only what follows the PREEMPT: it can
+ * start nothing new. So an answer that was lost is made good by asking again. By the first way
+ * there is nothing to abort by: then it is LUN RESET, for which the standard says as much.
+ *
+ * REGISTER:                       by each disk. One that cannot be reached now is left out; its
+ * I/O, when it is back, meets a conflict, which has this node register anew.
+ *
+ * Whatever only reads is tried by one disk after another.
  */
-#include <stdio.h>
+#include <limits.h>
+#include <poll.h>
 #include <time.h>
 
 #include "agent/adapters/sgio/private.h"
 
 enum {
 	RETRIES_MAX = 32,
-	ASC_RESET = 0x29,
 	BUSY_PAUSE_MS = 100,
 	/*
 	 * What the kernel waits for an answer before it begins to abort and to reset, which would
@@ -32,8 +39,6 @@ static void attention_note(struct ferry_sgio_worker *worker, const struct ferry_
 
 	if (count == FERRY_SGIO_ATTENTIONS_MAX)
 		return; /* More of the same kinds: they only say "look". */
-	if (worker->lays_by_reset && sense->asc == ASC_RESET)
-		return; /* Our own reset, or another agent's. */
 	worker->attentions[count].asc = sense->asc;
 	worker->attentions[count].ascq = sense->ascq;
 	worker->attentions_count++;
@@ -218,7 +223,17 @@ static int reset(struct ferry_sgio_worker *worker)
 	return r;
 }
 
-/* The victim is not registered. */
+static int quiesce(struct ferry_sgio_worker *worker)
+{
+	struct pollfd go = {.fd = worker->go_fd, .events = POLLIN};
+	uint64_t wait_ms = worker->quiesce_time_ns / FERRY_NS_PER_MS + 1;
+
+	ferry_assert(wait_ms <= INT_MAX);
+	/* Nothing is asked of a thread that has something to do: only its end wakes it. */
+	return poll(&go, 1, (int)wait_ms) == 0 ? 0 : -ETIMEDOUT;
+}
+
+/* The victim is not registered: what it sent before, and is not known to be dead? */
 static int lay_unregistered(struct ferry_sgio_worker *worker, const struct ferry_pr_keys *keys)
 {
 	struct ferry_pr_reservation reservation = {};
@@ -227,32 +242,40 @@ static int lay_unregistered(struct ferry_sgio_worker *worker, const struct ferry
 	if (worker->laid.v == worker->request.victim.v &&
 	    worker->laid_generation == keys->generation)
 		return 0;
-	if (!worker->lays_by_reset)
-		return -ENOENT;
 	r = reservation_read(worker, &reservation);
 	if (r < 0)
 		return r;
 	if (reservation.type < FERRY_PR_WRITE_EXCLUSIVE_REGISTRANTS)
 		return -ENOENT; /* Nothing keeps the victim from writing on. */
-	return reset(worker);
+	return worker->laying == FERRY_LAYING_QUIESCE ? quiesce(worker) : reset(worker);
+}
+
+static int lay_registered(struct ferry_sgio_worker *worker)
+{
+	const struct ferry_fence_request *request = &worker->request;
+	int r;
+
+	if (worker->laying == FERRY_LAYING_ABORT)
+		return out(worker, FERRY_PR_PREEMPT_AND_ABORT, request->own, request->victim);
+	r = out(worker, FERRY_PR_PREEMPT, request->own, request->victim);
+	return r < 0 ? r : quiesce(worker);
 }
 
 static int walk_preempt(struct ferry_sgio_worker *worker)
 {
 	const struct ferry_fence_request *request = &worker->request;
 	struct ferry_pr_keys keys = {};
-	int r = keys_read(worker, &keys);
+	int r;
 
+	if (!worker->laying)
+		return -EOPNOTSUPP;
+	r = keys_read(worker, &keys);
 	if (r < 0)
 		return r;
 	if (!ferry_pr_keys_have(&keys, request->own))
 		return -EACCES;
-	if (!ferry_pr_keys_have(&keys, request->victim))
-		return lay_unregistered(worker, &keys);
-	r = out(worker, worker->lays_by_reset ? FERRY_PR_PREEMPT : FERRY_PR_PREEMPT_AND_ABORT,
-		request->own, request->victim);
-	if (r == 0 && worker->lays_by_reset)
-		r = reset(worker);
+	r = ferry_pr_keys_have(&keys, request->victim) ? lay_registered(worker)
+						       : lay_unregistered(worker, &keys);
 	if (r < 0)
 		return r;
 	r = keys_read(worker, &keys);

@@ -559,6 +559,33 @@ static void vanishing_lun(void **state)
 	expect_bytes(data, 512 * 1024, PATTERN);
 }
 
+/* A new session: nothing new, what is in flight ends as it ends, and only then down and up. */
+static void renewed(void **state)
+{
+	struct fixture *f = *state;
+	struct ferry_path *path = ferry_device_path(f->device);
+	struct trial first, second;
+
+	trial_init(f, &first, FERRY_OP_FLUSH, 0, 0, 0);
+	trial_init(f, &second, FERRY_OP_FLUSH, 0, 0, 0);
+	assert_int_equal(trial_submit(&first), 0);
+	ferry_path_renew(path);
+	assert_int_equal(trial_submit(&second), -ENOTCONN);
+	assert_int_equal(f->downs, 0);
+	run_all(f);
+	assert_int_equal(first.outcome, FERRY_OUTCOME_DONE);
+	assert_int_equal(f->downs, 1);
+	while (f->ups == 0)
+		assert_int_equal(ferry_uring_loop_run(f->uring), 0);
+	ferry_path_renew(path);	       /* With nothing in flight. */
+	assert_int_equal(f->downs, 1); /* Never from inside. */
+	while (f->ups == 1)
+		assert_int_equal(ferry_uring_loop_run(f->uring), 0);
+	assert_int_equal(f->downs, 2);
+	io_ok(f, FERRY_OP_FLUSH, 0, 0, 0, NULL);
+	ferry_path_renew(path); /* And closed at once. */
+}
+
 /* Beyond the end of a block device that shrank, the kernel says ENOSPC. */
 static void vanishing_block_device(void **state)
 {
@@ -912,6 +939,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(discard_gives_space_back, setup_file, teardown),
 		cmocka_unit_test_setup_teardown(full_queue, setup_bare, teardown),
 		cmocka_unit_test_setup_teardown(vanishing_lun, setup_file, teardown),
+		cmocka_unit_test_setup_teardown(renewed, setup_file, teardown),
 		cmocka_unit_test_setup_teardown(vanishing_block_device, setup_loop_device,
 						teardown),
 		cmocka_unit_test_setup_teardown(failing_block_device, setup_loop_device, teardown),
