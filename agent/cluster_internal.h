@@ -47,6 +47,7 @@ struct cluster_pool {
 
 	/* Of the warden's job, while the pool has a part in it. */
 	bool is_in_job;
+	bool was_fenced;    /* The ownership was asked. */
 	bool is_fencing;    /* The ownership's answer is owed. */
 	int fence_error;    /* That answer... */
 	char fence_why[96]; /* ...and its words. */

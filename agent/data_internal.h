@@ -11,6 +11,7 @@
 #include "agent/adapters/fuse/fuse.h"
 #include "agent/adapters/iscsi/iscsi.h"
 #include "agent/adapters/nbd/nbd.h"
+#include "agent/adapters/sgio/sgio.h"
 #include "agent/adapters/tcp/tcp.h"
 #include "agent/adapters/uring/device.h"
 #include "agent/adapters/uring/loop.h"
@@ -39,6 +40,7 @@ struct data_pool {
 	uint32_t index;
 	const struct ferry_data_pool *config;
 	struct ferry_device *device;
+	struct ferry_sgio *sgio; /* The device's reservations, or NULL. */
 	struct ferry_iscsi *iscsi;
 	struct ferry_path *path;
 	void *memory; /* Of the engine's tables. */

@@ -70,10 +70,9 @@ static void on_taken(struct ferry_engine *engine, int error)
 bool data_pool_say(struct data_pool *pool)
 {
 	static const enum ferry_mail_kind kinds[] = {
-		FERRY_MAIL_OPENED, FERRY_MAIL_DRAINED, FERRY_MAIL_TAKEN,
-		FERRY_MAIL_HEALTH, FERRY_MAIL_VERDICT, FERRY_MAIL_SHOWN,
-		FERRY_MAIL_HIDDEN, FERRY_MAIL_ASK,     FERRY_MAIL_KEYS_READ,
-		FERRY_MAIL_PREEMPTED,
+		FERRY_MAIL_OPENED,    FERRY_MAIL_DRAINED,   FERRY_MAIL_TAKEN,  FERRY_MAIL_HEALTH,
+		FERRY_MAIL_VERDICT,   FERRY_MAIL_SHOWN,	    FERRY_MAIL_HIDDEN, FERRY_MAIL_ASK,
+		FERRY_MAIL_KEYS_READ, FERRY_MAIL_PREEMPTED,
 	};
 
 	for (uint32_t i = 0; i < FERRY_ARRAY_COUNT(kinds); i++) {
@@ -127,7 +126,8 @@ static int engine_open(struct data_pool *pool, const struct ferry_lun_identity *
 		.resetter = pool->config->is_shared ? NULL : fence,
 		.carrier = data->config.cluster ? &data->carrier : NULL,
 		.is_read_only = pool->config->is_read_only,
-		.resets_keep_cache = pool->iscsi && ferry_iscsi_lays_by_reset(pool->iscsi),
+		.resets_keep_cache = (pool->iscsi && ferry_iscsi_lays_by_reset(pool->iscsi)) ||
+				     (pool->sgio && ferry_sgio_lays_by_reset(pool->sgio)),
 		.inflight_max = INFLIGHT_MAX,
 		.path_timeout_ns = data->config.path_timeout_ns,
 		.hold_timeout_ns = data->config.hold_timeout_ns,
@@ -172,6 +172,37 @@ static int engine_open(struct data_pool *pool, const struct ferry_lun_identity *
 	return 0;
 }
 
+static void sgio_attention(uint8_t asc, uint8_t ascq, void *context)
+{
+	struct data_pool *pool = context;
+
+	if (pool->is_open)
+		ferry_engine_unit_attention(&pool->engine, asc, ascq);
+}
+
+/* The reservations of a device that others may use. Without any, the pool is of that class. */
+static int sgio_open(struct data_pool *pool, struct ferry_error *reterr)
+{
+	struct ferry_sgio_config config = {
+		.loop = pool->data->loop,
+		.path = pool->config->lun.file,
+		.on_unit_attention = sgio_attention,
+		.context = pool,
+	};
+	struct ferry_event note = {.kind = FERRY_EVENT_ADMIN, .severity = FERRY_SEVERITY_WARNING};
+	struct ferry_error why;
+	int r;
+
+	r = ferry_sgio_open(&config, &pool->sgio, &why);
+	if (r == -EOPNOTSUPP) {
+		ferry_event_emit(&pool->data->events, note, "pool %s has no reservations: %s",
+				 pool->config->name, why.message);
+		return 0;
+	}
+	return r < 0 ? ferry_error_set(reterr, r, "pool %s: %s", pool->config->name, why.message)
+		     : 0;
+}
+
 static int device_open(struct data_pool *pool, struct ferry_error *reterr)
 {
 	struct ferry_device_config config = {
@@ -188,7 +219,13 @@ static int device_open(struct data_pool *pool, struct ferry_error *reterr)
 	if (ferry_device_note(pool->device))
 		ferry_event_emit(&pool->data->events, note, "%s", ferry_device_note(pool->device));
 	pool->path = ferry_device_path(pool->device);
-	return engine_open(pool, ferry_device_identity(pool->device), /* fence= */ NULL, reterr);
+	if (pool->config->is_shared) { /* Alone there is nobody to keep out. */
+		r = sgio_open(pool, reterr);
+		if (r < 0)
+			return r;
+	}
+	return engine_open(pool, ferry_device_identity(pool->device),
+			   pool->sgio ? ferry_sgio_fence(pool->sgio) : NULL, reterr);
 }
 
 /* The lun answers for the first time: now it is known what it is. */
@@ -234,7 +271,6 @@ static int iscsi_open(struct data_pool *pool, struct ferry_error *reterr)
 		.user = lun->chap_user,
 		.password = lun->chap_password,
 		.isid_qualifier = (uint16_t)(pool->index + 1),
-		.laying = FERRY_ISCSI_LAYING_AUTO,
 		.on_state = iscsi_state,
 		.on_unit_attention = iscsi_attention,
 		.context = pool,
@@ -481,6 +517,7 @@ void data_pool_close(struct data_pool *pool)
 	if (pool->is_open)
 		ferry_engine_done(&pool->engine);
 	pool->is_open = false;
+	ferry_sgio_close(TAKE_PTR(pool->sgio));
 	if (pool->device && ferry_device_close(pool->device) < 0)
 		return; /* The kernel still has I/O: its memory stays until the process ends. */
 	pool->device = NULL;

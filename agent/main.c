@@ -94,6 +94,9 @@ int main(int argc, char **argv)
 		printf("%s", ferry_settings_help);
 	else if (settings->action == FERRY_SETTINGS_VERSION)
 		printf("ferryd %s\n", FERRY_VERSION);
+	else if (settings->action == FERRY_SETTINGS_CHECK &&
+		 ferry_settings_check_files(settings, &error) < 0)
+		code = say(&error, EXIT_USAGE);
 	else if (settings->action == FERRY_SETTINGS_CHECK)
 		printf("the configuration is right\n");
 	else

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "agent/adapters/inifile/inifile.h"
+#include "agent/adapters/openssl/openssl.h"
 #include "agent/base/checksum.h"
 
 const char ferry_settings_help[] =
@@ -389,6 +390,23 @@ static int password_read(const char *path, char ret[256], struct ferry_error *re
 	ret[length] = '\0';
 	ret[strcspn(ret, "\r\n")] = '\0';
 	return 0;
+}
+
+int ferry_settings_check_files(const struct ferry_settings *settings, struct ferry_error *reterr)
+{
+	const struct ferry_config *config = &settings->config;
+	struct ferry_auth *auth = NULL;
+	char password[256];
+	int r = 0;
+
+	if (!settings->is_standalone)
+		r = ferry_auth_file_open(config->key_file, &auth, reterr);
+	ferry_auth_file_close(auth);
+	for (uint32_t i = 0; i < config->luns_count && r == 0; i++)
+		if (config->luns[i].chap_password_file[0])
+			r = password_read(config->luns[i].chap_password_file, password, reterr);
+	explicit_bzero(password, sizeof(password));
+	return r;
 }
 
 static void portal_text(const struct ferry_config_lun *lun, char *restrict ret, size_t size_bytes)

@@ -16,7 +16,7 @@
 
 enum ferry_settings_action {
 	FERRY_SETTINGS_RUN = 1,
-	FERRY_SETTINGS_CHECK, /* --check: the configuration is right; do nothing. */
+	FERRY_SETTINGS_CHECK, /* --check: is the configuration right, and what it names there? */
 	FERRY_SETTINGS_VERSION,
 	FERRY_SETTINGS_HELP,
 };
@@ -39,6 +39,13 @@ extern const char ferry_settings_help[];
 /* -EINVAL: the options or the file; @reterr says what and where. Or errors of reading it. */
 int ferry_settings_read(struct ferry_settings *settings, int argc, char **argv,
 			struct ferry_error *reterr) FERRY_MUST_CHECK;
+
+/*
+ * Whether the key and the passwords that the configuration names can be had as at a start. Their
+ * readers' errors.
+ */
+int ferry_settings_check_files(const struct ferry_settings *settings,
+			       struct ferry_error *reterr) FERRY_MUST_CHECK;
 
 /*
  * What the data thread runs with, but for identity and peers, which the cluster gives.

@@ -5,7 +5,8 @@
  * One job at a time, for all its pools at once:
  *   LIST, GET_FENCE   read the keys at the lun
  *   CLEAN             read them, judge the one that is to go, remove it, read them again
- *   FENCE             have the ownership fence the node, then read the keys
+ *   FENCE             read them: who cannot, changes nothing; have the ownership fence the node;
+ *                     read them again
  * Only what the lun itself said counts as verified.
  */
 #include <stdio.h>
@@ -27,7 +28,7 @@ static const char *read_problem(int error)
 {
 	switch (-error) {
 	case EOPNOTSUPP:
-		return "the lun has no reservations";
+		return "the lun has no reservations: only cutting a node's power fences it";
 	case ENOTCONN:
 		return "this node's path to the lun does not work";
 	case ENXIO:
@@ -304,18 +305,6 @@ static void pool_over(struct cluster_pool *pool)
 	job_over(cluster, 0, NULL);
 }
 
-void warden_keys_read(struct cluster_pool *pool, const struct ferry_mail *mail)
-{
-	if (!pool->is_in_job)
-		return;
-	pool->keys = mail->keys;
-	pool->keys_error = mail->error;
-	if (current(pool->cluster)->kind == WARDEN_CLEAN)
-		clean_step(pool);
-	else
-		pool_over(pool);
-}
-
 /* ---- Fencing. ---- */
 
 void warden_fenced(struct cluster_pool *pool, int error, const char *why)
@@ -332,7 +321,7 @@ static const char *fence_problem(int error)
 {
 	switch (-error) {
 	case EOPNOTSUPP:
-		return "the lun has no reservations: only cutting the node's power fences it";
+		return "the lun has no reservations";
 	case EAGAIN:
 		return "no quorum";
 	case EBUSY:
@@ -342,20 +331,42 @@ static const char *fence_problem(int error)
 	}
 }
 
-static void pool_fence(struct cluster_pool *pool, struct ferry_node node)
+/*
+ * A claim deposes the victim, whatever comes of it: not from a node that could not verify the rest.
+ */
+static void fence_step(struct cluster_pool *pool)
 {
 	int r;
 
-	if (!pool->is_open) {
-		pool->fence_error = -ENXIO;
-		COPY(pool->fence_why, read_problem(-ENXIO));
-		pool_ask_lun(pool, (struct ferry_key){0}, false);
+	if (pool->was_fenced) {
+		pool_over(pool);
 		return;
 	}
+	if (pool->keys_error < 0) {
+		pool->fence_error = pool->keys_error;
+		COPY(pool->fence_why, read_problem(pool->keys_error));
+		pool_over(pool);
+		return;
+	}
+	pool->was_fenced = true;
 	pool->is_fencing = true;
-	r = ferry_ownership_fence(&pool->ownership, node);
+	r = ferry_ownership_fence(&pool->ownership, current(pool->cluster)->node);
 	if (r < 0)
 		warden_fenced(pool, r, fence_problem(r));
+}
+
+void warden_keys_read(struct cluster_pool *pool, const struct ferry_mail *mail)
+{
+	if (!pool->is_in_job)
+		return;
+	pool->keys = mail->keys;
+	pool->keys_error = mail->error;
+	if (current(pool->cluster)->kind == WARDEN_CLEAN)
+		clean_step(pool);
+	else if (current(pool->cluster)->kind == WARDEN_FENCE)
+		fence_step(pool);
+	else
+		pool_over(pool);
 }
 
 /* ---- Jobs. ---- */
@@ -374,18 +385,14 @@ static void next_job(struct ferry_cluster *cluster)
 			continue;
 		pool->is_in_job = true;
 		pool->is_fencing = false;
+		pool->was_fenced = false;
 		pool->fence_error = 0;
 		warden->pools_left++;
 	}
 	ferry_assert(warden->pools_left > 0); /* control.c has looked for the pool. */
-	for (uint32_t i = 0; i < cluster->pools_count; i++) {
-		if (!cluster->pools[i].is_in_job)
-			continue;
-		if (job->kind == WARDEN_FENCE)
-			pool_fence(&cluster->pools[i], job->node);
-		else
+	for (uint32_t i = 0; i < cluster->pools_count; i++)
+		if (cluster->pools[i].is_in_job)
 			pool_ask_lun(&cluster->pools[i], (struct ferry_key){0}, false);
-	}
 }
 
 void warden_ask(struct ferry_cluster *cluster, const struct warden_job *job)

@@ -222,7 +222,9 @@ static void decide_taking(const struct ferry_situation *situation, struct ferry_
 	if (situation->has_reservations || situation->is_forced ||
 	    ret->keys.count >= situation->nodes_expected) {
 		ret->kind = FERRY_DECISION_TAKE;
-		if (!situation->has_reservations && ret->keys.count < situation->nodes_expected)
+		if (situation->is_forced)
+			ret->keys.suspects_count = 0; /* The person's word is for these, too. */
+		if (situation->is_forced && ret->keys.count < situation->nodes_expected)
 			ret->why = "taking over by force: a person answers for the nodes that "
 				   "have not drained";
 		return;

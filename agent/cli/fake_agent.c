@@ -324,11 +324,14 @@ static void fence(struct ferry_control *control, struct ferry_control_request *r
 
 static void get_fence(struct ferry_control *control, struct ferry_control_request *request)
 {
+	struct ferry_control_fenced *pool = &request->answer.fence.pools[0];
+
 	(void)control;
 	request->answer.fence.node.v = 3;
 	request->answer.fence.pools_count = 1;
-	text(request->answer.fence.pools[0].pool, sizeof(request->answer.fence.pools[0].pool),
-	     "pg");
+	text(pool->pool, sizeof(pool->pool), "pg");
+	pool->is_fenced = strcmp(request->node, "n1") == 0;
+	pool->is_known = strcmp(request->node, "n3") != 0; /* Of that one it is not sure. */
 	answer(request, request->node);
 }
 

@@ -309,8 +309,7 @@ static void take_if_clean(struct ferry_engine *engine)
 		if (ferry_laying_is_wanted(&engine->laying, local))
 			return;
 		router_lay(local, engine);
-		if (local->path->is_up && local->path->ops->reset)
-			local->path->ops->reset(local->path); /* Only a new session registers. */
+		ferry_path_renew(local->path);
 		return;
 	}
 	engine->wants_take = false;
@@ -425,7 +424,7 @@ static void tick(struct ferry_timer *timer)
 
 size_t ferry_engine_memory_bytes(const struct ferry_engine_config *config)
 {
-	size_t bytes = ferry_router_memory_bytes(config->inflight_max);
+	size_t bytes = ferry_router_memory_bytes(config->inflight_max, config->flushes_by_path);
 
 	if (config->cache_lines_max > 0)
 		bytes += ferry_cache_memory_bytes(config->cache_lines_max, cache_tickets(config));
@@ -449,6 +448,7 @@ static int router_open(struct ferry_engine *engine, struct ferry_region *region)
 		.convict_window_ns = config->convict_window_ns,
 		.seed = config->seed,
 		.resets_keep_cache = config->resets_keep_cache,
+		.flushes_by_path = config->flushes_by_path,
 		.waits_for_ghosts = config->waits_for_ghosts,
 		.lay = router_lay,
 		.on_verdict = router_verdict,
@@ -639,6 +639,7 @@ void ferry_engine_set_view(struct ferry_engine *engine, const struct ferry_view 
 	bool was_mine = engine->view.owner.v == engine->config.self.v;
 	bool is_new_in_force = view->is_in_force &&
 			       (!engine->view.is_in_force || view->epoch.v != engine->view.epoch.v);
+	bool is_back = view->is_quorate && !engine->view.is_quorate;
 
 	ferry_assert(engine && view);
 	FERRY_ASSERT_ON_LOOP(engine->config.loop);
@@ -652,7 +653,7 @@ void ferry_engine_set_view(struct ferry_engine *engine, const struct ferry_view 
 		if (!ferry_view_has_member(view, engine->peers[i]->node))
 			ferry_lane_set_peer_has_path(&engine->router.lanes[i], false);
 	/* Whoever was away may have been preempted: better known now than with a peer's I/O. */
-	if (is_new_in_force && !is_mine && engine->config.fence)
+	if (((is_new_in_force && !is_mine) || is_back) && engine->config.fence)
 		ferry_registrar_verify(&engine->registrar);
 	news_soon(engine);
 }

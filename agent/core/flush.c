@@ -37,6 +37,12 @@ bool ferry_flush_lost(struct ferry_flush *flush, uint64_t newest)
 	return ferry_flush_has_unflushed(flush) && suspect(flush);
 }
 
+bool ferry_flush_give_up(struct ferry_flush *flush)
+{
+	ferry_assert(flush);
+	return suspect(flush);
+}
+
 int ferry_flush_done(struct ferry_flush *flush, uint64_t covers, uint64_t oldest)
 {
 	ferry_assert(flush);

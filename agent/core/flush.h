@@ -56,6 +56,9 @@ static inline bool ferry_flush_is_vouched(const struct ferry_flush *flush, uint6
 	return !ferry_flush_has_unflushed(flush) || since <= flush->unflushed_since;
 }
 
+/* Unflushed writes are known to be lost. True: it is news. */
+bool ferry_flush_give_up(struct ferry_flush *flush) FERRY_MUST_CHECK;
+
 /*
  * A FLUSH is DONE that was started when writes_done was @covers and @oldest the lowest number in
  * flight. What the application is told: 0 or -EIO.

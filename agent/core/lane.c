@@ -404,6 +404,8 @@ static void path_state(struct ferry_path *path, bool is_up, enum ferry_cause cau
 	ferry_assert(lane->path == path);
 	if (path->kind == FERRY_PATH_PEER)
 		lane->is_greeted = false;
+	else if (!is_up)
+		lane->config.on_reset(lane, FERRY_CAUSE_PATH, lane->config.context);
 	if (!is_up && path->kind == FERRY_PATH_LOCAL)
 		lane_forward(lane, cause_text(cause));
 	if (is_up && path->kind == FERRY_PATH_LOCAL &&

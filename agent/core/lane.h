@@ -70,7 +70,10 @@ struct ferry_lane_config {
 	void (*on_change)(struct ferry_lane *lane, void *context);
 	/* LOCAL: one interval of a path that does not work is over; @works: it does again. */
 	void (*on_probe)(struct ferry_lane *lane, bool works, void *context);
-	/* LOCAL: an attempt ended with FERRY_CAUSE_RESET or FERRY_CAUSE_LOST, somebody's. */
+	/*
+	 * LOCAL: an attempt ended with FERRY_CAUSE_RESET or FERRY_CAUSE_LOST, somebody's; or the
+	 * path went down: FERRY_CAUSE_PATH.
+	 */
 	void (*on_reset)(struct ferry_lane *lane, enum ferry_cause cause, void *context);
 	/* PEER: an attempt's end says what the peer has seen of that. */
 	void (*on_mark)(struct ferry_lane *lane, struct ferry_mark mark, bool is_done,
@@ -94,7 +97,8 @@ struct ferry_lane {
 	 */
 	struct ferry_mark mark;
 	uint64_t vouches_since;
-	bool is_greeted; /* PEER: since its link came up it has said so. */
+	uint64_t lost_until; /* The router's: what bears no higher number may be lost again. */
+	bool is_greeted;     /* PEER: since its link came up it has said so. */
 	uint64_t avoid_until_ns;
 	uint32_t failures_in_row;
 	uint32_t trial_left;   /* PROBATION: successes still to come. */

@@ -76,7 +76,6 @@ static bool ask_reset(struct ferry_laying_wish *wish)
 	ferry_assert(wish->lane == local && !local->is_allowed);
 	if (!local->path->is_up)
 		return false;
-	wish->attempts++;
 	wish->by_self = (struct ferry_fence_request){.op = FERRY_FENCE_RESET,
 						     .own = laying->config.own,
 						     .on_done = lun_was_reset,
@@ -193,6 +192,7 @@ static void wish_try(struct ferry_laying_wish *wish)
 	ferry_router_expect_reset(laying->config.router);
 	wish->asked_at = laying->config.router->sequence_last;
 	if (laying->config.is_alone) {
+		wish->attempts++;
 		if (ask_reset(wish))
 			return;
 	} else if ((wish->attempts++ % 3 != 2 && !owner_comes_first(wish) &&

@@ -81,17 +81,33 @@ static bool suspect_add(struct ferry_registrar *registrar, struct ferry_key key)
 	return true;
 }
 
+/*
+ * To abort what nobody is known to have sent means to reset the lun: where a registration ends with
+ * its session. Elsewhere the lun has told everybody's.
+ */
+static bool suspect_is_moot(const struct ferry_registrar *registrar, struct ferry_key suspect)
+{
+	enum ferry_laying_way way = registrar->config.fence->ability.laying;
+
+	return suspect.v == ferry_key_of_nobody().v && way != 0 && way != FERRY_LAYING_RESET;
+}
+
 /* Only this node and who has drained is registered: now what the others left in flight. */
 static void take_abort(struct ferry_registrar *registrar)
 {
-	if (registrar->suspects_done == registrar->drained.suspects_count ||
-	    FERRY_MUSEUM(ABSENT_NOT_ABORTED)) {
+	const struct ferry_drained_keys *drained = &registrar->drained;
+
+	while (registrar->suspects_done < drained->suspects_count &&
+	       (suspect_is_moot(registrar, drained->suspects[registrar->suspects_done]) ||
+		FERRY_MUSEUM(ABSENT_NOT_ABORTED)))
+		registrar->suspects_done++;
+	if (registrar->suspects_done == drained->suspects_count) {
 		take_finish(registrar, 0);
 		return;
 	}
 	registrar->take = FERRY_TAKE_ABORTING;
 	ferry_router_expect_reset(registrar->config.router);
-	ask(registrar, FERRY_FENCE_PREEMPT, registrar->drained.suspects[registrar->suspects_done]);
+	ask(registrar, FERRY_FENCE_PREEMPT, drained->suspects[registrar->suspects_done]);
 }
 
 static void take_read(struct ferry_registrar *registrar)
@@ -127,6 +143,13 @@ static void take_read(struct ferry_registrar *registrar)
 	}
 }
 
+static bool aborts_by_the_book(const struct ferry_registrar *registrar)
+{
+	enum ferry_laying_way way = registrar->config.fence->ability.laying;
+
+	return way == 0 || way == FERRY_LAYING_ABORT; /* 0: its adapter knows one way only. */
+}
+
 static void take_step(struct ferry_registrar *registrar, int error)
 {
 	switch (registrar->take) {
@@ -151,10 +174,11 @@ static void take_step(struct ferry_registrar *registrar, int error)
 		break;
 	case FERRY_TAKE_ABORTING:
 		/*
-		 * -ENOENT: a target that keeps registrations over sessions has aborted it when it
-		 * removed this one, or has never known it.
+		 * -ENOENT: a target that aborts by the standard keeps registrations over sessions:
+		 * it has aborted it when it removed this one, or has never known it. From another
+		 * it is no proof.
 		 */
-		if (error == 0 || error == -ENOENT) {
+		if (error == 0 || (error == -ENOENT && aborts_by_the_book(registrar))) {
 			registrar->suspects_done++;
 			take_abort(registrar);
 			return;
@@ -166,6 +190,10 @@ static void take_step(struct ferry_registrar *registrar, int error)
 	}
 	if (error == -EACCES) {
 		ferry_registrar_lost(registrar);
+		return;
+	}
+	if (error == -EOPNOTSUPP) { /* It will not be otherwise the next time. */
+		take_finish(registrar, error);
 		return;
 	}
 	registrar->take = FERRY_TAKE_WAITING; /* Until the path works. */
@@ -428,8 +456,7 @@ void ferry_registrar_lost(struct ferry_registrar *registrar)
 	emit(registrar, FERRY_EVENT_FENCED, FERRY_SEVERITY_WARNING, registrar->config.own.v,
 	     "this node's registration is gone from the lun");
 	ferry_lane_allow(lane, false, "registration lost");
-	if (lane->path->is_up && lane->path->ops->reset)
-		lane->path->ops->reset(lane->path); /* Only a new session registers again. */
+	ferry_path_renew(lane->path);
 }
 
 void ferry_registrar_verify(struct ferry_registrar *registrar)
@@ -456,8 +483,7 @@ void ferry_registrar_was_killed(struct ferry_registrar *registrar)
 	if (registrar->session_is_new || registrar->state == FERRY_REGISTRAR_OUT)
 		return;
 	registrar->state = FERRY_REGISTRAR_OUT;
-	if (lane->path->is_up && lane->path->ops->reset)
-		lane->path->ops->reset(lane->path);
+	ferry_path_renew(lane->path);
 }
 
 void ferry_registrar_take(struct ferry_registrar *registrar,

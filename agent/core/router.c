@@ -27,6 +27,8 @@ static void lane_changed(struct ferry_lane *lane, void *context)
 {
 	struct ferry_router *router = context;
 
+	if (!lane->path->is_up)
+		ferry_router_lose(router, lane);
 	if (!ferry_list_is_empty(&router->waiting) || !ferry_list_is_empty(&router->awaiting_lay) ||
 	    router->is_holding || !lane->is_greeted)
 		ferry_router_dispatch_soon(router);
@@ -55,18 +57,23 @@ static void lane_probed(struct ferry_lane *lane, bool works, void *context)
 	router->config.on_verdict(now, router->config.context);
 }
 
-static void note_loss(struct ferry_router *router, const char *what)
+static void note_loss(struct ferry_router *router, struct ferry_lane *lane, const char *what)
 {
+	ferry_router_lose(router, lane);
 	if (ferry_flush_lost(&router->flush, router->sequence_last))
 		ferry_router_emit_suspect(router, what);
 }
 
 static void lane_reset(struct ferry_lane *lane, enum ferry_cause cause, void *context)
 {
+	struct ferry_router *router = context;
+
 	if (cause == FERRY_CAUSE_RESET)
-		ferry_router_note_reset(context, lane, "the lun reports a reset");
-	else
-		note_loss(context, "a cache below has lost what was written to it");
+		ferry_router_note_reset(router, lane, "the lun reports a reset");
+	else if (cause == FERRY_CAUSE_LOST)
+		note_loss(router, lane, "a cache below has lost what was written to it");
+	else if (router->keep.is_on) /* And the path's own cache may be gone with it. */
+		note_loss(router, lane, "the path was lost");
 }
 
 /*
@@ -82,21 +89,24 @@ static void lane_marked(struct ferry_lane *lane, struct ferry_mark mark, bool is
 	if (lane->mark.boot.v != mark.boot.v) {
 		if (!is_done) /* It may have yet to see what is long over. */
 			return;
+		if (lane->mark.boot.v != 0)
+			ferry_router_lose(router, lane); /* Its agent died, maybe its host. */
 		lane->mark = mark;
 		lane->vouches_since = router->sequence_last + 1;
 	} else if (mark.losses > lane->mark.losses) {
 		lane->mark = mark;
-		note_loss(router, "a peer reports that the lun was reset or restarted");
+		note_loss(router, lane, "a peer reports that the lun was reset or restarted");
 	}
 	lane->is_greeted |= is_done;
 }
 
 /* ---- The room's entrances. ---- */
 
-size_t ferry_router_memory_bytes(uint32_t inflight_max)
+size_t ferry_router_memory_bytes(uint32_t inflight_max, bool flushes_by_path)
 {
 	ferry_assert(inflight_max > 0 && inflight_max <= FERRY_ROUTES_MAX);
-	return inflight_max * sizeof(struct ferry_route) +
+	return (inflight_max + 1) * sizeof(struct ferry_route) +
+	       (flushes_by_path ? ferry_keep_memory_bytes(inflight_max) : 0) +
 	       (size_t)inflight_max * FERRY_TRIES_PER_ROUTE * sizeof(struct ferry_try) + 256;
 }
 
@@ -124,11 +134,16 @@ int ferry_router_init(struct ferry_router *router, struct ferry_region *region,
 	ferry_list_init(&router->waiting);
 	ferry_list_init(&router->awaiting_lay);
 	ferry_list_init(&router->ghosts);
-	router->routes = ferry_region_take(region, config->inflight_max, sizeof(*router->routes));
+	/* One is for what is written anew. */
+	router->routes =
+		ferry_region_take(region, config->inflight_max + 1, sizeof(*router->routes));
 	router->tries = ferry_region_take(region, tries_count, sizeof(*router->tries));
 	if (!router->routes || !router->tries)
 		return -ENOMEM;
-	for (uint32_t i = 0; i < config->inflight_max; i++)
+	if (config->flushes_by_path && ferry_keep_init(&router->keep, region, config->inflight_max,
+						       config->arena->chunks_count / 4) < 0)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < config->inflight_max + 1; i++)
 		ferry_list_append(&router->routes_free, &router->routes[i].link);
 	for (uint32_t i = 0; i < tries_count; i++)
 		ferry_list_append(&router->tries_free, &router->tries[i].link);
@@ -139,6 +154,7 @@ void ferry_router_done(struct ferry_router *router)
 {
 	ferry_assert(router);
 	ferry_assert(router->routes_count == 0);
+	ferry_router_keep_clear(router);
 	for (uint32_t i = 0; i < router->lanes_count; i++)
 		ferry_lane_done(&router->lanes[i]);
 	ferry_timer_stop(ferry_router_loop(router), &router->retry_timer);
@@ -185,6 +201,8 @@ int ferry_router_submit(struct ferry_router *router, struct ferry_io *io)
 	ferry_assert(io->on_done && !io->route);
 	if (router->is_deposed)
 		return -ESHUTDOWN;
+	if (router->routes_count >= router->config.inflight_max && io != &router->keep_io)
+		return -EAGAIN;
 	link = ferry_list_pop(&router->routes_free);
 	if (!link)
 		return -EAGAIN;
@@ -236,6 +254,7 @@ void ferry_router_depose(struct ferry_router *router)
 	 * nobody, and the resets by which others take the lun lose none of the rest.
 	 */
 	ferry_router_clear_suspect(router);
+	ferry_router_keep_clear(router);
 	ferry_router_fail_waiting(router, -ESHUTDOWN);
 }
 
@@ -302,7 +321,7 @@ void ferry_router_note_reset(struct ferry_router *router, struct ferry_lane *lan
 	if (lane && (router->config.resets_keep_cache || lane->reset_expected_ns != 0))
 		return; /* Of our own making; several may show one after the other. */
 	if (!FERRY_MUSEUM(RESET_FORGOTTEN))
-		note_loss(router, what);
+		note_loss(router, lane, what);
 }
 
 static void resets_mark(struct ferry_router *router)

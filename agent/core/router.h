@@ -17,6 +17,7 @@
 #include "agent/base/prng.h"
 #include "agent/base/region.h"
 #include "agent/core/flush.h"
+#include "agent/core/keep.h"
 #include "agent/core/lane.h"
 #include "agent/core/tracker.h"
 
@@ -33,6 +34,7 @@ struct ferry_route {
 	uint64_t started_ns;
 	uint32_t lanes_failed; /* A bit per lane on which a try of it did not end DONE. */
 	uint32_t ghosts_count; /* Tries of it that are ghosts still. */
+	uint64_t keep_until;   /* FLUSH, by path: what has to be durable first. */
 	bool awaits_lay;       /* In awaiting_lay: no lane is left to try beside its ghosts. */
 };
 
@@ -80,6 +82,7 @@ struct ferry_router_config {
 	 * of targets where aborts are done so (docs/decisions/0003).
 	 */
 	bool resets_keep_cache;
+	bool flushes_by_path;  /* A FLUSH covers only what its own path acknowledged. */
 	bool waits_for_ghosts; /* A write is tried again only when its ghosts are laid. */
 
 	/* Have the ghosts of @lane's nexus laid; ferry_router_laid() follows, some time. */
@@ -123,11 +126,16 @@ struct ferry_router {
 	uint32_t resets_asked;	/* Aborts asked for and not yet answered. */
 	uint64_t sequence_last; /* Of tries. */
 	struct ferry_flush flush;
+	struct ferry_keep keep;	     /* If config.flushes_by_path... */
+	struct ferry_io keep_io;     /* ...what it writes anew now... */
+	struct ferry_kept *replayed; /* ...and for whom. */
+	struct ferry_flight keep_flushes[FERRY_LANES_MAX];
+	uint64_t keep_stamps[FERRY_LANES_MAX]; /* What each of them covers. */
 	struct ferry_router_stats stats;
 };
 
 /* What ferry_router_init() takes from the region, in bytes. */
-size_t ferry_router_memory_bytes(uint32_t inflight_max);
+size_t ferry_router_memory_bytes(uint32_t inflight_max, bool flushes_by_path);
 
 /* -ENOMEM: the region is too small. */
 int ferry_router_init(struct ferry_router *router, struct ferry_region *region,

@@ -60,11 +60,15 @@ static struct ferry_lane *choose_lane(struct ferry_router *router, struct ferry_
 enum ferry_start ferry_route_start(struct ferry_router *router, struct ferry_route *route)
 {
 	struct ferry_lane *lane;
+	enum ferry_start may = ferry_router_keep_look(router, route, &lane);
 	int r;
 
+	if (may != FERRY_START_MAY)
+		return may;
 	if (ferry_router_ghost_is_in_the_way(router, route))
 		return FERRY_START_GHOST;
-	lane = choose_lane(router, route);
+	if (!lane)
+		lane = choose_lane(router, route);
 	if (!lane && route->ghosts_count > 0) {
 		ferry_route_await_lay(router, route);
 		return FERRY_START_STARTED;
@@ -192,6 +196,7 @@ void ferry_router_dispatch(struct ferry_task *task)
 	/* With nothing left that waits, only a way for the next one ends the holding. */
 	if (ferry_list_is_empty(&router->waiting) && router->is_holding)
 		lacks_lane = !can_carry(router);
+	ferry_router_upkeep(router);
 	note_holding(router, why_held(router, lacks_lane));
 	if (peers_greet(router) || lacks_lane || !ferry_list_is_empty(&router->awaiting_lay))
 		retry_timer_restart(router);

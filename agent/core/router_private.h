@@ -57,14 +57,35 @@ int ferry_try_start(struct ferry_router *router, struct ferry_route *route,
 /* The ghost is proven dead: whoever waited for it, or for its range, may go on. */
 void ferry_ghost_lay(struct ferry_router *router, struct ferry_try *try);
 
-/* ---- router_dispatch.c ---- */
-
 enum ferry_start {
-	FERRY_START_STARTED = 1, /* Or it is over, or waits elsewhere. */
+	FERRY_START_MAY = 1,
+	FERRY_START_STARTED, /* Or it is over, or waits elsewhere. */
 	FERRY_START_NO_ROOM,
 	FERRY_START_NO_LANE,
 	FERRY_START_GHOST,
 };
+
+/* Whether an overlapping write, not @route's own, is under way. */
+bool ferry_router_other_write_is_in_flight(const struct ferry_router *router,
+					   const struct ferry_route *route);
+
+/* ---- router_keep.c ---- */
+
+/* What @lane's cache had may be lost; NULL: every lane's. */
+void ferry_router_lose(struct ferry_router *router, struct ferry_lane *lane);
+
+/* @try is DONE: a write of an application, or one anew. */
+void ferry_router_keep_write(struct ferry_router *router, const struct ferry_try *try,
+			     const struct ferry_io *io);
+
+/* MAY: it may start; on @ret_lane only, if that is not NULL. */
+enum ferry_start ferry_router_keep_look(struct ferry_router *router, struct ferry_route *route,
+					struct ferry_lane **ret_lane);
+
+void ferry_router_upkeep(struct ferry_router *router);
+void ferry_router_keep_clear(struct ferry_router *router);
+
+/* ---- router_dispatch.c ---- */
 
 enum ferry_start ferry_route_start(struct ferry_router *router, struct ferry_route *route);
 

@@ -17,6 +17,7 @@ static struct ferry_router router;
 static struct ferry_io ios[IOS_MAX];
 static int results[IOS_MAX]; /* 1: not done. */
 static uint32_t lays;
+static bool flushes_by_path;
 static enum ferry_verdict verdict;
 
 static void on_lay(struct ferry_lane *lane, void *context)
@@ -61,6 +62,7 @@ static int setup(void **state)
 		.self = {1},
 		.block_bytes = STAND_BLOCK_BYTES,
 		.inflight_max = IOS_MAX,
+		.flushes_by_path = flushes_by_path,
 		.path_timeout_ns = 1 * FERRY_NS_PER_S,
 		.hold_timeout_ns = 5 * FERRY_NS_PER_S,
 		.convict_failures = 2,
@@ -105,6 +107,7 @@ static int teardown(void **state)
 			if (paths[i].attempts[j])
 				stand_done(&paths[i], j);
 	ferry_router_done(&router);
+	flushes_by_path = false;
 	stand_close(&stand);
 	return 0;
 }
@@ -610,8 +613,175 @@ static void test_lost_writes_fail_the_flush(void **state)
 	assert_true(router.flush.is_suspect);
 }
 
+/* ---- Where each path has a cache of its own (rule 10). ---- */
+
+static int setup_by_path(void **state)
+{
+	flushes_by_path = true;
+	return setup(state);
+}
+
+static void peers_done(void)
+{
+	for (int i = 1; i < 3; i++)
+		for (uint32_t j = 0; j < paths[i].count; j++)
+			if (paths[i].attempts[j])
+				peer_done(&paths[i], j, 1);
+	stand_run_ms(&stand, 1);
+}
+
+/* A FLUSH goes to each path that has something; and to no other. */
+static void test_flush_goes_to_every_path(void **state)
+{
+	(void)state;
+	submit(0, FERRY_OP_WRITE, 0);
+	stand_done(&paths[0], 0);
+	router.lanes[0].is_allowed = false;
+	submit(1, FERRY_OP_WRITE, 8);
+	router.lanes[0].is_allowed = true;
+	peers_done();
+	submit(2, FERRY_OP_FLUSH, 0);
+	stand_run_ms(&stand, 1);
+	assert_int_equal(paths[0].count, 2);
+	assert_int_equal(peer_with(2)->attempts[1]->op, FERRY_OP_FLUSH);
+	assert_int_equal(paths[1].count + paths[2].count, 2);
+	stand_done(&paths[0], 1);
+	stand_run_ms(&stand, 1);
+	assert_int_equal(results[2], 1);
+	peers_done();
+	assert_int_equal(results[2], 0);
+	assert_int_equal(router.keep.count, 0);
+}
+
+/* A path is lost: its unflushed writes are written anew, in order, before anything relies on it. */
+static void test_lost_path_is_replayed(void **state)
+{
+	uint8_t byte = 0;
+
+	(void)state;
+	for (uint32_t i = 0; i < 2; i++) { /* The second one over the first. */
+		submit(i, FERRY_OP_WRITE, 2 * i);
+		ferry_segments_write(&ios[i].segments, 0, &(uint8_t){(uint8_t)(7 + i)}, 1);
+		stand_done(&paths[0], i);
+	}
+	local_is_lost();
+	submit(2, FERRY_OP_FLUSH, 0);
+	submit(3, FERRY_OP_READ, 3);
+	submit(4, FERRY_OP_WRITE, 0);
+	submit(5, FERRY_OP_READ, 20);
+	for (uint32_t i = 0; i < 2; i++) {
+		struct stand_path *peer = &paths[1];
+
+		stand_run_ms(&stand, 1);
+		for (int j = 1; j < 3; j++) /* 20 flows; 0 to 5 wait. */
+			for (uint32_t k = 0; k < paths[j].count; k++) {
+				if (!paths[j].attempts[k])
+					continue;
+				if (paths[j].attempts[k]->op == FERRY_OP_READ) {
+					assert_int_equal(paths[j].attempts[k]->lba.v, 20);
+					peer_done(&paths[j], k, 1);
+					continue;
+				}
+				peer = &paths[j];
+				assert_int_equal(paths[j].attempts[k]->op, FERRY_OP_WRITE);
+				assert_int_equal(paths[j].attempts[k]->lba.v, 2 * i);
+				ferry_segments_read(&paths[j].attempts[k]->segments, 0, &byte, 1);
+			}
+		assert_int_equal(byte, 7 + i);
+		assert_int_equal(results[2], 1);
+		assert_int_equal(results[3], 1);
+		assert_int_equal(results[4], 1);
+		peer_done(peer, peer->count - 1, 1);
+	}
+	for (int i = 0; i < 5; i++) {
+		stand_run_ms(&stand, 1);
+		peers_done();
+	}
+	for (int i = 2; i < 6; i++)
+		assert_int_equal(results[i], 0);
+	assert_false(router.flush.is_suspect);
+}
+
+/* A reset seen by a peer: what it had goes anew; a write that was under way too. */
+static void test_peers_loss_is_replayed(void **state)
+{
+	uint32_t i;
+
+	(void)state;
+	router.lanes[0].is_allowed = false;
+	submit(0, FERRY_OP_WRITE, 0);
+	stand_run_ms(&stand, 1);
+	i = paths[1].count == 1 ? 1 : 2;
+	router.lanes[3 - i].avoid_until_ns = UINT64_MAX;
+	submit(1, FERRY_OP_READ, 30);
+	stand_run_ms(&stand, 1);
+	peer_done(&paths[i], 1, 2); /* The read's answer tells. */
+	peer_done(&paths[i], 0, 2);
+	stand_run_ms(&stand, 1);
+	assert_int_equal(results[0], 0);
+	/* What it read may be older than the write: that is asked again. */
+	assert_int_equal(paths[i].count, 4);
+	assert_int_equal(results[1], 1);
+	assert_int_equal(paths[i].attempts[2]->op, FERRY_OP_READ);
+	assert_int_equal(paths[i].attempts[3]->op, FERRY_OP_WRITE);
+	peer_done(&paths[i], 2, 2);
+	peer_done(&paths[i], 3, 2);
+	submit(2, FERRY_OP_FLUSH, 0);
+	stand_run_ms(&stand, 1);
+	peer_done(&paths[i], 4, 2);
+	stand_run_ms(&stand, 1);
+	assert_int_equal(results[1], 0);
+	assert_int_equal(results[2], 0);
+	router.lanes[3 - i].avoid_until_ns = 0;
+}
+
+/* What is kept is bounded: flushes are forced. */
+static void test_kept_writes_are_bounded(void **state)
+{
+	uint32_t flushes = 0;
+
+	(void)state;
+	for (uint32_t i = 0; i < 20; i++) {
+		results[0] = 1;
+		submit(0, FERRY_OP_WRITE, 8 * i);
+		for (int j = 0; j < 4 && results[0] == 1; j++) {
+			uint32_t last = paths[0].count - 1;
+
+			stand_run_ms(&stand, 1);
+			last = paths[0].count - 1;
+			flushes += paths[0].attempts[last]->op == FERRY_OP_FLUSH;
+			stand_done(&paths[0], last);
+		}
+		assert_int_equal(results[0], 0);
+		assert_true(router.keep.chunks <= STAND_CHUNKS / 4);
+	}
+	assert_true(flushes >= 4);
+}
+
+/* A flush that the path's cache fails: written anew, and flushed again. */
+static void test_failed_flush_of_a_path_is_replayed(void **state)
+{
+	(void)state;
+	submit(0, FERRY_OP_WRITE, 0);
+	stand_done(&paths[0], 0);
+	submit(1, FERRY_OP_FLUSH, 0);
+	stand_run_ms(&stand, 1);
+	stand_end(&paths[0], 1, FERRY_OUTCOME_FAILED, FERRY_CAUSE_LOST);
+	stand_release(&paths[0], 1);
+	stand_run_ms(&stand, 1);
+	assert_int_equal(paths[0].attempts[2]->op, FERRY_OP_WRITE);
+	stand_done(&paths[0], 2);
+	stand_run_ms(&stand, 1);
+	assert_int_equal(paths[0].attempts[3]->op, FERRY_OP_FLUSH);
+	assert_int_equal(results[1], 1);
+	stand_done(&paths[0], 3);
+	stand_run_ms(&stand, 1);
+	assert_int_equal(results[1], 0);
+}
+
 int main(void)
 {
+#define BY_PATH(name) cmocka_unit_test_setup_teardown(name, setup_by_path, teardown)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_local_path_first),
@@ -635,6 +805,12 @@ int main(void)
 		TEST(test_peers_losses_hit_what_is_in_flight),
 		TEST(test_new_peer_does_not_vouch),
 		TEST(test_lost_writes_fail_the_flush),
+		BY_PATH(test_flush_goes_to_every_path),
+		BY_PATH(test_lost_path_is_replayed),
+		BY_PATH(test_peers_loss_is_replayed),
+		BY_PATH(test_kept_writes_are_bounded),
+		BY_PATH(test_failed_flush_of_a_path_is_replayed),
+		BY_PATH(test_local_path_first),
 	};
 
 	return cmocka_run_group_tests_name("router", tests, NULL, NULL);

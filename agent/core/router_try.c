@@ -21,8 +21,8 @@ static struct ferry_try *try_of(struct ferry_flight *flight)
 					 : NULL;
 }
 
-static bool other_write_is_in_flight(const struct ferry_router *router,
-				     const struct ferry_route *route)
+bool ferry_router_other_write_is_in_flight(const struct ferry_router *router,
+					   const struct ferry_route *route)
 {
 	for (uint32_t i = 0; i < router->lanes_count; i++)
 		ferry_list_foreach (link, &router->lanes[i].flights) {
@@ -59,7 +59,7 @@ bool ferry_router_ghost_is_in_the_way(const struct ferry_router *router,
 	}
 	if (FERRY_MUSEUM(FLIGHT_BESIDE_GHOST))
 		return false;
-	return route->ghosts_count > 0 && other_write_is_in_flight(router, route);
+	return route->ghosts_count > 0 && ferry_router_other_write_is_in_flight(router, route);
 }
 
 /* ---- Tries. ---- */
@@ -99,6 +99,7 @@ static void ghost_make(struct ferry_router *router, struct ferry_try *try)
 			"a write's outcome is unknown: its range takes no write until it is laid");
 	if (try->route)
 		route_leave_ghost(router, try->route);
+	ferry_router_lose(router, try->flight.lane);
 	router->config.lay(try->flight.lane, router->config.context);
 }
 
@@ -145,7 +146,8 @@ static uint64_t oldest_in_flight(const struct ferry_router *router, uint64_t oth
 	return oldest;
 }
 
-static void router_note_done(struct ferry_router *router, const struct ferry_try *try)
+static void router_note_done(struct ferry_router *router, const struct ferry_try *try,
+			     const struct ferry_io *io)
 {
 	const struct ferry_attempt *attempt = &try->flight.attempt;
 	struct ferry_lane *lane = try->flight.lane;
@@ -157,9 +159,13 @@ static void router_note_done(struct ferry_router *router, const struct ferry_try
 		router->stats.detours++;
 		router->peer_done_count++;
 	}
-	if (ferry_op_changes_blocks(attempt->op) && !(attempt->flags & FERRY_IO_FUA) &&
-	    ferry_flush_wrote(&router->flush, try->sequence,
-			      oldest_in_flight(router, try->sequence)))
+	if (!ferry_op_changes_blocks(attempt->op))
+		return;
+	if (router->keep.is_on)
+		ferry_router_keep_write(router, try, io);
+	else if (!(attempt->flags & FERRY_IO_FUA) &&
+		 ferry_flush_wrote(&router->flush, try->sequence,
+				   oldest_in_flight(router, try->sequence)))
 		ferry_router_emit_suspect(router, "a write was under way when the lun was reset");
 }
 
@@ -195,12 +201,15 @@ static void route_try_ended(struct ferry_router *router, struct ferry_try *try,
 	ferry_assert(route && route->io);
 	if (route->io->op == FERRY_OP_FLUSH)
 		next = flush_judge(router, try, next, &error);
+	if (route->io->op == FERRY_OP_READ && next == FERRY_NEXT_COMPLETE &&
+	    try->sequence <= try->flight.lane->lost_until)
+		next = FERRY_NEXT_RETRY; /* Its path's cache went meanwhile, and what was in it. */
 	if (FERRY_MUSEUM(PEER_GHOST_FORGOTTEN) && try->flight.lane->path->kind == FERRY_PATH_PEER &&
 	    next == FERRY_NEXT_LAY)
 		next = FERRY_NEXT_RETRY;
 	switch (next) {
 	case FERRY_NEXT_COMPLETE:
-		router_note_done(router, try);
+		router_note_done(router, try, route->io);
 		if (route->io->op == FERRY_OP_READ) {
 			route->io->segments = try->flight.attempt.segments;
 			try->flight.attempt.segments.count = 0;

@@ -20,6 +20,12 @@ struct ferry_key {
 	uint64_t v; /* 0 is no key. */
 };
 
+/* Whether both are of one node, whose nexus has one name over all of its incarnations. */
+static inline bool ferry_key_shares_nexus(struct ferry_key one, struct ferry_key other)
+{
+	return one.v >> 32 == other.v >> 32;
+}
+
 enum { FERRY_KEYS_MAX = 64 };
 
 /* What is known of the others when a lun is taken. */
@@ -41,9 +47,9 @@ enum ferry_fence_op {
 	FERRY_FENCE_REGISTER,	   /* Register own key for this session's nexus, replacing any. */
 	FERRY_FENCE_RESERVE,	   /* Take the reservation if nobody holds it; -EBUSY if another. */
 	/*
-	 * Remove @victim's registration and prove that none of its commands can land any more:
-	 * PREEMPT AND ABORT, or PREEMPT and then LUN RESET where the target is known to wait. The
-	 * preempter becomes the holder if the victim was. Done means proven, nothing less.
+	 * Remove @victim's registration and prove that none of its commands can land any more, by
+	 * the way that the lun's ability names. The preempter becomes the holder if the victim was.
+	 * Done means proven, nothing less; asking again is harmless and goes on where it was left.
 	 */
 	FERRY_FENCE_PREEMPT,
 	/*
@@ -69,16 +75,38 @@ struct ferry_fence_request {
 	/*
 	 * Exactly once, never from inside submit. 0 or: -ENOTCONN the path is down; -ETIMEDOUT no
 	 * answer: the command may yet be executed; -EACCES reservation conflict (own key is not
-	 * registered); -EBUSY; -ENOENT PREEMPT: no such registration (what it had in flight is
-	 * not thereby dead); -EOPNOTSUPP; -EIO.
+	 * registered); -EBUSY; -ENOENT PREEMPT: no such registration, and the lun is not reserved
+	 * (what it had in flight is not thereby dead); -EOPNOTSUPP: nothing proves it here; -EIO.
 	 */
 	void (*on_done)(struct ferry_fence_request *request, int error);
 	void *context;
 	struct ferry_list link; /* The adapter's. */
 };
 
+/* How PREEMPT proves that a victim's commands are dead (design, rule 3). */
+enum ferry_laying_way {
+	/* PREEMPT AND ABORT, as the SCSI standard has it: the answer is the target's word for it.
+	 */
+	FERRY_LAYING_ABORT = 1,
+	FERRY_LAYING_RESET, /* PREEMPT, then LUN RESET: where a test shows that it waits. */
+	/*
+	 * PREEMPT, then a login by the victim's own name, which ends its session and waits for its
+	 * commands (RFC 7143, 6.3.5): where a test shows that.
+	 */
+	FERRY_LAYING_REINSTATE,
+	FERRY_LAYING_QUIESCE, /* PREEMPT, then the time after which nothing lands: a promise. */
+};
+
+/* What a lun was found to do when it was opened: probed, tested or promised, never assumed. */
+struct ferry_fence_ability {
+	enum ferry_laying_way laying; /* 0: PREEMPT proves nothing here. */
+	bool keeps_registrations;     /* Over a power cut of the target (APTPL in force). */
+	uint64_t quiesce_time_ns;     /* Promised by the administrator; 0: none. */
+};
+
 struct ferry_fence {
 	const struct ferry_fence_ops *ops;
+	struct ferry_fence_ability ability;
 };
 
 struct ferry_fence_ops {

@@ -59,6 +59,13 @@ struct ferry_path_ops {
 	void (*reset)(struct ferry_path *path);
 
 	/*
+	 * This node's registration is gone: accept nothing more, and go down and come up anew, a
+	 * new session, once nothing from before can be sent (again). What is in flight ends when
+	 * it ends. Optional: where reset() does as much, and sooner, that is taken.
+	 */
+	void (*renew)(struct ferry_path *path);
+
+	/*
 	 * @attempt, in flight here, is proven dead elsewhere: never send it (again). It ends soon,
 	 * UNKNOWN. Optional: NULL where nothing is ever sent twice.
 	 */
@@ -78,4 +85,16 @@ static inline int ferry_path_submit(struct ferry_path *path, struct ferry_attemp
 	r = path->ops->submit(path, attempt);
 	ferry_assert(r == 0 || r == -EAGAIN || r == -ENOTCONN || r == -EOPNOTSUPP);
 	return r;
+}
+
+/* Only a new session may register again (design, rule 13). Nothing if the path is down. */
+static inline void ferry_path_renew(struct ferry_path *path)
+{
+	ferry_assert(path && path->ops);
+	if (!path->is_up)
+		return;
+	if (path->ops->reset)
+		path->ops->reset(path);
+	else if (path->ops->renew)
+		path->ops->renew(path);
 }

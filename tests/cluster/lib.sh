@@ -76,7 +76,9 @@ begin() {
 	head -c 128 /dev/urandom >"$FERRY_LAB_DIR/inject/etc/ferry/authkey"
 	chmod 600 "$FERRY_LAB_DIR/inject/etc/ferry/authkey"
 	config_make >"$FERRY_LAB_DIR/inject/etc/ferry/ferryd.conf"
-	"$LAB" up 3 --no-pacemaker "$@" >"$WORK/up.log" 2>&1 ||
+	${BEFORE_UP:-:}
+	# shellcheck disable=SC2086 # Words.
+	"$LAB" up 3 ${LAB_UP:---no-pacemaker} "$@" >"$WORK/up.log" 2>&1 ||
 		{ cat "$WORK/up.log"; echo "FAILED: the lab does not come up"; exit 1; }
 }
 

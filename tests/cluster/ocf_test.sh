@@ -164,7 +164,10 @@ act $OK validate-all
 act $CONFIGURED validate-all OCF_RESKEY_pool=
 act $CONFIGURED validate-all 'OCF_RESKEY_pool=a b'
 act $CONFIGURED validate-all OCF_RESKEY_pool=--help
-act $CONFIGURED validate-all OCF_RESKEY_pool="$(printf 'x%.0s' {1..64})"
+act $CONFIGURED validate-all OCF_RESKEY_pool="$(printf 'x%.0s' {1..32})"
+act $OK validate-all OCF_RESKEY_pool="$(printf 'x%.0s' {1..31})"
+act $CONFIGURED validate-all OCF_RESKEY_pool=PG
+act $CONFIGURED validate-all OCF_RESKEY_volume=pg_data
 act $CONFIGURED validate-all OCF_RESKEY_volume=
 act $CONFIGURED validate-all OCF_RESKEY_device_link=relative
 act $INSTALLED validate-all OCF_RESKEY_binary=/nonexistent/ferry

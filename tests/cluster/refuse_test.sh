@@ -29,6 +29,13 @@ others_are_well() {
 	return 0
 }
 
+# check_says WORDS: so does ferryd --check in n3.
+check_says() {
+	on n3 timeout 20 "$FERRYD" --config /etc/ferry/ferryd.conf --check >"$WORK/check.out" 2>&1
+	[ $? -eq 2 ] && grep -q -e "$1" "$WORK/check.out" ||
+		fail "--check does not say '$1' but: $(cat "$WORK/check.out")"
+}
+
 n3_is_back() {
 	agent_start n3
 	wait_for 20 "n3 is back" agent_is_ready n3
@@ -40,6 +47,7 @@ key_that_others_can_read() {
 	agent_stop n3
 	on n3 chmod 644 /etc/ferry/authkey
 	says n3 1 'others\|0600\|600'
+	check_says '/etc/ferry/authkey'
 	on n3 chmod 600 /etc/ferry/authkey
 	n3_is_back
 }
@@ -48,6 +56,7 @@ no_key() {
 	agent_stop n3
 	on n3 mv /etc/ferry/authkey /etc/ferry/authkey.away
 	says n3 1 '/etc/ferry/authkey'
+	check_says '/etc/ferry/authkey'
 	on n3 mv /etc/ferry/authkey.away /etc/ferry/authkey
 	n3_is_back
 }

@@ -183,9 +183,6 @@ static void options_draw(struct chaos *chaos)
 			chaos->weights[i] += 2;
 		if (i == SIM_FAULT_LUN_OFF || i == SIM_FAULT_STORE)
 			chaos->weights[i] /= 2;
-		/* Two nodes that do not see each other both have quorum: not yet decided. */
-		if (i == SIM_FAULT_ISOLATE && cluster->nodes_count == 2)
-			chaos->weights[i] = 0;
 		chaos->weights_sum += chaos->weights[i];
 	}
 	chaos->interval_ns_max =

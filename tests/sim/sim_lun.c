@@ -28,6 +28,7 @@ void sim_lun_init(struct sim_lun *lun, struct sim *sim, uint64_t size_blocks)
 		.bytes = sim_alloc(size_blocks * SIM_BLOCK_BYTES),
 		.durable = sim_alloc(size_blocks * SIM_BLOCK_BYTES),
 		.is_dirty = sim_alloc(size_blocks * sizeof(bool)),
+		.dirty_by = sim_alloc(size_blocks),
 	};
 	ferry_lun_identity_seal(&lun->identity);
 	ferry_list_init(&lun->commands);
@@ -51,6 +52,7 @@ void sim_lun_done(struct sim_lun *lun)
 	free(lun->bytes);
 	free(lun->durable);
 	free(lun->is_dirty);
+	free(lun->dirty_by);
 }
 
 /* ---- Commands on their way. ---- */
@@ -118,8 +120,10 @@ static void land_change(struct sim_command *command)
 	} else {
 		memset(to, 0, (size_t)command->length_blocks * SIM_BLOCK_BYTES);
 	}
-	for (uint64_t i = 0; i < command->length_blocks; i++)
+	for (uint64_t i = 0; i < command->length_blocks; i++) {
 		block_written(lun, command->lba.v + i, command->flags & FERRY_IO_FUA);
+		lun->dirty_by[command->lba.v + i] = (uint8_t)command->node;
+	}
 	lun->stats.landed++;
 	lun->stats.landed_late += !command->path;
 	sim_note(lun->sim, SIM_LANDED, command->node, tag ^ command->lba.v << 48,
@@ -132,10 +136,10 @@ static void land_change(struct sim_command *command)
 			      tag, command->epoch.v, lun->epoch_floor.v);
 }
 
-static void land_flush(struct sim_lun *lun)
+static void land_flush(struct sim_lun *lun, uint32_t node)
 {
 	for (uint64_t i = 0; i < lun->identity.size_blocks; i++)
-		if (lun->is_dirty[i])
+		if (lun->is_dirty[i] && (!lun->options.caches_by_path || lun->dirty_by[i] == node))
 			block_written(lun, i, /* is_fua= */ true);
 }
 
@@ -147,7 +151,7 @@ static void land_io(struct sim_command *command)
 	if (ferry_op_changes_blocks(command->op)) {
 		land_change(command);
 	} else if (command->op == FERRY_OP_FLUSH) {
-		land_flush(lun);
+		land_flush(lun, command->node);
 	} else {
 		command->data = sim_alloc(bytes);
 		memcpy(command->data, lun->bytes + command->lba.v * SIM_BLOCK_BYTES, bytes);
@@ -460,6 +464,20 @@ void sim_lun_lose_cache(struct sim_lun *lun)
 			memcpy(lun->bytes + i * SIM_BLOCK_BYTES, lun->durable + i * SIM_BLOCK_BYTES,
 			       SIM_BLOCK_BYTES);
 		block_written(lun, i, /* is_fua= */ true);
+	}
+}
+
+void sim_lun_lose_path_cache(struct sim_lun *lun, uint32_t node)
+{
+	sim_note(lun->sim, SIM_FAULT, node, 20, "the path's cache is lost");
+	lun->nexuses[node].session++; /* And what the cache was in, with all that it was at. */
+	abort_nexus(lun, node);
+	for (uint64_t i = 0; i < lun->identity.size_blocks; i++) {
+		if (!lun->is_dirty[i] || lun->dirty_by[i] != node)
+			continue;
+		memcpy(lun->bytes + i * SIM_BLOCK_BYTES, lun->durable + i * SIM_BLOCK_BYTES,
+		       SIM_BLOCK_BYTES);
+		lun->is_dirty[i] = false;
 	}
 }
 

@@ -82,8 +82,9 @@ struct sim_lun_options {
 	uint64_t service_ns_max;
 	uint32_t slow_per_mille; /* Commands that take up to slow_ns_max. */
 	uint64_t slow_ns_max;
-	bool preempt_waits; /* No ABORT: PREEMPT, then a LUN RESET that waits (as tgtd's does). */
-	bool preempt_lies;  /* PREEMPT alone, which proves nothing: for canaries. */
+	bool preempt_waits;  /* No ABORT: PREEMPT, then a LUN RESET that waits (as tgtd's does). */
+	bool caches_by_path; /* Each path has a cache of its own: a FLUSH reaches only that. */
+	bool preempt_lies;   /* PREEMPT alone, which proves nothing: for canaries. */
 };
 
 struct sim_lun_stats {
@@ -98,9 +99,10 @@ struct sim_lun {
 	struct sim *sim;
 	struct sim_lun_options options;
 	struct ferry_lun_identity identity;
-	uint8_t *bytes;	  /* What reads see. */
-	uint8_t *durable; /* What survives a power cut. */
-	bool *is_dirty;	  /* By block: bytes is newer than durable. */
+	uint8_t *bytes;	   /* What reads see. */
+	uint8_t *durable;  /* What survives a power cut. */
+	bool *is_dirty;	   /* By block: bytes is newer than durable. */
+	uint8_t *dirty_by; /* By block: the node by whose path it became so. */
 	struct sim_nexus nexuses[SIM_NODES_MAX + 1];
 	uint32_t holder; /* A node; 0: no reservation. */
 	uint32_t generation;
@@ -127,6 +129,8 @@ void sim_lun_reset_session(struct sim_lun *lun, uint32_t node);
 void sim_lun_power(struct sim_lun *lun, bool is_on);
 /* Each unflushed block is kept or lost. */
 void sim_lun_lose_cache(struct sim_lun *lun);
+/* The same, of one path's own cache: all of it is lost, and the session with it, unheard. */
+void sim_lun_lose_path_cache(struct sim_lun *lun, uint32_t node);
 /* Off and on again: sessions, registrations (no APTPL) and the volatile cache are gone. */
 void sim_lun_restart(struct sim_lun *lun);
 /* The next @count writes of @node that are accepted don't land until let go. */

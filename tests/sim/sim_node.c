@@ -307,6 +307,7 @@ static void engine_start(struct sim_node *node, const struct sim_node_world *wor
 		.carrier = &node->carrier,
 		.inflight_max = options->inflight_max,
 		.waits_for_ghosts = options->waits_for_ghosts,
+		.flushes_by_path = options->flushes_by_path,
 		.path_timeout_ns = options->path_timeout_ns,
 		.hold_timeout_ns = options->hold_timeout_ns,
 		.convict_failures = options->convict_failures,

@@ -55,7 +55,8 @@ struct sim_node_options {
 	uint32_t convict_failures;
 	uint64_t convict_window_ns;
 	uint32_t inflight_max;
-	bool waits_for_ghosts;	  /* For comparison. */
+	bool waits_for_ghosts; /* For comparison. */
+	bool flushes_by_path;
 	uint32_t path_depth;	  /* Commands that a local path takes at once; 0: many. */
 	uint32_t stall_per_mille; /* Of what one thread tells the other, so much waits... */
 	uint64_t stall_ns_max;	  /* ...up to this. */

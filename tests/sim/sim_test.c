@@ -469,6 +469,82 @@ static void test_restarted_peers_do_not_vouch(void **state)
 	sim_cluster_done(&cluster);
 }
 
+/* ---- Luns where each path has a cache of its own. ---- */
+
+static void begin_by_path(uint64_t seed, uint32_t depth, bool is_known)
+{
+	sim_cluster_init(&cluster, seed, 3);
+	cluster.lun.options.caches_by_path = true;
+	cluster.options.flushes_by_path = is_known;
+	start(depth);
+}
+
+/* Some by its own path, some by a peer's: a FLUSH covers both. */
+static void flush_by_every_path(bool is_known)
+{
+	struct ferry_lane *local;
+
+	begin_by_path(140, 0, is_known);
+	for (uint64_t lba = 0; lba < 16; lba += 4)
+		assert_int_equal(do_io(1, FERRY_OP_WRITE, lba), 0);
+	local = ferry_router_local(&sim_cluster_node(&cluster, 1)->engine.router);
+	ferry_lane_avoid(local, 10 * FERRY_NS_PER_S);
+	for (uint64_t lba = 16; lba < 32; lba += 4)
+		assert_int_equal(do_io(1, FERRY_OP_WRITE, lba), 0);
+	assert_true(stats(1)->detours > 0);
+	local->avoid_until_ns = 0;
+	local->config.on_change(local, local->config.context);
+	assert_int_equal(do_io(1, FERRY_OP_FLUSH, 0), 0);
+	for (uint32_t i = 1; i <= 3; i++)
+		sim_lun_lose_path_cache(&cluster.lun, i);
+	for (uint64_t lba = 0; lba < 32; lba += 4)
+		assert_int_equal(do_io(1, FERRY_OP_READ, lba), 0);
+}
+
+static void test_flush_by_every_path(void **state)
+{
+	(void)state;
+	flush_by_every_path(/* is_known= */ true);
+	end();
+}
+
+/* The rig's own proof: taken for a lun with one cache, the flush is found out. */
+static void test_canary_flush_by_one_path(void **state)
+{
+	(void)state;
+	flush_by_every_path(/* is_known= */ false);
+	assert_true(cluster.sim.violations > 0);
+	sim_cluster_done(&cluster);
+}
+
+/* A path is lost, and all that its cache had: it is written anew before anybody can see that. */
+static void test_lost_paths_are_replayed(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 141; seed < 151; seed++) {
+		begin_by_path(seed, 4, /* is_known= */ true);
+		for (int i = 0; i < 24; i++) {
+			uint32_t id = (uint32_t)sim_between(&cluster.sim, SIM_CRASH, 1, 3);
+			bool is_short = sim_chance(&cluster.sim, SIM_CRASH, 500);
+
+			if (is_short)
+				sim_lun_reset_session(&cluster.lun, id);
+			else
+				sim_lun_cut(&cluster.lun, id);
+			sim_lun_lose_path_cache(&cluster.lun, id);
+			sim_cluster_run(&cluster, sim_between(&cluster.sim, SIM_CRASH, 1, 3000) *
+							  FERRY_NS_PER_MS);
+			sim_lun_heal(&cluster.lun, id);
+			sim_cluster_run(&cluster, sim_between(&cluster.sim, SIM_CRASH, 1, 2000) *
+							  FERRY_NS_PER_MS);
+			if (cluster.sim.violations > 0)
+				fail_msg("%s", cluster.sim.first_violation);
+		}
+		assert_int_equal(cluster.workload.errors[EIO], 0);
+		end();
+	}
+}
+
 /* ---- Peers. ---- */
 
 static void test_link_lost_with_writes_in_flight(void **state)
@@ -831,6 +907,187 @@ static void test_fence_is_not_verified(void **state)
 	end();
 }
 
+/* ---- Restart and freeze. ---- */
+
+/* Nobody asks for it: the pool of a killed agent is its own when it is back. */
+static void test_killed_agent_reclaims(void **state)
+{
+	uint32_t one = 1;
+	uint64_t epoch;
+
+	(void)state;
+	begin(140, 3, 4);
+	epoch = sim_cluster_owner(&cluster)->engine.router.epoch.v;
+	sim_lun_hold(&cluster.lun, 1, 2);
+	sim_cluster_run(&cluster, 50 * FERRY_NS_PER_MS);
+	sim_cluster_crash(&cluster, 1, /* is_power_cut= */ false);
+	sim_cluster_run(&cluster, 500 * FERRY_NS_PER_MS);
+	sim_cluster_start(&cluster, 1);
+	assert_true(sim_cluster_run_until(&cluster, owner_is, &one, 10 * FERRY_NS_PER_S));
+	assert_true(sim_cluster_owner(&cluster)->engine.router.epoch.v > epoch);
+	sim_lun_let_go(&cluster.lun); /* Its elder's writes: they are dead. */
+	sim_cluster_run(&cluster, 2 * FERRY_NS_PER_S);
+	assert_int_equal(cluster.lun.stats.landed_late, 0);
+	end();
+}
+
+static void test_killed_agent_does_not_reclaim(void **state)
+{
+	uint32_t two = 2;
+
+	(void)state;
+	begin(141, 3, 0);
+	sim_cluster_crash(&cluster, 1, /* is_power_cut= */ false);
+	sim_cluster_acquire(&cluster, 2);
+	assert_true(sim_cluster_run_until(&cluster, owner_is, &two, 10 * FERRY_NS_PER_S));
+	sim_cluster_start(&cluster, 1);
+	sim_cluster_run(&cluster, 10 * FERRY_NS_PER_S);
+	assert_int_equal(sim_cluster_owner(&cluster)->id, 2); /* It was given away. */
+	sim_cluster_crash(&cluster, 1, /* is_power_cut= */ false);
+	sim_cluster_start(&cluster, 1);
+	sim_cluster_run(&cluster, 10 * FERRY_NS_PER_S);
+	assert_int_equal(sim_cluster_owner(&cluster)->id, 2);
+	end();
+}
+
+/* All lose power; the keys of all are on the lun, and nobody is registered who could abort. */
+static void test_whole_cluster_restarts(void **state)
+{
+	(void)state;
+	for (int way = 0; way < 2; way++) {
+		uint32_t one = 1;
+		uint64_t epoch;
+
+		begin(142, 3, 4);
+		cluster.lun.options.preempt_waits = way == 1;
+		epoch = sim_cluster_owner(&cluster)->engine.router.epoch.v;
+		for (uint32_t i = 1; i <= 3; i++)
+			sim_cluster_crash(&cluster, i, /* is_power_cut= */ true);
+		sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
+		sim_cluster_start(&cluster, 1); /* One alone decides nothing. */
+		sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
+		assert_int_equal(sim_cluster_node(&cluster, 1)->ownership.view.is_in_force, 0);
+		sim_cluster_start(&cluster, 2);
+		sim_cluster_start(&cluster, 3);
+		assert_true(sim_cluster_run_until(&cluster, owner_is, &one, 20 * FERRY_NS_PER_S));
+		assert_true(sim_cluster_owner(&cluster)->engine.router.epoch.v > epoch);
+		end();
+	}
+}
+
+/* Only the agent stands still; the group goes on without it. What it reads then it may not have. */
+static void test_frozen_agent_serves_no_read(void **state)
+{
+	uint32_t two = 2;
+
+	(void)state;
+	begin(143, 3, 0);
+	assert_int_equal(do_io(1, FERRY_OP_WRITE, 8), 0);
+	sim_loop_freeze(&sim_cluster_node(&cluster, 1)->loop);
+	sim_cluster_acquire(&cluster, 2);
+	assert_true(sim_cluster_run_until(&cluster, owner_is, &two, 10 * FERRY_NS_PER_S));
+	sim_loop_wake(&sim_cluster_node(&cluster, 1)->loop);
+	assert_int_equal(
+		sim_client_submit(&sim_cluster_node(&cluster, 1)->client, FERRY_OP_READ, 8, 4), 0);
+	/* By the view that it had, it is open still; but it has looked at the clock. */
+	assert_false(sim_cluster_node(&cluster, 1)->engine.router.is_open);
+	assert_true(sim_cluster_run_until(&cluster, is_quiet, NULL, 60 * FERRY_NS_PER_S));
+	assert_true(errors() > 0);
+	end();
+}
+
+/* Nobody took the pool meanwhile: it goes on, after the group's word. */
+static void test_frozen_agent_goes_on(void **state)
+{
+	(void)state;
+	begin(144, 3, 0);
+	sim_loop_freeze(&sim_cluster_node(&cluster, 1)->loop);
+	sim_cluster_run(&cluster, 700 * FERRY_NS_PER_MS);
+	sim_loop_wake(&sim_cluster_node(&cluster, 1)->loop);
+	assert_int_equal(do_io(1, FERRY_OP_READ, 8), 0);
+	assert_true(sim_cluster_node(&cluster, 1)->engine.waking_word > 0);
+	assert_int_equal(errors(), 0);
+	end();
+}
+
+/* Rule 15: held for the time that is configured, then failed; and from then on at once. */
+static void test_no_quorum_stops_serving(void **state)
+{
+	uint64_t began_ns;
+
+	(void)state;
+	begin(145, 3, 0);
+	sim_cluster_isolate(&cluster, 1);
+	sim_cluster_run(&cluster, 3 * FERRY_NS_PER_S);
+	began_ns = cluster.sim.now_ns;
+	assert_true(do_io(1, FERRY_OP_READ, 8) < 0);
+	assert_true(cluster.sim.now_ns - began_ns > 4 * FERRY_NS_PER_S);
+	sim_cluster_run(&cluster, cluster.options.hold_timeout_ns);
+	began_ns = cluster.sim.now_ns;
+	assert_true(do_io(1, FERRY_OP_READ, 8) < 0);
+	assert_true(cluster.sim.now_ns - began_ns < 1 * FERRY_NS_PER_S);
+	end();
+}
+
+/* Somebody outside removes the owner's key: it has to be made the owner anew. */
+static void test_owner_is_preempted_from_outside(void **state)
+{
+	uint32_t one = 1;
+	uint64_t epoch;
+
+	(void)state;
+	begin(146, 3, 0);
+	epoch = sim_cluster_owner(&cluster)->engine.router.epoch.v;
+	cluster.lun.nexuses[1].key.v = 0;
+	cluster.lun.generation++;
+	(void)do_io(1, FERRY_OP_WRITE, 8);
+	assert_true(sim_cluster_run_until(&cluster, owner_is, &one, 20 * FERRY_NS_PER_S));
+	sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
+	assert_true(sim_cluster_owner(&cluster)->engine.router.epoch.v > epoch);
+	assert_int_equal(do_io(1, FERRY_OP_WRITE, 8), 0);
+	end();
+}
+
+/* ---- Two nodes: the lun is the third voice. ---- */
+
+static void test_two_nodes_take_over(void **state)
+{
+	uint32_t two = 2;
+
+	(void)state;
+	begin(147, 2, 4);
+	sim_cluster_crash(&cluster, 1, /* is_power_cut= */ true);
+	sim_cluster_run(&cluster, 3 * FERRY_NS_PER_S);
+	sim_cluster_acquire(&cluster, 2);
+	assert_true(sim_cluster_run_until(&cluster, owner_is, &two, 10 * FERRY_NS_PER_S));
+	end();
+}
+
+/* Each believes the other dead, and both want the pool: one gets it, the other stops. */
+static void test_two_nodes_apart(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 150; seed < 160; seed++) {
+		uint32_t open_count = 0;
+
+		begin(seed, 2, 4);
+		sim_cluster_isolate(&cluster, 1);
+		sim_cluster_run(&cluster,
+				sim_below(&cluster.sim, SIM_CRASH, 2000) * FERRY_NS_PER_MS);
+		sim_cluster_acquire(&cluster, 2);
+		sim_cluster_run(&cluster, 10 * FERRY_NS_PER_S);
+		sim_cluster_acquire(&cluster, 1); /* Trying again does not help it. */
+		sim_cluster_acquire(&cluster, 2);
+		sim_cluster_run(&cluster, 10 * FERRY_NS_PER_S);
+		for (uint32_t i = 1; i <= 2; i++)
+			open_count += sim_cluster_node(&cluster, i)->engine.router.is_open;
+		assert_int_equal(open_count, 1);
+		assert_true((cluster.lun.nexuses[1].key.v != 0) !=
+			    (cluster.lun.nexuses[2].key.v != 0));
+		end();
+	}
+}
+
 /* ---- The simulator itself. ---- */
 
 static void test_same_seed_same_trace(void **state)
@@ -899,6 +1156,9 @@ int main(void)
 		cmocka_unit_test(test_target_restarts),
 		cmocka_unit_test(test_target_restarts_unseen_by_the_owner),
 		cmocka_unit_test(test_restarted_peers_do_not_vouch),
+		cmocka_unit_test(test_flush_by_every_path),
+		cmocka_unit_test(test_canary_flush_by_one_path),
+		cmocka_unit_test(test_lost_paths_are_replayed),
 		cmocka_unit_test(test_link_lost_with_writes_in_flight),
 		cmocka_unit_test(test_peer_restarts),
 		cmocka_unit_test(test_laid_is_not_asked_again),
@@ -913,6 +1173,15 @@ int main(void)
 		cmocka_unit_test(test_fence_a_standby),
 		cmocka_unit_test(test_fence_the_owner),
 		cmocka_unit_test(test_fence_is_not_verified),
+		cmocka_unit_test(test_killed_agent_reclaims),
+		cmocka_unit_test(test_killed_agent_does_not_reclaim),
+		cmocka_unit_test(test_whole_cluster_restarts),
+		cmocka_unit_test(test_frozen_agent_serves_no_read),
+		cmocka_unit_test(test_frozen_agent_goes_on),
+		cmocka_unit_test(test_no_quorum_stops_serving),
+		cmocka_unit_test(test_owner_is_preempted_from_outside),
+		cmocka_unit_test(test_two_nodes_take_over),
+		cmocka_unit_test(test_two_nodes_apart),
 		cmocka_unit_test(test_same_seed_same_trace),
 		cmocka_unit_test(test_seeds_of_old),
 		cmocka_unit_test(test_canary_timeouts_as_failures),

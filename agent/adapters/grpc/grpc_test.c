@@ -38,8 +38,55 @@ static size_t seen_count;
 
 enum { ORDER_SERVE = 1, ORDER_DO_NOT, ORDER_STOP };
 
-static const struct ferry_control_ops no_ops;
-static struct ferry_control control = {.ops = &no_ops};
+static struct ferry_control_request heard; /* What the last request asked for. */
+
+static void force(struct ferry_control *control, struct ferry_control_request *request)
+{
+	(void)control;
+	memcpy(heard.pool, request->pool, sizeof(heard.pool));
+	heard.nodes = request->nodes;
+	ferry_control_done(request, 0, NULL);
+}
+
+static void fence(struct ferry_control *control, struct ferry_control_request *request)
+{
+	(void)control;
+	memcpy(heard.pool, request->pool, sizeof(heard.pool));
+	memcpy(heard.node, request->node, sizeof(heard.node));
+	ferry_control_done(request, 0, NULL); /* A report without pools. */
+}
+
+static void clean_key(struct ferry_control *control, struct ferry_control_request *request)
+{
+	(void)control;
+	memcpy(heard.key, request->key, sizeof(heard.key));
+	heard.is_foreign = request->is_foreign;
+	ferry_control_done(request, 0, NULL);
+}
+
+/* As many as there may be, each text as long as it may be, and not ended. */
+static void list_keys(struct ferry_control *control, struct ferry_control_request *request)
+{
+	(void)control;
+	request->rows_count = FERRY_CONTROL_POOLS_MAX;
+	for (uint32_t i = 0; i < request->rows_count; i++) {
+		struct ferry_control_lun_keys *lun = &request->answer.keys[i];
+
+		memset(lun->wwid, 'w', sizeof(lun->wwid));
+		lun->is_readable = true;
+		lun->keys_count = FERRY_KEYS_MAX;
+		for (uint32_t j = 0; j < FERRY_KEYS_MAX; j++) {
+			memset(lun->keys[j].node_name, 'n', sizeof(lun->keys[j].node_name));
+			lun->keys[j].key.v = UINT64_MAX - i * FERRY_KEYS_MAX - j;
+			lun->keys[j].state = FERRY_CONTROL_KEY_FOREIGN;
+		}
+	}
+	ferry_control_done(request, 0, NULL);
+}
+
+static const struct ferry_control_ops few_ops = {
+	.force = force, .fence = fence, .clean_key = clean_key, .list_keys = list_keys};
+static struct ferry_control control = {.ops = &few_ops};
 
 static void on_wake(void *context)
 {
@@ -206,12 +253,101 @@ static void test_requests_that_cannot_be_read(void **state)
 	assert_int_equal(check("", &status), 0); /* And it goes on. */
 }
 
+static int call(const char *method, const ProtobufCMessage *input,
+		const ProtobufCMessageDescriptor *output, ProtobufCMessage **ret)
+{
+	return ferry_grpc_client_call(client, method, input, output, timeout_ns, ret, NULL);
+}
+
+static void test_nodes_that_a_person_answers_for(void **state)
+{
+	Ferry__V1__ForcePoolRequest request = FERRY__V1__FORCE_POOL_REQUEST__INIT;
+	uint32_t nodes[FERRY_NODES_MAX + 1];
+	char pool[] = "pg";
+	ProtobufCMessage *answer = NULL;
+
+	(void)state;
+	for (uint32_t i = 0; i < FERRY_ARRAY_COUNT(nodes); i++)
+		nodes[i] = i + 1;
+	request.pool = pool;
+	request.nodes = nodes;
+	request.n_nodes = FERRY_NODES_MAX;
+	assert_int_equal(call("/ferry.v1.Ferry/ForcePool", &request.base,
+			      &ferry__v1__acquire_pool_reply__descriptor, &answer),
+			 0);
+	protobuf_c_message_free_unpacked(TAKE_PTR(answer), NULL);
+	assert_string_equal(heard.pool, "pg");
+	assert_int_equal(heard.nodes.count, FERRY_NODES_MAX);
+	assert_int_equal(heard.nodes.nodes[FERRY_NODES_MAX - 1].v, FERRY_NODES_MAX);
+	request.n_nodes++;
+	assert_int_equal(call("/ferry.v1.Ferry/ForcePool", &request.base,
+			      &ferry__v1__acquire_pool_reply__descriptor, &answer),
+			 -EINVAL);
+	assert_null(answer);
+}
+
+static void test_a_node_from_all_its_pools(void **state)
+{
+	Ferry__V1__FenceRequest request = FERRY__V1__FENCE_REQUEST__INIT;
+	char node[] = "n1";
+	ProtobufCMessage *answer = NULL;
+
+	(void)state;
+	(void)snprintf(heard.pool, sizeof(heard.pool), "unheard");
+	assert_int_equal(call("/ferry.v1.Ferry/FenceNode", &request.base,
+			      &ferry__v1__fence_report__descriptor, &answer),
+			 -EINVAL); /* No node. */
+	assert_string_equal(heard.pool, "unheard");
+	request.node = node;
+	assert_int_equal(call("/ferry.v1.Ferry/FenceNode", &request.base,
+			      &ferry__v1__fence_report__descriptor, &answer),
+			 0);
+	assert_string_equal(heard.pool, "");
+	assert_string_equal(heard.node, "n1");
+	assert_false(((Ferry__V1__FenceReport *)(void *)answer)->fenced);
+	protobuf_c_message_free_unpacked(answer, NULL);
+}
+
+static void test_keys(void **state)
+{
+	Ferry__V1__ListKeysRequest list = FERRY__V1__LIST_KEYS_REQUEST__INIT;
+	Ferry__V1__CleanKeyRequest clean = FERRY__V1__CLEAN_KEY_REQUEST__INIT;
+	char pool[] = "pg", key[] = "0xabc";
+	ProtobufCMessage *answer = NULL;
+	Ferry__V1__KeyList *keys;
+
+	(void)state;
+	assert_int_equal(call("/ferry.v1.Ferry/ListKeys", &list.base,
+			      &ferry__v1__key_list__descriptor, &answer),
+			 0);
+	keys = (Ferry__V1__KeyList *)(void *)answer;
+	assert_int_equal(keys->n_luns, FERRY_CONTROL_POOLS_MAX);
+	assert_int_equal(keys->luns[1]->n_keys, FERRY_KEYS_MAX);
+	assert_int_equal(strlen(keys->luns[1]->wwid), FERRY_CONTROL_TEXT_BYTES - 1);
+	assert_string_equal(keys->luns[1]->keys[1]->key, "0xffffffffffffffbe");
+	assert_int_equal(strlen(keys->luns[1]->keys[1]->node_name), FERRY_CONTROL_NAME_BYTES - 1);
+	protobuf_c_message_free_unpacked(TAKE_PTR(answer), NULL);
+	clean.pool = pool;
+	clean.key = key;
+	clean.foreign = true;
+	assert_int_equal(call("/ferry.v1.Ferry/CleanKey", &clean.base,
+			      &ferry__v1__clean_key_reply__descriptor, &answer),
+			 0);
+	protobuf_c_message_free_unpacked(answer, NULL);
+	assert_string_equal(heard.key, "0xabc");
+	assert_true(heard.is_foreign);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_health, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_calls_that_are_not_there, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_requests_that_cannot_be_read, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_nodes_that_a_person_answers_for, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_a_node_from_all_its_pools, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_keys, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

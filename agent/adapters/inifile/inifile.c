@@ -46,9 +46,11 @@ static int section_open_named(struct parser *parser, const char *kind, const cha
 	uint8_t *element;
 
 	if (!is_name(name, name_length))
-		return fail_at(parser, parser->line,
-			       "[%s NAME] needs a name of 1 to %d of a-z, 0-9 and -", kind,
-			       FERRY_CONFIG_NAME_BYTES - 1);
+		return fail_at(
+			parser, parser->line,
+			"[%s NAME] needs a name of 1 to %d of a-z, 0-9 and -, which is not the "
+			"first",
+			kind, FERRY_CONFIG_NAME_BYTES - 1);
 	for (uint32_t i = 0; i < *count; i++) {
 		const char *other = (const char *)array + i * size_bytes;
 

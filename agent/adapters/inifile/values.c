@@ -15,6 +15,8 @@ bool is_name(const char *text, size_t length)
 {
 	if (length == 0 || length >= FERRY_CONFIG_NAME_BYTES)
 		return false;
+	if (text[0] == '-') /* To `ferry` it would be an option. */
+		return false;
 	for (size_t i = 0; i < length; i++)
 		if (!is_in(text[i], "-") || (text[i] >= 'A' && text[i] <= 'Z'))
 			return false;

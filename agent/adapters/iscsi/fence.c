@@ -3,20 +3,29 @@
  *
  * PREEMPT, by PREEMPT AND ABORT:   read keys, preempt and abort, read keys.
  * PREEMPT, by PREEMPT, LUN RESET:  read keys, preempt, lun reset, read keys.
+ * PREEMPT, by reinstatement:       read keys, preempt, log in by the victim's name, read keys.
+ * PREEMPT, by a promised time:     read keys, preempt, wait, read keys.
  *
  * RESET:                           lun reset. The session that asks has the name (initiator, ISID)
  * of its forerunner, so the target has closed that one, and with it what it had not read yet, at
  * our login (RFC 7143, 6.3.5, session reinstatement); the reset waits for what it had begun.
  *
- * If the victim is not registered (any more), then by the second way the reset is done all the
- * same, provided that the lun is reserved: the victim can then start nothing new, and the reset
- * waits for what it had started; that is a proof too. By the first way there is nothing that one
- * could abort by: -ENOENT.
+ * If the victim is not registered (any more), what follows the PREEMPT is done all the same,
+ * provided that the lun is reserved: the victim can then start nothing new. So an answer that was
+ * lost is made good by asking again. By the first way there is nothing to abort by: then it is LUN
+ * RESET, for which the standard says as much as for PREEMPT AND ABORT.
+ *
+ * Reinstatement needs the victim's name. The lun tells it (READ FULL STATUS, instead of READ KEYS),
+ * and it is remembered, since it goes with the registration. A newer agent of the same node that is
+ * registered has logged in by that very name, so its forerunners are dead.
  */
+#include <inttypes.h>
+
 #include "agent/adapters/iscsi/private.h"
 
 enum {
 	KEYS_BYTES = 8 + 8 * FERRY_KEYS_MAX,
+	STATUS_BYTES = 8 + FERRY_KEYS_MAX * (24 + 4 + 256),
 	RESERVATION_BYTES = 24,
 	TYPE_WRITE_EXCLUSIVE_REGISTRANTS = 5, /* SPC-4, 6.15.3.4; also the next three. */
 	RETRIES_MAX = 32,
@@ -30,7 +39,10 @@ enum step {
 	STEP_ABORT,
 	STEP_PREEMPT,
 	STEP_RESET,
-	STEP_VERIFY, /* Read the keys again: the victim is gone. */
+	STEP_REINSTATE,
+	STEP_QUIESCE,
+	STEP_VERIFY,	/* Read the keys again: the victim is gone. */
+	STEP_PERSISTED, /* Whether the registration outlives a power cut. */
 };
 
 static void answered(struct ferry_iscsi_call *call);
@@ -75,6 +87,7 @@ static void finish(struct ferry_iscsi *iscsi, int error)
 	ferry_timer_stop(iscsi->config.loop, &fencing->pause);
 	if (fencing->call) /* Still out: let its answer go nowhere. */
 		TAKE_PTR(fencing->call)->run = answered_too_late;
+	ferry_iscsi_reinstate_stop(iscsi);
 	iscsi->holds_back = false;
 	request->on_done(request, error);
 }
@@ -92,6 +105,8 @@ static struct scsi_task *make_out(struct ferry_iscsi *iscsi, struct ferry_iscsi_
 	struct scsi_persistent_reserve_out_basic parameters = {
 		.reservation_key = own,
 		.service_action_reservation_key = other,
+		.aptpl = action == SCSI_PERSISTENT_RESERVE_REGISTER_AND_IGNORE_EXISTING_KEY &&
+			 iscsi->lun.can_persist && !iscsi->lacks_persistence,
 	};
 
 	iscsi->fencing.has_sent = true;
@@ -100,6 +115,11 @@ static struct scsi_task *make_out(struct ferry_iscsi *iscsi, struct ferry_iscsi_
 		iscsi->context, iscsi->config.lun, (int)action, SCSI_PERSISTENT_RESERVE_SCOPE_LU,
 		SCSI_PERSISTENT_RESERVE_TYPE_WRITE_EXCLUSIVE_REGISTRANTS_ONLY, &parameters,
 		ferry_iscsi_call_answered, call);
+}
+
+static enum ferry_laying_way way_of(const struct ferry_iscsi *iscsi)
+{
+	return iscsi->fence.ability.laying;
 }
 
 static int start_reset(struct ferry_iscsi *iscsi, struct ferry_iscsi_call *call)
@@ -121,7 +141,12 @@ static struct scsi_task *make_task(struct ferry_iscsi *iscsi, struct ferry_iscsi
 	switch ((enum step)iscsi->fencing.step) {
 	case STEP_KEYS:
 	case STEP_VERIFY:
+		if (way_of(iscsi) == FERRY_LAYING_REINSTATE)
+			return make_in(iscsi, call, SCSI_PERSISTENT_RESERVE_READ_FULL_STATUS,
+				       STATUS_BYTES);
 		return make_in(iscsi, call, SCSI_PERSISTENT_RESERVE_READ_KEYS, KEYS_BYTES);
+	case STEP_PERSISTED:
+		return make_in(iscsi, call, SCSI_PERSISTENT_RESERVE_REPORT_CAPABILITIES, 8);
 	case STEP_RESERVATION:
 		return make_in(iscsi, call, SCSI_PERSISTENT_RESERVE_READ_RESERVATION,
 			       RESERVATION_BYTES);
@@ -138,6 +163,8 @@ static struct scsi_task *make_task(struct ferry_iscsi *iscsi, struct ferry_iscsi
 		return make_out(iscsi, call, SCSI_PERSISTENT_RESERVE_PREEMPT, request->own.v,
 				request->victim.v);
 	case STEP_RESET:
+	case STEP_REINSTATE:
+	case STEP_QUIESCE:
 		break;
 	}
 	ferry_assert(false);
@@ -172,6 +199,58 @@ static void go(struct ferry_iscsi *iscsi, enum step step)
 	ask(iscsi);
 }
 
+static void start_reinstatement(struct ferry_iscsi *iscsi)
+{
+	const struct ferry_fence_request *request = iscsi->fencing.current;
+	const struct ferry_iscsi_registrant *whom =
+		ferry_iscsi_registrants_find(&iscsi->seen, request->victim);
+	const struct ferry_iscsi_registrant *own =
+		ferry_iscsi_registrants_find(&iscsi->seen, request->own);
+
+	iscsi->fencing.step = STEP_REINSTATE;
+	if (whom && own && whom->has_name && whom->target_port == own->target_port) {
+		iscsi->fencing.has_sent = true;
+		ferry_iscsi_reinstate(iscsi, whom);
+		return;
+	}
+	ferry_iscsi_say_error(iscsi, "cannot prove dead what %#" PRIx64 " sent: %s",
+			      request->victim.v,
+			      whom && own && whom->has_name
+				      ? "it is logged in at another portal group"
+				      : "the lun does not tell its initiator's name (any more)");
+	finish(iscsi, -EOPNOTSUPP);
+}
+
+void ferry_iscsi_fence_reinstated(struct ferry_iscsi *iscsi, int error)
+{
+	ferry_assert(iscsi->fencing.current && iscsi->fencing.step == STEP_REINSTATE);
+	if (error < 0)
+		finish(iscsi, error);
+	else
+		go(iscsi, STEP_VERIFY);
+}
+
+/* The victim can start nothing new: now what it has started. */
+static void go_lay(struct ferry_iscsi *iscsi)
+{
+	switch (way_of(iscsi)) {
+	case FERRY_LAYING_ABORT: /* Its answer was lost: see the top. */
+	case FERRY_LAYING_RESET:
+		go(iscsi, STEP_RESET);
+		return;
+	case FERRY_LAYING_REINSTATE:
+		start_reinstatement(iscsi);
+		return;
+	case FERRY_LAYING_QUIESCE:
+		iscsi->fencing.step = STEP_QUIESCE;
+		ferry_timer_start_in(iscsi->config.loop, &iscsi->fencing.pause,
+				     iscsi->config.quiesce_time_ns);
+		return;
+	default:
+		finish(iscsi, -EOPNOTSUPP);
+	}
+}
+
 static bool has_key(const struct ferry_fence_request *request, struct ferry_key key)
 {
 	for (uint32_t i = 0; i < request->keys_count; i++)
@@ -196,6 +275,30 @@ static int parse_keys(struct ferry_fence_request *request, const uint8_t *data, 
 	return 0;
 }
 
+static int parse_status(struct ferry_iscsi *iscsi, struct ferry_fence_request *request,
+			const uint8_t *data, size_t length_bytes)
+{
+	struct ferry_iscsi_registrants all;
+
+	if (ferry_iscsi_registrants_parse(data, length_bytes, &all) < 0)
+		return -EIO;
+	request->generation = ferry_iscsi_get_u32(data);
+	request->keys_count = all.count;
+	for (uint32_t i = 0; i < all.count; i++)
+		request->keys[i] = all.rows[i].key;
+	ferry_iscsi_registrants_merge(&iscsi->seen, &all);
+	return 0;
+}
+
+static bool has_successor(const struct ferry_fence_request *request)
+{
+	for (uint32_t i = 0; i < request->keys_count; i++)
+		if (ferry_key_shares_nexus(request->keys[i], request->victim) &&
+		    request->keys[i].v > request->victim.v)
+			return true;
+	return false;
+}
+
 /* The type in force, or 0: not reserved. */
 static int parse_reservation(struct ferry_fence_request *request, const uint8_t *data,
 			     size_t length_bytes)
@@ -217,12 +320,14 @@ static void preempt_with_keys(struct ferry_iscsi *iscsi)
 
 	if (!has_key(request, request->own))
 		finish(iscsi, -EACCES);
+	else if (!way_of(iscsi))
+		finish(iscsi, -EOPNOTSUPP);
 	else if (has_key(request, request->victim))
-		go(iscsi, iscsi->lays_by_reset ? STEP_PREEMPT : STEP_ABORT);
-	else if (iscsi->lays_by_reset)
-		go(iscsi, STEP_RESERVATION);
+		go(iscsi, way_of(iscsi) == FERRY_LAYING_ABORT ? STEP_ABORT : STEP_PREEMPT);
+	else if (way_of(iscsi) == FERRY_LAYING_REINSTATE && has_successor(request))
+		finish(iscsi, 0);
 	else
-		finish(iscsi, -ENOENT);
+		go(iscsi, STEP_RESERVATION);
 }
 
 static void keys_answered(struct ferry_iscsi *iscsi, struct ferry_iscsi_call *call)
@@ -230,7 +335,9 @@ static void keys_answered(struct ferry_iscsi *iscsi, struct ferry_iscsi_call *ca
 	struct ferry_fence_request *request = iscsi->fencing.current;
 	int r;
 
-	r = parse_keys(request, call->data, call->data_bytes);
+	r = way_of(iscsi) == FERRY_LAYING_REINSTATE
+		    ? parse_status(iscsi, request, call->data, call->data_bytes)
+		    : parse_keys(request, call->data, call->data_bytes);
 	if (r < 0) {
 		finish(iscsi, r);
 		return;
@@ -266,7 +373,7 @@ static void reservation_answered(struct ferry_iscsi *iscsi, struct ferry_iscsi_c
 	else if (request->op == FERRY_FENCE_READ_KEYS)
 		finish(iscsi, 0);
 	else if (type >= TYPE_WRITE_EXCLUSIVE_REGISTRANTS)
-		go(iscsi, STEP_RESET);
+		go_lay(iscsi);
 	else
 		finish(iscsi, -ENOENT); /* Nothing keeps the victim from writing on. */
 }
@@ -283,11 +390,21 @@ static void step_done(struct ferry_iscsi *iscsi, struct ferry_iscsi_call *call)
 		reservation_answered(iscsi, call);
 		return;
 	case STEP_REGISTER:
+		if (iscsi->lun.can_persist)
+			go(iscsi, STEP_PERSISTED);
+		else
+			finish(iscsi, 0);
+		return;
+	case STEP_PERSISTED:
+		(void)ferry_iscsi_vpd_capabilities(call->data, call->data_bytes, &iscsi->lun);
+		iscsi->fence.ability.keeps_registrations = iscsi->lun.does_persist;
+		finish(iscsi, 0);
+		return;
 	case STEP_RESERVE:
 		finish(iscsi, 0);
 		return;
 	case STEP_PREEMPT:
-		go(iscsi, STEP_RESET);
+		go_lay(iscsi);
 		return;
 	case STEP_ABORT:
 		go(iscsi, STEP_VERIFY);
@@ -302,6 +419,9 @@ static void step_done(struct ferry_iscsi *iscsi, struct ferry_iscsi_call *call)
 			finish(iscsi,
 			       call->response == ISCSI_TMR_TMF_NOT_SUPPORTED ? -EOPNOTSUPP : -EIO);
 		return;
+	case STEP_REINSTATE: /* Their ends are no answers. */
+	case STEP_QUIESCE:
+		break;
 	}
 	ferry_assert(false);
 }
@@ -316,6 +436,11 @@ static void step_refused(struct ferry_iscsi *iscsi, const struct ferry_iscsi_ans
 			go(iscsi, STEP_KEYS);
 		else
 			finish(iscsi, -EACCES);
+		return;
+	}
+	if (step == STEP_REGISTER && iscsi->lun.can_persist && !iscsi->lacks_persistence) {
+		iscsi->lacks_persistence = true; /* LIO without a place to write to, for one. */
+		go(iscsi, STEP_REGISTER);
 		return;
 	}
 	ferry_iscsi_answer_describe(answer, text, sizeof(text));
@@ -367,7 +492,7 @@ void ferry_iscsi_fence_feed(struct ferry_iscsi *iscsi)
 	fencing->retries = 0;
 	fencing->has_sent = false;
 	ferry_timer_start_in(iscsi->config.loop, &fencing->deadline,
-			     iscsi->config.fence_timeout_ns);
+			     iscsi->config.fence_timeout_ns + iscsi->config.quiesce_time_ns);
 	switch (fencing->current->op) {
 	case FERRY_FENCE_READ_KEYS:
 	case FERRY_FENCE_PREEMPT:
@@ -380,10 +505,10 @@ void ferry_iscsi_fence_feed(struct ferry_iscsi *iscsi)
 		go(iscsi, STEP_RESERVE);
 		break;
 	case FERRY_FENCE_RESET:
-		if (iscsi->lays_by_reset)
+		if (way_of(iscsi) == FERRY_LAYING_RESET)
 			go(iscsi, STEP_RESET);
-		else
-			finish(iscsi, -EOPNOTSUPP);
+		else /* By reinstatement our own login has done it. */
+			finish(iscsi, way_of(iscsi) == FERRY_LAYING_REINSTATE ? 0 : -EOPNOTSUPP);
 		break;
 	}
 }
@@ -419,7 +544,10 @@ static void pause_run(struct ferry_timer *timer)
 	struct ferry_iscsi *iscsi = FERRY_CONTAINER_OF(timer, struct ferry_iscsi, fencing.pause);
 
 	ferry_assert(iscsi->fencing.current);
-	ask(iscsi);
+	if (iscsi->fencing.step == STEP_QUIESCE)
+		go(iscsi, STEP_VERIFY);
+	else
+		ask(iscsi);
 	ferry_iscsi_settle(iscsi);
 }
 

@@ -112,8 +112,6 @@ static int copy_config(struct ferry_iscsi *iscsi, const struct ferry_iscsi_confi
 	iscsi->config = *config;
 	if (!iscsi->config.depth)
 		iscsi->config.depth = FERRY_ISCSI_DEPTH_DEFAULT;
-	if (!iscsi->config.laying)
-		iscsi->config.laying = FERRY_ISCSI_LAYING_AUTO;
 	if (!iscsi->config.login_timeout_ns)
 		iscsi->config.login_timeout_ns = LOGIN_TIMEOUT_NS;
 	if (!iscsi->config.fence_timeout_ns)
@@ -247,5 +245,5 @@ const struct ferry_iscsi_counters *ferry_iscsi_counters(const struct ferry_iscsi
 bool ferry_iscsi_lays_by_reset(const struct ferry_iscsi *iscsi)
 {
 	ferry_assert(iscsi);
-	return iscsi->lays_by_reset;
+	return iscsi->fence.ability.laying == FERRY_LAYING_RESET;
 }

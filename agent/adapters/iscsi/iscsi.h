@@ -28,17 +28,6 @@ enum {
 	FERRY_ISCSI_LUN_MAX = 16383,
 };
 
-/* How a PREEMPT proves that the victim's commands are dead. */
-enum ferry_iscsi_laying {
-	/*
-	 * PREEMPT AND ABORT; where the target answers INVALID FIELD IN CDB and calls its product
-	 * "VIRTUAL-DISK" (tgtd, for which a test shows that LUN RESET waits): PREEMPT_RESET.
-	 */
-	FERRY_ISCSI_LAYING_AUTO = 1,
-	FERRY_ISCSI_LAYING_ABORT,	  /* PREEMPT AND ABORT or nothing. */
-	FERRY_ISCSI_LAYING_PREEMPT_RESET, /* PREEMPT, then LUN RESET: whoever knows it waits. */
-};
-
 /* When a unit attention was seen. */
 enum ferry_iscsi_when {
 	FERRY_ISCSI_AT_LOGIN = 1, /* Every new session has some: says nothing by itself. */
@@ -66,7 +55,13 @@ struct ferry_iscsi_config {
 	const char *target_password;
 	uint16_t lun;
 	uint16_t isid_qualifier; /* Fixed per node and path: the nexus keeps its name. */
-	enum ferry_iscsi_laying laying;
+	/*
+	 * What the administrator says of this storage, after testing it (docs/fault-model.md); 0:
+	 * for targets that tests/target knows what they show, else PREEMPT AND ABORT if there is
+	 * one, else the quiesce time if one is promised.
+	 */
+	enum ferry_laying_way laying;
+	uint64_t quiesce_time_ns;	  /* Promised for this storage; 0: none. */
 	uint32_t depth;			  /* Attempts in flight. */
 	uint32_t tcp_user_timeout_ms;	  /* Default 20 s: behind the router's own deadline. */
 	uint64_t login_timeout_ns;	  /* Connect to identity verified; default 3 s. */
@@ -115,9 +110,10 @@ struct ferry_path *ferry_iscsi_path(struct ferry_iscsi *iscsi);
 /*
  * NULL before the first on_state(up), and where the lun has no persistent reservations.
  *
- * PREEMPT of a victim that is not registered (any more): where it is laid by LUN RESET, and the
- * lun is reserved, the reset is done all the same and proves as much: 0. Else -ENOENT.
- * RESET: where PREEMPT would be laid by LUN RESET; else -EOPNOTSUPP.
+ * PREEMPT of a victim that is not registered (any more), the lun being reserved: what follows the
+ * PREEMPT is done all the same and proves as much (LUN RESET for PREEMPT AND ABORT). -ENOENT if the
+ * lun is not reserved.
+ * RESET: where PREEMPT would be laid by LUN RESET or by reinstatement; else -EOPNOTSUPP.
  * While a LUN RESET waits for what runs in the target, this path feeds it nothing new. The reset
  * makes every nexus see a unit attention: our own is reported AT_OWN_RESET.
  */

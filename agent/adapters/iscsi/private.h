@@ -17,6 +17,7 @@
 
 #include "agent/adapters/iscsi/iscsi.h"
 #include "agent/adapters/iscsi/outcome.h"
+#include "agent/adapters/iscsi/registrants.h"
 #include "agent/adapters/iscsi/vpd.h"
 
 enum {
@@ -104,6 +105,17 @@ struct ferry_iscsi_fence_state {
 	struct ferry_timer pause;
 };
 
+/* A login by another's name; see reinstate.c. */
+struct ferry_iscsi_reinstatement {
+	struct iscsi_context *context; /* NULL: none is under way. */
+	struct ferry_watch watch;
+	bool is_watched;
+	bool is_connected;
+	bool is_logging_in;
+	bool is_logged_in;
+	bool has_failed;
+};
+
 struct ferry_iscsi {
 	struct ferry_path path;
 	struct ferry_fence fence;
@@ -139,8 +151,11 @@ struct ferry_iscsi {
 	struct ferry_iscsi_lun lun; /* As this session sees it. */
 	struct ferry_lun_identity identity;
 	bool has_identity;
-	bool lays_by_reset; /* PREEMPT, LUN RESET rather than PREEMPT AND ABORT. */
-	bool lacks_same;    /* The target refused WRITE SAME. */
+	bool lacks_same;	/* The target refused WRITE SAME. */
+	bool has_abort;		/* It knows PREEMPT AND ABORT. */
+	bool lacks_persistence; /* It refused a registration that outlives a power cut. */
+	struct ferry_iscsi_registrants seen; /* The last that was read of each node's nexus. */
+	struct ferry_iscsi_reinstatement reinstatement;
 
 	struct ferry_list calls_out;
 	struct ferry_list calls_lingering; /* Answered, but the library may still send its data. */
@@ -182,6 +197,9 @@ void ferry_iscsi_session_drop(struct ferry_iscsi *iscsi, enum ferry_cause cause,
 void ferry_iscsi_session_retry(struct ferry_iscsi *iscsi);
 void ferry_iscsi_session_leave(struct ferry_iscsi *iscsi);
 void ferry_iscsi_session_timer_run(struct ferry_timer *timer);
+/* What every login of ours says, as @context's own name with ISID qualifier @qualifier. */
+int ferry_iscsi_session_prepare(struct ferry_iscsi *iscsi, struct iscsi_context *context,
+				uint16_t qualifier);
 void ferry_iscsi_say_error(struct ferry_iscsi *iscsi, const char *format, ...) FERRY_PRINTF(2, 3);
 void ferry_iscsi_note_attention(struct ferry_iscsi *iscsi, const struct ferry_iscsi_answer *answer);
 
@@ -196,3 +214,10 @@ extern const struct ferry_fence_ops FERRY_ISCSI_FENCE_OPS;
 void ferry_iscsi_fence_init(struct ferry_iscsi *iscsi);
 void ferry_iscsi_fence_feed(struct ferry_iscsi *iscsi);
 void ferry_iscsi_fence_drop(struct ferry_iscsi *iscsi);
+/* From a fresh stack: @error 0: the session of the name that was asked for has ended. */
+void ferry_iscsi_fence_reinstated(struct ferry_iscsi *iscsi, int error);
+
+/* reinstate.c */
+/* ferry_iscsi_fence_reinstated() follows, unless it is stopped before. */
+void ferry_iscsi_reinstate(struct ferry_iscsi *iscsi, const struct ferry_iscsi_registrant *whom);
+void ferry_iscsi_reinstate_stop(struct ferry_iscsi *iscsi);

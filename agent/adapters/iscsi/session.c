@@ -8,14 +8,27 @@ enum {
 	KEEPALIVE_IDLE_S = 5,
 	KEEPALIVE_INTERVAL_S = 2,
 	KEEPALIVE_COUNT = 3,
-	/*
-	 * The ISID's type is "random" (RFC 7143, 11.12.5), for Ferry has no enterprise number; it
-	 * is fixed all the same, so that a nexus keeps its name and its registration.
-	 */
-	ISID_FERRY = 0xfe4419,
+	CAPABILITIES_BYTES = 8,
 };
 
-/* No lun holds such a key; see probe_abort(). */
+/*
+ * Targets for which tests/target shows what proves that a command is dead, and what does not.
+ *
+ * Linux's own (LIO): PREEMPT AND ABORT aborts only what came in while the victim was the holder;
+ * LUN RESET passes over the commands of a session that is closing, and waits for a silent
+ * initiator until the target drops its session; reinstatement waits for the commands themselves.
+ * tgtd: no PREEMPT AND ABORT; a session's commands outlive it; LUN RESET waits for all of them.
+ */
+static const struct {
+	const char *vendor; /* NULL: any. */
+	const char *product;
+	enum ferry_laying_way laying;
+} TESTED[] = {
+	{"LIO-ORG", NULL, FERRY_LAYING_REINSTATE},
+	{NULL, "VIRTUAL-DISK", FERRY_LAYING_RESET},
+};
+
+/* No lun holds such a key; see start_abort(). */
 #define KEY_OF_NOBODY UINT64_C(0xfffffffffe441919)
 
 void ferry_iscsi_say_error(struct ferry_iscsi *iscsi, const char *format, ...)
@@ -215,6 +228,15 @@ static int start_keys(struct ferry_iscsi *iscsi, struct ferry_iscsi_call *call)
 						       ferry_iscsi_call_answered, call));
 }
 
+static int start_capabilities(struct ferry_iscsi *iscsi, struct ferry_iscsi_call *call)
+{
+	return ferry_iscsi_call_tasked(
+		call, iscsi_persistent_reserve_in_task(iscsi->context, iscsi->config.lun,
+						       SCSI_PERSISTENT_RESERVE_REPORT_CAPABILITIES,
+						       CAPABILITIES_BYTES,
+						       ferry_iscsi_call_answered, call));
+}
+
 /*
  * Whether the target knows PREEMPT AND ABORT, without doing it: with a key that this nexus did not
  * register the answer is RESERVATION CONFLICT (SPC-4, 5.13.11.1) or "no such service action".
@@ -251,10 +273,11 @@ static const struct {
 	{"INQUIRY page B2h", start_provisioning, ferry_iscsi_vpd_provisioning, true},
 	{"MODE SENSE (10) caching", start_caching, ferry_iscsi_vpd_caching, true},
 	{"READ KEYS", start_keys, NULL, true},
+	{"REPORT CAPABILITIES", start_capabilities, ferry_iscsi_vpd_capabilities, true},
 	{"PREEMPT AND ABORT", start_abort, NULL, true},
 };
 
-enum { STEP_READY = 0, STEP_KEYS = 8, STEP_ABORT = 9 };
+enum { STEP_READY = 0, STEP_KEYS = 8, STEP_ABORT = 10 };
 _Static_assert(FERRY_ARRAY_COUNT(STEPS) == STEP_ABORT + 1, "the steps and their numbers");
 
 static bool differs(struct ferry_iscsi *iscsi, const struct ferry_lun_identity *from,
@@ -298,6 +321,20 @@ static bool identify(struct ferry_iscsi *iscsi, struct ferry_lun_identity *ret)
 	return true;
 }
 
+/* Which way this lun is laid by, from what it was seen to know and to be. */
+static enum ferry_laying_way choose_laying(const struct ferry_iscsi *iscsi)
+{
+	if (iscsi->config.laying)
+		return iscsi->config.laying;
+	for (size_t i = 0; i < FERRY_ARRAY_COUNT(TESTED); i++)
+		if ((!TESTED[i].vendor || strcmp(iscsi->lun.vendor, TESTED[i].vendor) == 0) &&
+		    (!TESTED[i].product || strcmp(iscsi->lun.product, TESTED[i].product) == 0))
+			return TESTED[i].laying;
+	if (iscsi->has_abort)
+		return FERRY_LAYING_ABORT;
+	return iscsi->config.quiesce_time_ns ? FERRY_LAYING_QUIESCE : 0;
+}
+
 static void come_up(struct ferry_iscsi *iscsi)
 {
 	struct ferry_lun_identity identity;
@@ -312,6 +349,11 @@ static void come_up(struct ferry_iscsi *iscsi)
 	iscsi->identity = identity;
 	iscsi->has_identity = true;
 	iscsi->lacks_same = false;
+	iscsi->lacks_persistence = false;
+	iscsi->fence.ability =
+		(struct ferry_fence_ability){.laying = choose_laying(iscsi),
+					     .keeps_registrations = iscsi->lun.can_persist,
+					     .quiesce_time_ns = iscsi->config.quiesce_time_ns};
 	ferry_timer_stop(iscsi->config.loop, &iscsi->session_timer);
 	iscsi->state = FERRY_ISCSI_UP;
 	iscsi->up_since_ns = ferry_loop_now_ns(iscsi->config.loop);
@@ -335,8 +377,8 @@ static void probe_answered(struct ferry_iscsi_call *call);
 static void probe(struct ferry_iscsi *iscsi)
 {
 	ferry_assert(iscsi->state == FERRY_ISCSI_PROBING);
-	if (iscsi->probe_step == STEP_ABORT &&
-	    (!iscsi->lun.has_reservations || iscsi->config.laying != FERRY_ISCSI_LAYING_AUTO))
+	while (iscsi->probe_step > STEP_KEYS && iscsi->probe_step <= STEP_ABORT &&
+	       !iscsi->lun.has_reservations)
 		iscsi->probe_step++;
 	if (iscsi->probe_step == FERRY_ARRAY_COUNT(STEPS)) {
 		come_up(iscsi);
@@ -347,15 +389,14 @@ static void probe(struct ferry_iscsi *iscsi)
 	(void)STEPS[iscsi->probe_step].start(iscsi, &iscsi->session_call);
 }
 
-/* What the last two steps tell is in how they are answered. */
+/* What the steps about reservations tell is in how they are answered. */
 static void conclude_reservations(struct ferry_iscsi *iscsi,
 				  const struct ferry_iscsi_answer *answer)
 {
 	if (iscsi->probe_step == STEP_KEYS)
 		iscsi->lun.has_reservations = answer->status == SCSI_STATUS_GOOD;
 	if (iscsi->probe_step == STEP_ABORT)
-		iscsi->lays_by_reset = ferry_iscsi_answer_is_unsupported(answer) &&
-				       strcmp(iscsi->lun.product, "VIRTUAL-DISK") == 0;
+		iscsi->has_abort = answer->status == SCSI_STATUS_RESERVATION_CONFLICT;
 }
 
 static bool retry_probe(struct ferry_iscsi *iscsi, const struct ferry_iscsi_answer *answer)
@@ -435,7 +476,7 @@ static void login_answered(struct ferry_iscsi_call *call)
 	iscsi->state = FERRY_ISCSI_PROBING;
 	iscsi->probe_step = 0;
 	iscsi->probe_retries = 0;
-	iscsi->lays_by_reset = iscsi->config.laying == FERRY_ISCSI_LAYING_PREEMPT_RESET;
+	iscsi->has_abort = false;
 	/* What the lun does not tell: that it may lose what isn't flushed. */
 	iscsi->lun = (struct ferry_iscsi_lun){.has_write_cache = true};
 	probe(iscsi);
@@ -458,16 +499,16 @@ static void connect_answered(struct ferry_iscsi_call *call)
 							       ferry_iscsi_call_answered, call));
 }
 
-static int set_up_context(struct ferry_iscsi *iscsi)
+int ferry_iscsi_session_prepare(struct ferry_iscsi *iscsi, struct iscsi_context *context,
+				uint16_t qualifier)
 {
-	struct iscsi_context *context = iscsi->context;
 	uint32_t timeout_ms = iscsi->config.tcp_user_timeout_ms;
 
 	ferry_assert(context);
 	ferry_assert(timeout_ms > 0 && timeout_ms <= INT32_MAX);
 	iscsi_set_noautoreconnect(context, 1);
 	(void)iscsi_set_timeout(context, 0); /* Setters of a fresh context: they cannot fail. */
-	(void)iscsi_set_isid_random(context, ISID_FERRY, iscsi->config.isid_qualifier);
+	(void)iscsi_set_isid_random(context, FERRY_ISCSI_ISID, qualifier);
 	(void)iscsi_set_session_type(context, ISCSI_SESSION_NORMAL);
 	(void)iscsi_set_header_digest(context, ISCSI_HEADER_DIGEST_NONE_CRC32C);
 	iscsi_set_tcp_user_timeout(context, (int)timeout_ms);
@@ -501,7 +542,7 @@ void ferry_iscsi_session_begin(struct ferry_iscsi *iscsi)
 	iscsi->said[0] = '\0';
 	ferry_timer_start_in(iscsi->config.loop, &iscsi->session_timer,
 			     iscsi->config.login_timeout_ns);
-	if (set_up_context(iscsi) < 0) {
+	if (ferry_iscsi_session_prepare(iscsi, iscsi->context, iscsi->config.isid_qualifier) < 0) {
 		iscsi->is_lost = true;
 		return;
 	}

@@ -205,3 +205,14 @@ int ferry_iscsi_vpd_caching(const uint8_t *data, size_t length_bytes, struct fer
 	ret->has_write_cache = data[at + 2] & 0x04;
 	return 0;
 }
+
+int ferry_iscsi_vpd_capabilities(const uint8_t *data, size_t length_bytes,
+				 struct ferry_iscsi_lun *ret)
+{
+	ferry_assert(ret);
+	if (!data || length_bytes < 8 || ferry_iscsi_get_u16(data) < 8)
+		return -EBADMSG;
+	ret->can_persist = data[2] & 0x01;
+	ret->does_persist = data[3] & 0x01;
+	return 0;
+}

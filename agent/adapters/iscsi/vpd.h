@@ -30,6 +30,8 @@ struct ferry_iscsi_lun {
 	bool has_fua;
 	bool has_write_cache;
 	bool has_reservations;
+	bool can_persist;  /* Registrations may outlive a power cut (PTPL_C). */
+	bool does_persist; /* They do now (PTPL_A). */
 };
 
 /* Each returns 0 or -EBADMSG: too short or senseless; @ret then is partly written. */
@@ -56,6 +58,10 @@ int ferry_iscsi_vpd_capacity(const uint8_t *data, size_t length_bytes, struct fe
 
 /* MODE SENSE (10) of the caching page. */
 int ferry_iscsi_vpd_caching(const uint8_t *data, size_t length_bytes, struct ferry_iscsi_lun *ret);
+
+/* PERSISTENT RESERVE IN, REPORT CAPABILITIES (SPC-4, 6.15.4). */
+int ferry_iscsi_vpd_capabilities(const uint8_t *data, size_t length_bytes,
+				 struct ferry_iscsi_lun *ret);
 
 /* Big-endian, as SCSI has everything. */
 uint32_t ferry_iscsi_get_u16(const uint8_t *data);

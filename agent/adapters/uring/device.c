@@ -213,6 +213,25 @@ static void device_down(struct ferry_device *device)
 	device->is_going_down = true;
 }
 
+void ferry_device_settle_run(struct ferry_task *task)
+{
+	device_settle(FERRY_CONTAINER_OF(task, struct ferry_device, settle));
+}
+
+/*
+ * The kernel sends a command again that was aborted, or whose session was lost: as long as an
+ * attempt has not ended, what is proven dead at the lun may get there once more.
+ */
+static void device_renew(struct ferry_path *path)
+{
+	struct ferry_device *device = device_from(path);
+
+	FERRY_ASSERT_ON_LOOP(ferry_uring_loop_of(device->loop));
+	device_down(device);
+	if (device->inflight_count == 0) /* Else with the last one. */
+		ferry_task_post(ferry_uring_loop_of(device->loop), &device->settle);
+}
+
 static void request_end(struct ferry_device_request *request, enum ferry_outcome outcome,
 			enum ferry_cause cause)
 {
@@ -415,4 +434,5 @@ const struct ferry_path_ops ferry_device_path_ops = {
 	.name = "uring",
 	.submit = device_submit,
 	.reset = NULL, /* The kernel cannot be asked to give up. */
+	.renew = device_renew,
 };

@@ -10,8 +10,8 @@
  *
  * The path is up when open returns; on_state() tells of changes after that. It goes down when the
  * device vanishes (removed, offline, shorter than it was) and comes up anew when a probe, once
- * a second, can read its last block at the old size. The kernel cannot be asked to give up on an
- * I/O: there is no reset, and attempts end when they end.
+ * a second, can read its last block at the old size; and so it does when it is renewed. The kernel
+ * cannot be asked to give up on an I/O: there is no reset, and attempts end when they end.
  *
  * Owns:    the descriptor, the requests in flight, the probe.
  * Callers: agent/main opens and closes it; core sees struct ferry_path only.

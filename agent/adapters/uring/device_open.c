@@ -396,6 +396,7 @@ int ferry_device_open(struct ferry_uring_loop *loop, const struct ferry_device_c
 	device->fd = -1;
 	device->loop = loop;
 	device->depth = config->depth ? config->depth : FERRY_DEVICE_DEPTH_DEFAULT;
+	device->settle.run = ferry_device_settle_run;
 	device->probe.run = ferry_device_probe_run;
 	device->probe_timer.run = ferry_device_probe_timer_run;
 	ferry_list_init(&device->free);
@@ -436,6 +437,7 @@ int ferry_device_close(struct ferry_device *device)
 	FERRY_ASSERT_ON_LOOP(ferry_uring_loop_of(device->loop));
 	device->is_closing = true;
 	device->path.is_up = false;
+	ferry_task_cancel(ferry_uring_loop_of(device->loop), &device->settle);
 	ferry_timer_stop(ferry_uring_loop_of(device->loop), &device->probe_timer);
 	if (device->inflight_count > 0 || device->is_probing || device->is_in_callback)
 		return -EBUSY;

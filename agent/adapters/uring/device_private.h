@@ -62,6 +62,7 @@ struct ferry_device {
 	uint32_t depth;
 	uint32_t inflight_count;
 
+	struct ferry_task settle; /* Down, and nothing was in flight. */
 	struct ferry_timer probe_timer;
 	struct ferry_uring_request probe;
 	bool is_probing;
@@ -70,6 +71,7 @@ struct ferry_device {
 
 extern const struct ferry_path_ops ferry_device_path_ops;
 
+void ferry_device_settle_run(struct ferry_task *task);
 void ferry_device_probe_timer_run(struct ferry_timer *timer);
 void ferry_device_probe_run(struct ferry_uring_request *request, int result);
 void ferry_device_request_run(struct ferry_uring_request *request, int result);

@@ -1,0 +1,319 @@
+/*
+ * A request, step after step, on the adapter's thread.
+ *
+ * PREEMPT:  read keys, preempt and abort, read keys. PREEMPT AND ABORT is answered when none of the
+ *           victim's commands is left (SPC-4, 5.13.11.2.6). By reset: read keys, preempt, lun
+ * reset, read keys; of a victim that is not registered, if the lun is reserved, only the reset: it
+ * can start nothing new, and the reset waits for what it had started. REGISTER: by each disk; one
+ * that cannot be reached now is left out, and its I/O, when it is back, meets a conflict, which has
+ * this node register anew. Whatever only reads is tried by one disk after another.
+ */
+#include <stdio.h>
+#include <time.h>
+
+#include "agent/adapters/sgio/private.h"
+
+enum {
+	RETRIES_MAX = 32,
+	ASC_RESET = 0x29,
+	BUSY_PAUSE_MS = 100,
+	/*
+	 * What the kernel waits for an answer before it begins to abort and to reset, which would
+	 * stop this node's own I/O. Long, for a path that is broken ends commands by itself; and an
+	 * abort may be waiting for a write that hangs in the target's backend.
+	 */
+	TIMEOUT_MS = 60 * 1000,
+	ABORT_TIMEOUT_MS = 3600 * 1000,
+};
+
+static void attention_note(struct ferry_sgio_worker *worker, const struct ferry_sense *sense)
+{
+	uint32_t count = worker->attentions_count;
+
+	if (count == FERRY_SGIO_ATTENTIONS_MAX)
+		return; /* More of the same kinds: they only say "look". */
+	if (worker->lays_by_reset && sense->asc == ASC_RESET)
+		return; /* Our own reset, or another agent's. */
+	worker->attentions[count].asc = sense->asc;
+	worker->attentions[count].ascq = sense->ascq;
+	worker->attentions_count++;
+}
+
+/* By one disk, until it is an answer. */
+static enum ferry_sgio_answer send_until(struct ferry_sgio_worker *worker, uint32_t disk,
+					 struct ferry_sgio_command *command)
+{
+	static const struct timespec pause = {.tv_nsec = BUSY_PAUSE_MS * (long)FERRY_NS_PER_MS};
+	uint32_t data_bytes = command->data_bytes;
+
+	for (uint32_t i = 0; i < RETRIES_MAX; i++) {
+		enum ferry_sgio_answer answer;
+
+		command->data_bytes = data_bytes;
+		answer = ferry_sgio_send(worker->disks[disk], command);
+		if (answer == FERRY_SGIO_ATTENTION)
+			attention_note(worker, &command->sense);
+		else if (answer == FERRY_SGIO_BUSY)
+			(void)nanosleep(&pause, NULL); /* Woken early, it asks early. */
+		else
+			return answer;
+	}
+	return FERRY_SGIO_REFUSED;
+}
+
+static int error_of(enum ferry_sgio_answer answer, bool is_out)
+{
+	switch (answer) {
+	case FERRY_SGIO_GOOD:
+		return 0;
+	case FERRY_SGIO_CONFLICT:
+		return -EACCES;
+	case FERRY_SGIO_UNSUPPORTED:
+		return -EOPNOTSUPP;
+	case FERRY_SGIO_UNSENT:
+		return -ENOTCONN;
+	case FERRY_SGIO_UNKNOWN:
+		return is_out ? -ETIMEDOUT : -ENOTCONN;
+	case FERRY_SGIO_ATTENTION:
+	case FERRY_SGIO_BUSY:
+	case FERRY_SGIO_REFUSED:
+		break;
+	}
+	return -EIO;
+}
+
+/* A query, by whatever disk answers. @data_bytes: room, then what came. */
+static int in(struct ferry_sgio_worker *worker, enum ferry_pr_in action, uint8_t *data,
+	      uint32_t *data_bytes)
+{
+	int r = -ENOTCONN;
+
+	for (uint32_t i = 0; i < worker->disks_count; i++) {
+		uint32_t disk = (worker->disk + i) % worker->disks_count;
+		struct ferry_sgio_command command = {
+			.data = data, .data_bytes = *data_bytes, .timeout_ms = TIMEOUT_MS};
+		enum ferry_sgio_answer answer;
+
+		ferry_pr_in_cdb(action, (uint16_t)*data_bytes, command.cdb);
+		answer = send_until(worker, disk, &command);
+		r = command.error == -EPERM ? -EPERM : error_of(answer, /* is_out= */ false);
+		if (answer == FERRY_SGIO_UNSENT || answer == FERRY_SGIO_UNKNOWN)
+			continue;
+		worker->disk = disk;
+		*data_bytes = command.data_bytes;
+		return r;
+	}
+	return r;
+}
+
+static int out_by(struct ferry_sgio_worker *worker, uint32_t disk, enum ferry_pr_out action,
+		  struct ferry_key own, struct ferry_key other)
+{
+	uint8_t parameters[FERRY_PR_OUT_BYTES];
+	struct ferry_sgio_command command = {
+		.data = parameters,
+		.data_bytes = sizeof(parameters),
+		.is_out = true,
+		.timeout_ms = action == FERRY_PR_PREEMPT_AND_ABORT ? ABORT_TIMEOUT_MS : TIMEOUT_MS,
+	};
+
+	ferry_pr_out_cdb(action, command.cdb);
+	ferry_pr_out_parameters(action, own, other, parameters);
+	return error_of(send_until(worker, disk, &command), /* is_out= */ true);
+}
+
+/* By one disk: what has no answer may be executed, so it is not sent by another as well. */
+static int out(struct ferry_sgio_worker *worker, enum ferry_pr_out action, struct ferry_key own,
+	       struct ferry_key other)
+{
+	int r = out_by(worker, worker->disk, action, own, other);
+
+	if (r == -ENOTCONN || r == -ETIMEDOUT) /* The next request goes another way. */
+		worker->disk = (worker->disk + 1) % worker->disks_count;
+	return r;
+}
+
+static int keys_read(struct ferry_sgio_worker *worker, struct ferry_pr_keys *ret)
+{
+	uint8_t data[FERRY_PR_KEYS_BYTES] = {};
+	uint32_t data_bytes = sizeof(data);
+	int r = in(worker, FERRY_PR_READ_KEYS, data, &data_bytes);
+
+	if (r < 0)
+		return r;
+	return ferry_pr_get_keys(data, data_bytes, ret) < 0 ? -EIO : 0;
+}
+
+static int reservation_read(struct ferry_sgio_worker *worker, struct ferry_pr_reservation *ret)
+{
+	uint8_t data[FERRY_PR_RESERVATION_BYTES] = {};
+	uint32_t data_bytes = sizeof(data);
+	int r = in(worker, FERRY_PR_READ_RESERVATION, data, &data_bytes);
+
+	if (r < 0)
+		return r;
+	return ferry_pr_get_reservation(data, data_bytes, ret) < 0 ? -EIO : 0;
+}
+
+static int walk_read(struct ferry_sgio_worker *worker)
+{
+	struct ferry_fence_request *request = &worker->request;
+	struct ferry_pr_reservation reservation = {};
+	struct ferry_pr_keys keys = {};
+	int r = keys_read(worker, &keys);
+
+	if (r == 0)
+		r = reservation_read(worker, &reservation);
+	if (r < 0)
+		return r;
+	memcpy(request->keys, keys.keys, sizeof(request->keys));
+	request->keys_count = keys.count;
+	request->generation = keys.generation;
+	request->holder = reservation.holder;
+	return 0;
+}
+
+static int walk_register(struct ferry_sgio_worker *worker)
+{
+	int unreachable = -ENOTCONN;
+	bool is_registered = false;
+
+	for (uint32_t i = 0; i < worker->disks_count; i++) {
+		int r = out_by(worker, i, FERRY_PR_REGISTER_AND_IGNORE, (struct ferry_key){0},
+			       worker->request.own);
+
+		if (r == -ENOTCONN || r == -ETIMEDOUT) {
+			if (r == -ETIMEDOUT)
+				unreachable = r;
+			continue;
+		}
+		if (r < 0)
+			return r;
+		is_registered = true;
+		worker->disk = i;
+	}
+	return is_registered ? 0 : unreachable;
+}
+
+static int walk_reserve(struct ferry_sgio_worker *worker)
+{
+	struct ferry_pr_keys keys = {};
+	int r = out(worker, FERRY_PR_RESERVE, worker->request.own, (struct ferry_key){0});
+
+	if (r != -EACCES)
+		return r;
+	/* Because of another's reservation, or for want of our registration? */
+	r = keys_read(worker, &keys);
+	if (r < 0)
+		return r;
+	return ferry_pr_keys_have(&keys, worker->request.own) ? -EBUSY : -EACCES;
+}
+
+static int reset(struct ferry_sgio_worker *worker)
+{
+	int r = ferry_sgio_reset(worker->disks[worker->disk]);
+
+	if (r < 0)
+		worker->disk = (worker->disk + 1) % worker->disks_count;
+	return r;
+}
+
+/* The victim is not registered. */
+static int lay_unregistered(struct ferry_sgio_worker *worker, const struct ferry_pr_keys *keys)
+{
+	struct ferry_pr_reservation reservation = {};
+	int r;
+
+	if (worker->laid.v == worker->request.victim.v &&
+	    worker->laid_generation == keys->generation)
+		return 0;
+	if (!worker->lays_by_reset)
+		return -ENOENT;
+	r = reservation_read(worker, &reservation);
+	if (r < 0)
+		return r;
+	if (reservation.type < FERRY_PR_WRITE_EXCLUSIVE_REGISTRANTS)
+		return -ENOENT; /* Nothing keeps the victim from writing on. */
+	return reset(worker);
+}
+
+static int walk_preempt(struct ferry_sgio_worker *worker)
+{
+	const struct ferry_fence_request *request = &worker->request;
+	struct ferry_pr_keys keys = {};
+	int r = keys_read(worker, &keys);
+
+	if (r < 0)
+		return r;
+	if (!ferry_pr_keys_have(&keys, request->own))
+		return -EACCES;
+	if (!ferry_pr_keys_have(&keys, request->victim))
+		return lay_unregistered(worker, &keys);
+	r = out(worker, worker->lays_by_reset ? FERRY_PR_PREEMPT : FERRY_PR_PREEMPT_AND_ABORT,
+		request->own, request->victim);
+	if (r == 0 && worker->lays_by_reset)
+		r = reset(worker);
+	if (r < 0)
+		return r;
+	r = keys_read(worker, &keys);
+	if (r < 0)
+		return -ETIMEDOUT;
+	if (ferry_pr_keys_have(&keys, request->victim))
+		return -EIO;
+	worker->laid = request->victim;
+	worker->laid_generation = keys.generation;
+	return 0;
+}
+
+void ferry_sgio_walk(struct ferry_sgio_worker *worker)
+{
+	ferry_assert(worker->disk < worker->disks_count);
+	worker->attentions_count = 0;
+	worker->error = -EIO;
+	switch (worker->request.op) {
+	case FERRY_FENCE_READ_KEYS:
+		worker->error = walk_read(worker);
+		break;
+	case FERRY_FENCE_REGISTER:
+		worker->error = walk_register(worker);
+		break;
+	case FERRY_FENCE_RESERVE:
+		worker->error = walk_reserve(worker);
+		break;
+	case FERRY_FENCE_PREEMPT:
+		worker->error = walk_preempt(worker);
+		break;
+	case FERRY_FENCE_RESET:
+		worker->error = -EOPNOTSUPP;
+		break;
+	}
+	ferry_assert(worker->error <= 0);
+}
+
+int ferry_sgio_probe(struct ferry_sgio_worker *worker, struct ferry_error *reterr)
+{
+	uint8_t data[FERRY_PR_CAPABILITIES_BYTES] = {};
+	uint32_t data_bytes = sizeof(data);
+	struct ferry_pr_capabilities capabilities = {};
+	int r = in(worker, FERRY_PR_REPORT_CAPABILITIES, data, &data_bytes);
+
+	if (r == 0)
+		r = ferry_pr_get_capabilities(data, data_bytes, &capabilities);
+	if (r == -EOPNOTSUPP)
+		return ferry_error_set(reterr, r, "the target has no persistent reservations");
+	if (r == -EPERM)
+		return ferry_error_set(reterr, r,
+				       "reservations: the kernel lets only those with "
+				       "CAP_SYS_RAWIO ask for them");
+	if (r < 0)
+		return ferry_error_set(reterr, r, "whether it has reservations: %s", strerror(-r));
+	if (!capabilities.has_registrants_type)
+		return ferry_error_set(reterr, -EOPNOTSUPP,
+				       "the target has no reservation of the type Write Exclusive "
+				       "- Registrants Only");
+	if (!capabilities.keeps)
+		return ferry_error_set(reterr, -EOPNOTSUPP,
+				       "the target forgets reservations when it restarts (it has "
+				       "no APTPL)");
+	return 0;
+}
