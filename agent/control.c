@@ -222,6 +222,7 @@ static void volumes_answer(struct ferry_cluster *cluster, struct ferry_control_r
 
 		COPY(row->name, pool->volume->name);
 		COPY(row->pool, pool->config->name);
+		row->is_scratch = pool->config->is_scratch;
 		row->size_bytes = data->identity.size_blocks * data->identity.block_bytes;
 		row->block_bytes = data->identity.block_bytes;
 		row->is_serving =
@@ -343,6 +344,7 @@ static void luns_answer(struct ferry_cluster *cluster, struct ferry_control_requ
 		row->block_bytes = data->identity.block_bytes;
 		row->has_reservations = data->has_reservations;
 		row->can_discard = data->identity.can_discard;
+		row->is_flush_scope_path = data->flushes_by_path;
 		row->is_open = data->is_open;
 		COPY(row->reason, data->is_open ? "" : data->lanes[0].detail);
 	}
@@ -521,6 +523,60 @@ static void get_fence(struct ferry_control *control, struct ferry_control_reques
 	fence_ask(control, request, WARDEN_GET_FENCE);
 }
 
+/* ---- Faults of our own making. ---- */
+
+static struct cluster_pool *pool_of_volume(struct ferry_cluster *cluster, const char *volume)
+{
+	for (uint32_t i = 0; i < cluster->pools_count; i++)
+		if (strcmp(cluster->pools[i].volume->name, volume) == 0)
+			return &cluster->pools[i];
+	return NULL;
+}
+
+static void faults_answer(struct ferry_cluster *cluster, struct ferry_control_request *request)
+{
+	const struct cluster_pool *pool = pool_of_volume(cluster, request->volume);
+	const struct ferry_fault_stats *from;
+	const uint64_t *injected;
+
+	ferry_assert(pool); /* It was there when it was asked. */
+	from = &cluster->snapshot->pools[pool->index].faults;
+	injected = from->injected;
+	request->answer.faults = (struct ferry_control_faults){
+		.errors = injected[FERRY_FAULT_ERROR],
+		.delays = injected[FERRY_FAULT_DELAY],
+		.lost_requests = injected[FERRY_FAULT_HOLE_REQUEST],
+		.lost_answers = injected[FERRY_FAULT_HOLE_REPLY],
+		.ghosts = injected[FERRY_FAULT_GHOST],
+		.ghosts_landed = from->ghosts_landed,
+		.ghosts_refused = from->ghosts_refused,
+		.ghosts_dropped = from->ghosts_dropped,
+	};
+	ferry_control_done(request, 0, NULL);
+}
+
+static void arm_faults(struct ferry_control *control, struct ferry_control_request *request)
+{
+	struct ferry_cluster *cluster = cluster_of(control);
+	const struct cluster_pool *pool = pool_of_volume(cluster, request->volume);
+	struct ferry_mail mail = {.kind = FERRY_MAIL_FAULT};
+
+	if (!pool) {
+		ferry_control_done(request, -ENOENT, "no such volume on this node");
+	} else if (!pool->config->is_scratch) {
+		ferry_control_done(request, -EPERM,
+				   "its pool is not marked scratch: faults are only for volumes "
+				   "whose data are worth nothing (scratch = yes in its [pool])");
+	} else if (ferry_fault_plan_parse(request->faults, &mail.plan) < 0) {
+		ferry_control_done(request, -EINVAL, "that is no plan for faults");
+	} else {
+		mail.pool = pool->index;
+		if (!cluster->data_was_told)
+			ferry_mail_to_data(&cluster->mailbox, &mail);
+		snapshot_want(cluster, request, faults_answer);
+	}
+}
+
 const struct ferry_control_ops control_ops = {
 	.get_status = get_status,
 	.list_volumes = list_volumes,
@@ -537,4 +593,5 @@ const struct ferry_control_ops control_ops = {
 	.clean_key = clean_key,
 	.fence = fence,
 	.get_fence = get_fence,
+	.arm_faults = arm_faults,
 };

@@ -26,7 +26,8 @@ struct ferry_data_lun {
 	const char *iscsi_initiator;
 	const char *chap_user;
 	const char *chap_password;
-	const char *wwid; /* Expected, or NULL. */
+	const char *wwid;		    /* Expected, or NULL. */
+	enum ferry_flush_scope flush_scope; /* 0: what the adapter knows. */
 };
 
 struct ferry_data_pool {
@@ -36,6 +37,7 @@ struct ferry_data_pool {
 	struct ferry_data_lun lun;
 	bool is_read_only;
 	bool is_exclusive; /* The administrator's word that nobody else writes to it. */
+	bool is_scratch;   /* Faults may be injected. */
 	bool is_shared;	   /* In a cluster: others may use the lun, reservations are asked for. */
 	uint32_t convict_failures;
 	uint64_t convict_window_ns;

@@ -19,6 +19,7 @@
 #include "agent/core/engine.h"
 #include "agent/core/peer.h"
 #include "agent/data.h"
+#include "agent/fault/fault.h"
 #include "migrate/pull.h"
 
 /* What a pool still has to say to the cluster thread; the newest value counts. */
@@ -43,6 +44,8 @@ struct data_pool {
 	struct ferry_sgio *sgio; /* The device's reservations, or NULL. */
 	struct ferry_iscsi *iscsi;
 	struct ferry_path *path;
+	struct ferry_fault fault; /* Of a scratch pool, around its path. */
+	bool has_fault;
 	void *memory; /* Of the engine's tables. */
 	size_t memory_bytes;
 	struct ferry_engine engine;

@@ -109,6 +109,33 @@ bool data_pool_say(struct data_pool *pool)
 
 /* ---- Opening. ---- */
 
+/* On a scratch pool the lane sees the filter, which hands on what it does not keep. */
+static int fault_open(struct data_pool *pool, struct ferry_region *region,
+		      struct ferry_engine_config *config)
+{
+	int r;
+
+	if (!pool->config->is_scratch)
+		return 0;
+	r = ferry_fault_init(&pool->fault, region, pool->path, config->loop,
+			     /* can_lay= */ config->fence != NULL);
+	if (r < 0)
+		return r;
+	pool->has_fault = true;
+	config->path = &pool->fault.path;
+	return 0;
+}
+
+/* Alone there is one path, and the one after it is the same again: its cache is the kernel's. */
+static bool flushes_by_path(const struct data_pool *pool, const struct ferry_lun_identity *identity)
+{
+	if (!pool->config->is_shared)
+		return false;
+	if (pool->config->lun.flush_scope != 0)
+		return pool->config->lun.flush_scope == FERRY_FLUSH_SCOPE_PATH;
+	return identity->is_cached_by_node;
+}
+
 static int engine_open(struct data_pool *pool, const struct ferry_lun_identity *identity,
 		       struct ferry_fence *fence, struct ferry_error *reterr)
 {
@@ -126,6 +153,7 @@ static int engine_open(struct data_pool *pool, const struct ferry_lun_identity *
 		.resetter = pool->config->is_shared ? NULL : fence,
 		.carrier = data->config.cluster ? &data->carrier : NULL,
 		.is_read_only = pool->config->is_read_only,
+		.flushes_by_path = flushes_by_path(pool, identity),
 		.resets_keep_cache = (pool->iscsi && ferry_iscsi_lays_by_reset(pool->iscsi)) ||
 				     (pool->sgio && ferry_sgio_lays_by_reset(pool->sgio)),
 		.inflight_max = INFLIGHT_MAX,
@@ -149,7 +177,7 @@ static int engine_open(struct data_pool *pool, const struct ferry_lun_identity *
 	(void)snprintf(config.pool, sizeof(config.pool), "%s", pool->config->name);
 	(void)snprintf(config.volume, sizeof(config.volume), "%s", pool->config->volume);
 	data_cache_open(pool, &config);
-	pool->memory_bytes = ferry_engine_memory_bytes(&config);
+	pool->memory_bytes = ferry_engine_memory_bytes(&config) + ferry_fault_memory_bytes();
 	pool->memory = mmap(NULL, pool->memory_bytes, PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	if (pool->memory == MAP_FAILED) {
@@ -158,7 +186,9 @@ static int engine_open(struct data_pool *pool, const struct ferry_lun_identity *
 				       pool->config->name);
 	}
 	ferry_region_init(&region, pool->memory, pool->memory_bytes);
-	r = ferry_engine_open(&pool->engine, &region, &config);
+	r = fault_open(pool, &region, &config);
+	if (r == 0)
+		r = ferry_engine_open(&pool->engine, &region, &config);
 	if (r == 0)
 		r = data_peers_join(pool);
 	if (r < 0)
@@ -246,7 +276,7 @@ static void iscsi_state(struct ferry_path *path, bool is_up, enum ferry_cause ca
 
 static void iscsi_attention(struct ferry_path *path, struct ferry_iscsi_unit_attention seen)
 {
-	struct ferry_lane *lane = path->context;
+	struct ferry_lane *lane = ferry_fault_outermost(path)->context;
 	struct ferry_router *router;
 	struct ferry_engine *engine;
 
@@ -429,6 +459,10 @@ void data_pool_mail(struct data_pool *pool, const struct ferry_mail *mail)
 	case FERRY_MAIL_CLEAR:
 		ferry_router_clear_suspect(&pool->engine.router);
 		break;
+	case FERRY_MAIL_FAULT:
+		if (pool->has_fault)
+			ferry_fault_arm(&pool->fault, &mail->plan);
+		break;
 	case FERRY_MAIL_PEER:
 	case FERRY_MAIL_SNAPSHOT:
 	case FERRY_MAIL_STOP:
@@ -495,6 +529,7 @@ void data_pool_snap(const struct data_pool *pool, struct ferry_snapshot_pool *re
 	}
 	ret->identity = pool->engine.config.identity;
 	ret->has_reservations = pool->engine.config.fence != NULL;
+	ret->flushes_by_path = pool->engine.config.flushes_by_path;
 	ret->is_registered = pool->engine.registrar.state == FERRY_REGISTRAR_IN;
 	/* Also when all that is here waits for ghosts to be laid: with a cache no read shows it. */
 	ret->is_holding =
@@ -506,6 +541,8 @@ void data_pool_snap(const struct data_pool *pool, struct ferry_snapshot_pool *re
 	ret->routes = router->routes_count;
 	ret->lanes_count = router->lanes_count;
 	ret->carried = pool->data->carrier.stats.carried;
+	if (pool->has_fault)
+		ret->faults = pool->fault.stats;
 	for (uint32_t i = 0; i < router->lanes_count; i++)
 		lane_snap(pool, &router->lanes[i], &ret->lanes[i]);
 }
@@ -514,6 +551,9 @@ void data_pool_snap(const struct data_pool *pool, struct ferry_snapshot_pool *re
 
 void data_pool_close(struct data_pool *pool)
 {
+	if (pool->has_fault)
+		ferry_fault_done(&pool->fault);
+	pool->has_fault = false;
 	if (pool->is_open)
 		ferry_engine_done(&pool->engine);
 	pool->is_open = false;

@@ -15,6 +15,7 @@
 #include "agent/base/spsc.h"
 #include "agent/core/tracker.h"
 #include "agent/core/view.h"
+#include "agent/fault/fault.h"
 #include "agent/ports/events.h"
 #include "agent/ports/fence.h"
 #include "agent/ports/identity.h"
@@ -32,6 +33,7 @@ enum ferry_mail_kind {
 	FERRY_MAIL_FAIL,      /* Fail all I/O that waits: the pool is being released. */
 	FERRY_MAIL_CLEAR,     /* An administrator has looked at a suspect flush. */
 	FERRY_MAIL_KEYS,     /* key: remove it, 0: none; then read the keys. flag: it is foreign. */
+	FERRY_MAIL_FAULT,    /* plan: make these faults, on a scratch pool. */
 	FERRY_MAIL_SNAPSHOT, /* pointer: fill a struct ferry_snapshot. */
 	FERRY_MAIL_STOP,
 
@@ -76,6 +78,7 @@ struct ferry_mail {
 		struct ferry_epoch epoch;
 		enum ferry_verdict verdict;
 		struct ferry_event event;
+		struct ferry_fault_plan plan;
 		void *pointer;
 	};
 };

@@ -434,6 +434,7 @@ static int lun_data(struct ferry_settings *settings, uint32_t index, const char 
 	int r;
 
 	*ret = (struct ferry_data_lun){.block_bytes = lun->block_bytes,
+				       .flush_scope = lun->flush_scope,
 				       .wwid = lun->wwid[0] ? lun->wwid : NULL};
 	if (lun->kind != FERRY_CONFIG_LUN_ISCSI) {
 		ret->file = lun->path;
@@ -472,6 +473,7 @@ static int pool_data(struct ferry_settings *settings, uint32_t index, const char
 		.lineage = ferry_hash128(lineage, (size_t)length),
 		.is_read_only = volume->is_read_only,
 		.is_exclusive = pool->is_exclusive,
+		.is_scratch = pool->is_scratch,
 		.is_shared = cluster != NULL,
 		.convict_failures = config->decision_failures,
 		.convict_window_ns = config->decision_window_ns,

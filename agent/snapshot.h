@@ -12,6 +12,7 @@
 #include "agent/core/lane.h"
 #include "agent/core/registrar.h"
 #include "agent/core/router.h"
+#include "agent/fault/fault.h"
 
 enum { FERRY_SNAPSHOT_POOLS_MAX = 16 };
 
@@ -42,6 +43,7 @@ struct ferry_snapshot_pool {
 	bool is_open;
 	struct ferry_lun_identity identity;
 	bool has_reservations;
+	bool flushes_by_path;
 	bool is_registered;
 	bool is_shown;
 	bool is_holding;
@@ -53,6 +55,7 @@ struct ferry_snapshot_pool {
 	uint32_t lanes_count;
 	struct ferry_snapshot_cache cache;
 	uint64_t carried; /* For peers, all pools together. */
+	struct ferry_fault_stats faults;
 };
 
 struct ferry_snapshot_peer {

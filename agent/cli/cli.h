@@ -23,6 +23,7 @@ enum cli_exit {
 	CLI_NOT_FOUND = 4,
 	CLI_REFUSED = 5,
 	CLI_TIMEOUT = 6,
+	CLI_VIOLATION = 7,
 };
 
 enum { CLI_COLUMNS_MAX = 16, CLI_CELL_BYTES = 256, CLI_ARGUMENTS_MAX = 2 };
@@ -44,6 +45,11 @@ struct cli_options {
 	int is_yes;
 	int is_check;
 	const char *pool;
+	bool is_torture;  /* One of these was given: */
+	uint64_t seconds; /* 0: not given. */
+	uint64_t seed;
+	const char *nbd;
+	const char *report;
 };
 
 /* The agent that is asked, and how. */
@@ -107,6 +113,9 @@ int cli_ask(const struct cli_options *options, const char *question, const char 
 int cli_keys(const struct cli_agent *agent, struct ferry_error *reterr) FERRY_MUST_CHECK;
 int cli_own(const struct cli_agent *agent, struct ferry_error *reterr) FERRY_MUST_CHECK;
 int cli_fence(const struct cli_agent *agent, struct ferry_error *reterr) FERRY_MUST_CHECK;
+
+/* torture.c. -EBADMSG: a violation. */
+int cli_torture(const struct cli_agent *agent, struct ferry_error *reterr) FERRY_MUST_CHECK;
 
 /* show.c: each answer for people. */
 void cli_show_status(const ProtobufCMessage *message);

@@ -17,6 +17,7 @@ enum {
 	QUICK_S = 10,
 	SLOW_S = 60, /* Attaching and changes of owner. */
 	TIMEOUT_S_MAX = 24 * 3600,
+	SEED_MAX = 999999,
 };
 
 struct command {
@@ -89,6 +90,15 @@ static const struct command commands[] = {
 	 "What fence_ferry does for Pacemaker. The node loses ownership and registrations; it\n"
 	 "is not powered off. Exit code 0 only if that was verified for each pool.\n",
 	 "FenceNode", 1, SLOW_S, &ferry__v1__fence_report__descriptor, cli_show_fence, cli_fence},
+	{"torture", "VOLUME", "break a scratch volume's I/O, and check that it keeps its word",
+	 "  --seconds N    for so long (default: 60)\n"
+	 "  --seed S       of the faults and the workload; the report says which it was\n"
+	 "  --nbd URI      the volume's front end (default: as ferry volumes has it)\n"
+	 "  --report FILE  the report as JSON, and the history of each violation\n"
+	 "Overwrites the volume's first 4 MiB. Only where the pool says scratch = yes. The faults\n"
+	 "are errors, delays, lost requests and answers, and writes that land late, on this\n"
+	 "node's own path. Exit code 7: a read returned what no disk could have returned.\n",
+	 "ArmFaults", 1, QUICK_S, NULL, NULL, cli_torture},
 	{"events", "", "what happened, each with its cause",
 	 "  --follow, -f   go on with those to come\n"
 	 "  --from N       begin with event number N (default: the oldest that is kept)\n"
@@ -120,7 +130,7 @@ static void print_help(FILE *to)
 		"volume or node; 5 refused (not the owner, no quorum, in use, the answer was no); "
 		"6 no\n"
 		"answer in time: "
-		"what was begun may go on\n",
+		"what was begun may go on; 7 ferry torture found a violation\n",
 		socket_default, QUICK_S, SLOW_S);
 }
 
@@ -169,6 +179,8 @@ static int exit_of(int error)
 		return CLI_REFUSED;
 	case ETIMEDOUT:
 		return CLI_TIMEOUT;
+	case EBADMSG:
+		return CLI_VIOLATION;
 	default:
 		return CLI_FAILED;
 	}
@@ -307,10 +319,50 @@ static int run(const struct command *command, const struct cli_options *options)
 	return CLI_OK;
 }
 
+/* Long options without a letter. */
+enum {
+	OPTION_FROM = 256,
+	OPTION_POOL,
+	OPTION_SECONDS,
+	OPTION_SEED,
+	OPTION_NBD,
+	OPTION_REPORT,
+};
+
+/* -1: go on; else the exit code. */
+static int option_take(int option, const char *text, struct cli_options *options)
+{
+	options->is_torture |= option >= OPTION_SECONDS;
+	switch (option) {
+	case OPTION_FROM:
+		options->is_from_given = true;
+		if (!number_parse(text, UINT64_MAX, &options->from_sequence))
+			return usage_error("--from wants a number, not ", text);
+		break;
+	case OPTION_POOL:
+		options->pool = text;
+		break;
+	case OPTION_SECONDS:
+		if (!number_parse(text, TIMEOUT_S_MAX, &options->seconds) || options->seconds == 0)
+			return usage_error("--seconds wants 1 to 86400, not ", text);
+		break;
+	case OPTION_SEED: /* A plan's text has room for this. */
+		if (!number_parse(text, SEED_MAX, &options->seed) || options->seed == 0)
+			return usage_error("--seed wants 1 to 999999, not ", text);
+		break;
+	case OPTION_NBD:
+		options->nbd = text;
+		break;
+	default:
+		options->report = text;
+		break;
+	}
+	return -1;
+}
+
 /* -1: go on; else the exit code. */
 static int options_parse(int argc, char **argv, struct cli_options *options)
 {
-	enum { OPTION_FROM = 256, OPTION_POOL };
 	const struct option longs[] = {
 		{"json", no_argument, NULL, 'j'},
 		{"socket", required_argument, NULL, 's'},
@@ -325,9 +377,13 @@ static int options_parse(int argc, char **argv, struct cli_options *options)
 		{"yes", no_argument, &options->is_yes, 1},
 		{"pool", required_argument, NULL, OPTION_POOL},
 		{"check", no_argument, &options->is_check, 1},
+		{"seconds", required_argument, NULL, OPTION_SECONDS},
+		{"seed", required_argument, NULL, OPTION_SEED},
+		{"nbd", required_argument, NULL, OPTION_NBD},
+		{"report", required_argument, NULL, OPTION_REPORT},
 		{0},
 	};
-	int option;
+	int option, code;
 
 	while ((option = getopt_long(argc, argv, "js:t:hVf", longs, NULL)) != -1) {
 		switch (option) {
@@ -355,12 +411,14 @@ static int options_parse(int argc, char **argv, struct cli_options *options)
 			options->is_follow = true;
 			break;
 		case OPTION_FROM:
-			if (!number_parse(optarg, UINT64_MAX, &options->from_sequence))
-				return usage_error("--from wants a number, not ", optarg);
-			options->is_from_given = true;
-			break;
 		case OPTION_POOL:
-			options->pool = optarg;
+		case OPTION_SECONDS:
+		case OPTION_SEED:
+		case OPTION_NBD:
+		case OPTION_REPORT:
+			code = option_take(option, optarg, options);
+			if (code >= 0)
+				return code;
 			break;
 		default:
 			fprintf(stderr, "try: ferry --help\n");
@@ -393,6 +451,10 @@ static int options_check(const struct command *command, const struct cli_options
 		return usage_error("--force is for own, not for ", command->name);
 	if (options->is_yes && !is_own && !is_keys)
 		return usage_error("--yes is for own and keys, not for ", command->name);
+	if (options->is_torture && command->run != cli_torture)
+		return usage_error(
+			"--seconds, --seed, --nbd and --report are for torture, not for ",
+			command->name);
 	if ((options->pool || options->is_check) && command->run != cli_fence)
 		return usage_error("--pool and --check are for fence, not for ", command->name);
 	return -1;

@@ -17,11 +17,20 @@ static bool suspect(struct ferry_flush *flush)
 	return is_news;
 }
 
+void ferry_flush_inherit(struct ferry_flush *flush)
+{
+	ferry_assert(flush);
+	if (ferry_flush_has_unflushed(flush))
+		return;
+	flush->writes_done++;
+	flush->unflushed_since = UINT64_MAX;
+}
+
 bool ferry_flush_wrote(struct ferry_flush *flush, uint64_t sequence, uint64_t oldest)
 {
 	ferry_assert(flush);
 	ferry_assert(sequence > 0 && oldest <= sequence);
-	if (!ferry_flush_has_unflushed(flush))
+	if (!ferry_flush_has_unflushed(flush) || flush->unflushed_since == UINT64_MAX)
 		flush->unflushed_since = oldest;
 	flush->writes_done++;
 	/* It was on its way when the loss was seen: executed before or after, nobody knows. */

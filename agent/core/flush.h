@@ -23,10 +23,11 @@ struct ferry_flush {
 	bool is_suspect;      /* Acknowledged, unflushed writes may be lost. */
 	uint64_t writes_done; /* Without FUA, ever; and how many of them a FLUSH has covered: */
 	uint64_t writes_flushed;
-	uint64_t unflushed_since; /* None of the unflushed ones has a lower number. */
-	uint64_t lost_until;	  /* The newest number when a loss was last seen. */
-	uint64_t losses_count;	  /* Times that some of them may have been lost, ever. */
-	uint64_t losses_seen;	  /* Resets and the like, whoever's writes they hit; from 1. */
+	/* None of the unflushed ones has a lower number; UINT64_MAX: none is our own. */
+	uint64_t unflushed_since;
+	uint64_t lost_until;   /* The newest number when a loss was last seen. */
+	uint64_t losses_count; /* Times that some of them may have been lost, ever. */
+	uint64_t losses_seen;  /* Resets and the like, whoever's writes they hit; from 1. */
 };
 
 void ferry_flush_init(struct ferry_flush *flush);
@@ -36,6 +37,13 @@ static inline bool ferry_flush_has_unflushed(const struct ferry_flush *flush)
 	ferry_assert(flush->writes_flushed <= flush->writes_done);
 	return flush->writes_flushed < flush->writes_done;
 }
+
+/*
+ * This node owns the lun from here on: what others wrote last may be unflushed, and its
+ * applications may read it and have it flushed. Losses that are seen from here on count; nobody is
+ * asked about earlier ones, of which those who had been promised have been told.
+ */
+void ferry_flush_inherit(struct ferry_flush *flush);
 
 /*
  * A write without FUA is DONE. @oldest: no write in flight, this one included, has a lower number.

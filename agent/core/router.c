@@ -232,6 +232,9 @@ void ferry_router_open(struct ferry_router *router, struct ferry_epoch epoch)
 {
 	ferry_assert(router && epoch.v > 0);
 	ferry_assert(epoch.v >= router->epoch.v);
+	/* What another path of another node had in a cache of its own, no reset here tells of. */
+	if (epoch.v != router->epoch.v && !router->config.flushes_by_path)
+		ferry_flush_inherit(&router->flush);
 	router->epoch = epoch;
 	router->is_open = true;
 	router->is_deposed = false;

@@ -542,6 +542,19 @@ static void test_peers_losses_fail_the_flush(void **state)
 	assert_int_equal(results[2], -EIO);
 }
 
+/* What the last owner wrote may be read here, and a FLUSH says that it will stay. */
+static void test_losses_of_what_was_inherited_fail_the_flush(void **state)
+{
+	(void)state;
+	flush_by_local(0, 0);
+	ferry_router_note_reset(&router, ferry_router_local(&router), "test");
+	flush_by_local(1, 0); /* It had been flushed. */
+	ferry_router_close(&router);
+	ferry_router_open(&router, (struct ferry_epoch){8});
+	ferry_router_note_reset(&router, ferry_router_local(&router), "test");
+	flush_by_local(2, -EIO);
+}
+
 /* With another's answer, and for a write that is under way when it comes. */
 static void test_peers_losses_hit_what_is_in_flight(void **state)
 {
@@ -802,6 +815,7 @@ int main(void)
 		TEST(test_deposed_retries_nothing),
 		TEST(test_failed_flush_stays_failed),
 		TEST(test_peers_losses_fail_the_flush),
+		TEST(test_losses_of_what_was_inherited_fail_the_flush),
 		TEST(test_peers_losses_hit_what_is_in_flight),
 		TEST(test_new_peer_does_not_vouch),
 		TEST(test_lost_writes_fail_the_flush),

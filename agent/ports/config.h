@@ -14,6 +14,7 @@
 
 #include "agent/base/base.h"
 #include "agent/ports/events.h"
+#include "agent/ports/identity.h"
 
 enum {
 	FERRY_CONFIG_PEERS_MAX = 31, /* FERRY_NODES_MAX without this node. */
@@ -92,6 +93,7 @@ struct ferry_config_lun {
 
 	char wwid[FERRY_CONFIG_WWID_BYTES]; /* Expected; empty: any. */
 	uint32_t block_bytes;		    /* Expected: 512 or 4096; 0: any. */
+	enum ferry_flush_scope flush_scope; /* 0: what the adapter knows. */
 	uint32_t pool;			    /* Index. */
 };
 
@@ -101,6 +103,7 @@ struct ferry_config_pool {
 	uint32_t luns[FERRY_CONFIG_POOL_LUNS_MAX]; /* Indices. */
 	uint32_t luns_count;
 	bool is_exclusive; /* The administrator's word that nobody else writes (rule 16). */
+	bool is_scratch;   /* Its data are worth nothing: faults may be injected. */
 };
 
 struct ferry_config_volume {

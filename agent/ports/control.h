@@ -96,6 +96,7 @@ struct ferry_control_volume {
 	char device[FERRY_CONTROL_TEXT_BYTES];
 	char uri[FERRY_CONTROL_TEXT_BYTES];
 	uint32_t clients;
+	bool is_scratch;
 };
 
 struct ferry_control_path {
@@ -197,14 +198,27 @@ struct ferry_control_fence {
 	struct ferry_control_fenced pools[FERRY_CONTROL_POOLS_MAX];
 };
 
+/* What the fault layer has made since the agent's start. */
+struct ferry_control_faults {
+	uint64_t errors;
+	uint64_t delays;
+	uint64_t lost_requests;
+	uint64_t lost_answers;
+	uint64_t ghosts;
+	uint64_t ghosts_landed;
+	uint64_t ghosts_refused;
+	uint64_t ghosts_dropped;
+};
+
 /* What was asked, and room for the answer: zeroed when the request is handed over. */
 struct ferry_control_request {
 	/* Arguments: checked UTF-8, never empty where the request has them. */
 	char pool[FERRY_CONTROL_NAME_BYTES];   /* acquire, release, move, force, clean_key; fence,
 						  get_fence: or empty, which is all */
-	char volume[FERRY_CONTROL_NAME_BYTES]; /* attach, detach */
+	char volume[FERRY_CONTROL_NAME_BYTES]; /* attach, detach, arm_faults */
 	char node[FERRY_CONTROL_NAME_BYTES];   /* move, fence: name, or number as text */
 	char key[FERRY_CONTROL_NAME_BYTES];    /* clean_key: as text */
+	char faults[FERRY_CONTROL_NAME_BYTES]; /* arm_faults: the plan as text */
 	bool is_foreign;		       /* clean_key: a foreign key is meant */
 	struct ferry_members nodes;	       /* force: whom a person answers for */
 	uint64_t deadline_ns;		       /* By the loop's clock: the asker waits no longer. */
@@ -219,6 +233,7 @@ struct ferry_control_request {
 		struct ferry_control_lun luns[FERRY_CONTROL_ROWS_MAX];
 		struct ferry_control_lun_keys keys[FERRY_CONTROL_POOLS_MAX];
 		struct ferry_control_fence fence;
+		struct ferry_control_faults faults;
 		struct {
 			char device[FERRY_CONTROL_TEXT_BYTES];
 			char uri[FERRY_CONTROL_TEXT_BYTES];
@@ -271,6 +286,7 @@ struct ferry_control_ops {
 	void (*clean_key)(struct ferry_control *control, struct ferry_control_request *request);
 	void (*fence)(struct ferry_control *control, struct ferry_control_request *request);
 	void (*get_fence)(struct ferry_control *control, struct ferry_control_request *request);
+	void (*arm_faults)(struct ferry_control *control, struct ferry_control_request *request);
 
 	/*
 	 * The asker has gone or its time is up. What was begun may go on; the request still wants

@@ -10,6 +10,12 @@
 
 #include "agent/base/base.h"
 
+/* How far one FLUSH reaches (design, rule 10). */
+enum ferry_flush_scope {
+	FERRY_FLUSH_SCOPE_LUN = 1, /* Covers every acknowledged write, by any path. */
+	FERRY_FLUSH_SCOPE_PATH,	   /* Covers only what this path acknowledged. */
+};
+
 /* What a lun says of itself; two paths lead to the same lun if all of it is equal. */
 struct ferry_lun_identity {
 	char wwid[96]; /* Text, for people: "naa.6001…", "file.<uuid>". NUL-terminated. */
@@ -18,6 +24,7 @@ struct ferry_lun_identity {
 	uint32_t block_bytes; /* Logical block size: 512 or 4096. */
 	bool can_discard;     /* Not part of the identity. */
 	bool has_volatile_cache;
+	bool is_cached_by_node; /* Or maybe: then its flush scope is the path. Not part of it. */
 };
 
 /* Compute identity->uuid from wwid, size_blocks and block_bytes. */

@@ -16,12 +16,6 @@
 #include "agent/ports/io.h"
 #include "agent/ports/loop.h"
 
-/* How far one FLUSH reaches (design, rule 10). */
-enum ferry_flush_scope {
-	FERRY_FLUSH_SCOPE_LUN = 1, /* Covers every acknowledged write, by any path. */
-	FERRY_FLUSH_SCOPE_PATH,	   /* Covers only what this path acknowledged. */
-};
-
 enum ferry_path_kind { FERRY_PATH_LOCAL = 1, FERRY_PATH_PEER };
 
 struct ferry_path {

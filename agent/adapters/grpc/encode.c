@@ -138,6 +138,7 @@ static void encode_volumes(struct ferry_grpc_call *call, struct ferry_control_re
 		to->device = TEXT(from->device);
 		to->uri = TEXT(from->uri);
 		to->clients = from->clients;
+		to->scratch = from->is_scratch;
 	}
 	list.n_volumes = request->rows_count;
 	list.volumes = pointers;
@@ -360,6 +361,22 @@ static void encode_fence(struct ferry_grpc_call *call, struct ferry_control_fenc
 	ferry_grpc_call_send(call, &report.base);
 }
 
+static void encode_faults(struct ferry_grpc_call *call, struct ferry_control_request *request)
+{
+	const struct ferry_control_faults *from = &request->answer.faults;
+	Ferry__V1__Faults faults = FERRY__V1__FAULTS__INIT;
+
+	faults.errors = from->errors;
+	faults.delays = from->delays;
+	faults.lost_requests = from->lost_requests;
+	faults.lost_answers = from->lost_answers;
+	faults.ghosts = from->ghosts;
+	faults.ghosts_landed = from->ghosts_landed;
+	faults.ghosts_refused = from->ghosts_refused;
+	faults.ghosts_dropped = from->ghosts_dropped;
+	ferry_grpc_call_send(call, &faults.base);
+}
+
 int ferry_grpc_encode(struct ferry_grpc_call *call, struct ferry_control_request *request)
 {
 	const ProtobufCMessageDescriptor *input = call->method->input;
@@ -390,6 +407,8 @@ int ferry_grpc_encode(struct ferry_grpc_call *call, struct ferry_control_request
 	else if (input == &ferry__v1__fence_request__descriptor ||
 		 input == &ferry__v1__get_fence_request__descriptor)
 		encode_fence(call, &request->answer.fence);
+	else if (input == &ferry__v1__arm_faults_request__descriptor)
+		encode_faults(call, request);
 	else
 		ferry_grpc_call_send(call, &empty.base);
 	return 0;

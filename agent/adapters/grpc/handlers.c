@@ -153,6 +153,8 @@ static char *text_of(struct ferry_control_request *request, const char *name)
 		return request->volume;
 	if (strcmp(name, "node") == 0)
 		return request->node;
+	if (strcmp(name, "faults") == 0)
+		return request->faults;
 	ferry_assert(strcmp(name, "key") == 0);
 	return request->key;
 }

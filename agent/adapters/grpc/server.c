@@ -28,6 +28,7 @@ const struct ferry_grpc_method ferry_grpc_methods[] = {
 	REQUEST("CleanKey", clean_key_request, clean_key),
 	REQUEST("FenceNode", fence_request, fence),
 	REQUEST("GetFence", get_fence_request, get_fence),
+	REQUEST("ArmFaults", arm_faults_request, arm_faults),
 	{
 		.path = "/ferry.v1.Ferry/GetVersion",
 		.input = &ferry__v1__get_version_request__descriptor,

@@ -196,11 +196,11 @@ static const char full_text[] =
 	"[peer 7]\n"
 	"[volume v1]\nlun = l1\nread_only = yes\n"
 	"[volume v2]\npool = p2\n"
-	"[pool p1]\nluns = l1, l3\nexclusive = yes\n"
+	"[pool p1]\nluns = l1, l3\nexclusive = yes\nscratch = yes\n"
 	"[pool p2]\nluns = l2\n"
 	"[lun l1]\niscsi = iscsi://Storage.example:3261/iqn.2026-01.org.Example:d/5\n"
 	"initiator = iqn.2026-01.org.example:n1\nchap_user = u\nchap_password_file = /etc/p\n"
-	"wwid = naa.6001405\nblock_size = 4096\n"
+	"wwid = naa.6001405\nblock_size = 4096\nflush_scope = path\n"
 	"[lun l2]\ndevice = /dev/disk/by-id/x\n"
 	"[lun l3]\nfile = /srv/img\n";
 
@@ -257,6 +257,8 @@ static void full_file_storage(void **state)
 	assert_string_equal(lun->chap_password_file, "/etc/p");
 	assert_string_equal(lun->wwid, "naa.6001405");
 	assert_int_equal(lun->block_bytes, 4096);
+	assert_int_equal(lun->flush_scope, FERRY_FLUSH_SCOPE_PATH);
+	assert_int_equal(config.luns[1].flush_scope, 0);
 	assert_int_equal(config.luns[1].kind, FERRY_CONFIG_LUN_DEVICE);
 	assert_int_equal(config.luns[2].kind, FERRY_CONFIG_LUN_FILE);
 	assert_int_equal(config.pools_count, 2);
@@ -264,6 +266,8 @@ static void full_file_storage(void **state)
 	assert_int_equal(config.pools[0].luns[1], 2);
 	assert_true(config.pools[0].is_exclusive);
 	assert_false(config.pools[1].is_exclusive);
+	assert_true(config.pools[0].is_scratch);
+	assert_false(config.pools[1].is_scratch);
 	assert_int_equal(config.luns[1].pool, 1);
 	assert_int_equal(config.volumes_count, 2);
 	assert_int_equal(config.volumes[0].lun, 0);

@@ -57,9 +57,12 @@ static const struct key keys[] = {
 	 false},
 	{SECTION_LUN, "block_size", parse_block_bytes, IN(ferry_config_lun, block_bytes), 0, 0,
 	 false},
+	{SECTION_LUN, "flush_scope", parse_flush_scope, IN(ferry_config_lun, flush_scope), 0, 0,
+	 false},
 
 	{SECTION_POOL, "luns", parse_reference, 0, 0, 0, false},
 	{SECTION_POOL, "exclusive", parse_bool, IN(ferry_config_pool, is_exclusive), 0, 0, false},
+	{SECTION_POOL, "scratch", parse_bool, IN(ferry_config_pool, is_scratch), 0, 0, false},
 
 	{SECTION_VOLUME, "lun", parse_reference, 0, 0, 0, false},
 	{SECTION_VOLUME, "pool", parse_reference, 0, 1, 0, false},

@@ -257,6 +257,16 @@ int parse_log_level(struct parser *parser, const struct key *key, const char *va
 		       "%s must be one of debug, info, notice, warning, error", key->name);
 }
 
+int parse_flush_scope(struct parser *parser, const struct key *key, const char *value, void *field)
+{
+	enum ferry_flush_scope *ret = field;
+
+	if (strcmp(value, "lun") != 0 && strcmp(value, "path") != 0)
+		return fail_at(parser, parser->line, "%s must be lun or path", key->name);
+	*ret = value[0] == 'l' ? FERRY_FLUSH_SCOPE_LUN : FERRY_FLUSH_SCOPE_PATH;
+	return 0;
+}
+
 int parse_decision(struct parser *parser, const struct key *key, const char *value, void *field)
 {
 	enum ferry_config_decision *ret = field;

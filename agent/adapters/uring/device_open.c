@@ -220,6 +220,7 @@ static int open_block_device(struct ferry_device *device, const struct ferry_dev
 		disk_attribute_read(number, "queue/write_cache", text, sizeof(text)) < 0 ||
 		strcmp(text, "write through") != 0;
 	device->is_cached = !is_plain_disk(number);
+	identity->is_cached_by_node = device->is_cached;
 	device->whole_bytes_max = whole_bytes_of(number);
 	if (wwid_of_block_device(number, identity->wwid, sizeof(identity->wwid)) < 0) {
 		(void)snprintf(identity->wwid, sizeof(identity->wwid), "dev.%u:%u", major(number),
