@@ -31,7 +31,7 @@
 	PIECE(FROZEN_UNAWARE, "14,15", "an owner that was frozen does not ask who owns")           \
 	PIECE(REGISTERS_ITSELF, "6,13", "after a conflict a node registers on its own word")       \
 	PIECE(EPOCH_UNCHECKED, "7", "a peer carries for whoever asks, in any epoch")               \
-	PIECE(CHECKED_ONCE, "7", "a peer looks at receipt only, not when it submits")              \
+	PIECE(CHECKED_ONCE, "7", "a peer looks at receipt only, and forgets what waits")           \
 	PIECE(NO_REPLY_CACHE, "8", "a request asked again is executed again")                      \
 	PIECE(REPLY_EVICTED, "8", "a request whose reply was evicted is executed again")           \
 	PIECE(SAME_INCARNATION, "8", "an agent that starts anew takes its old incarnation")        \
@@ -39,6 +39,9 @@
 	PIECE(GIVEN_UP_RESENT, "8", "a new link sends again what was given up")                    \
 	PIECE(LINK_OUTLIVED, "7,8", "a request that waits at a peer outlives its link")            \
 	PIECE(EARLY_REUSE, "9", "memory is used again when an attempt ends, not at its release")   \
+	PIECE(FLUSH_ONE_PATH, "10",                                                                \
+	      "a flush goes to one path, though each has a cache of its own")                      \
+	PIECE(LOST_PATH_FORGOTTEN, "10", "what a lost path's cache had is not written anew")       \
 	PIECE(FLUSH_FAILURE_FORGOTTEN, "11", "the flush after a failed one succeeds")              \
 	PIECE(RESET_FORGOTTEN, "11", "the flush after a target's restart succeeds")                \
 	PIECE(UNVOUCHED_FLUSH, "11", "a flush through a peer that knows of no reset proves all")   \

@@ -1,5 +1,7 @@
 #include "agent/core/router_private.h"
 
+#include "agent/base/museum.h"
+
 /* Flush scope "path": flushing each path, and writing anew what a lost one had (rule 10). */
 
 static struct ferry_router *router_of(struct ferry_flight *flight)
@@ -9,7 +11,7 @@ static struct ferry_router *router_of(struct ferry_flight *flight)
 
 void ferry_router_lose(struct ferry_router *router, struct ferry_lane *lane)
 {
-	if (!router->keep.is_on)
+	if (!router->keep.is_on || FERRY_MUSEUM(LOST_PATH_FORGOTTEN))
 		return;
 	for (uint32_t i = 0; i < router->lanes_count; i++)
 		if (!lane || lane == &router->lanes[i])
@@ -209,6 +211,8 @@ enum ferry_start ferry_router_keep_look(struct ferry_router *router, struct ferr
 
 	*ret_lane = NULL;
 	if (!keep->is_on)
+		return FERRY_START_MAY;
+	if (io->op == FERRY_OP_FLUSH && FERRY_MUSEUM(FLUSH_ONE_PATH))
 		return FERRY_START_MAY;
 	if (io->op == FERRY_OP_FLUSH)
 		return keep->count == 0 && route->keep_until == 0 ? FERRY_START_MAY
