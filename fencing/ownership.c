@@ -196,12 +196,23 @@ static bool message_send(struct ferry_ownership *ownership, enum ferry_group_typ
 	return config->group->ops->multicast(config->group, bytes, sizeof(bytes)) == 0;
 }
 
+/* The newest question has been sent in this ring already, and its answers count. */
+static bool is_word_under_way(const struct ferry_ownership *ownership)
+{
+	return ownership->word_sent == ownership->word_asked &&
+	       ownership->word_ring == ownership->config.group->ring;
+}
+
+/* A question is asked once in each ring: were it in every STATE, askers would set each other off.
+ */
 static uint32_t state_flags(const struct ferry_ownership *ownership)
 {
 	return (is_drained_here(ownership) ? FERRY_GROUP_DRAINED : 0) |
 	       (ownership->view.is_in_force ? FERRY_GROUP_IS_IN_FORCE : 0) |
 	       (ownership->has_path ? FERRY_GROUP_HAS_PATH : 0) |
-	       (ownership->view.word != ownership->word_asked ? FERRY_GROUP_ASKS : 0);
+	       (ownership->view.word != ownership->word_asked && !is_word_under_way(ownership)
+			? FERRY_GROUP_ASKS
+			: 0);
 }
 
 /*
@@ -221,13 +232,6 @@ static bool reminders_send(struct ferry_ownership *ownership)
 			return false;
 	}
 	return true;
-}
-
-/* The newest question has been sent in this ring already, and its answers count. */
-static bool is_word_under_way(const struct ferry_ownership *ownership)
-{
-	return ownership->word_sent == ownership->word_asked &&
-	       ownership->word_ring == ownership->config.group->ring;
 }
 
 /* Send what is due; what is refused for now is sent a little later. */

@@ -85,7 +85,7 @@ static void entry_add(struct ferry_check *check, const struct ferry_check_io *io
 	ferry_assert(free && sector < check->config.sectors_count);
 	entry = of_sector(free);
 	*entry = (struct ferry_check_entry){
-		.tag = io->tag,
+		.tag = io->op == FERRY_OP_WRITE ? io->tag : 0,
 		.start = io->start,
 		.end = NEVER,
 		.known = NEVER,
@@ -222,7 +222,7 @@ int ferry_check_begin(struct ferry_check *check, struct ferry_check_io *io)
 	if (is_write && check->config.entries_max - check->entries_used < io->sectors_count)
 		return -ENOSPC;
 	io->start = check->clock++;
-	io->tag = io->op == FERRY_OP_WRITE ? check->tag_next++ : 0;
+	io->tag = check->tag_next++;
 	for (uint64_t i = 0; is_write && i < io->sectors_count; i++)
 		entry_add(check, io, io->sector + i);
 	ferry_list_init(&io->link);

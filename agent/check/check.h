@@ -86,7 +86,7 @@ struct ferry_check_io {
 	uint32_t flags; /* FERRY_IO_FUA. */
 	uint64_t sector;
 	uint32_t sectors_count; /* 0: FLUSH. */
-	uint64_t tag;		/* WRITE: set by begin; for ferry_check_encode(). */
+	uint64_t tag;		/* Set by begin: its number; WRITE: for ferry_check_encode(). */
 	uint64_t start;		/* The checker's. */
 	struct ferry_list link;
 };

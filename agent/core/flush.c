@@ -69,5 +69,11 @@ void ferry_flush_clear(struct ferry_flush *flush)
 {
 	ferry_assert(flush);
 	flush->is_suspect = false;
+}
+
+void ferry_flush_forget(struct ferry_flush *flush)
+{
+	ferry_assert(flush);
+	flush->is_suspect = false;
 	flush->writes_flushed = flush->writes_done;
 }

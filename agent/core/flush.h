@@ -73,5 +73,11 @@ bool ferry_flush_give_up(struct ferry_flush *flush) FERRY_MUST_CHECK;
  */
 int ferry_flush_done(struct ferry_flush *flush, uint64_t covers, uint64_t oldest);
 
-/* An administrator has looked, or nobody expects these writes to be there any more. */
+/*
+ * An administrator has looked. What is unflushed stays so: among it is what was written after the
+ * loss, and the next loss is one more.
+ */
 void ferry_flush_clear(struct ferry_flush *flush);
+
+/* Nobody expects the unflushed writes to be there any more. */
+void ferry_flush_forget(struct ferry_flush *flush);

@@ -256,6 +256,7 @@ void ferry_router_depose(struct ferry_router *router)
 	 * Its applications have an error of everything. What they had not flushed was promised to
 	 * nobody, and the resets by which others take the lun lose none of the rest.
 	 */
+	ferry_flush_forget(&router->flush);
 	ferry_router_clear_suspect(router);
 	ferry_router_keep_clear(router);
 	ferry_router_fail_waiting(router, -ESHUTDOWN);

@@ -1,6 +1,7 @@
 /* ferry-sim - run seeds through the simulated cluster. See --help. */
 #include <getopt.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -8,22 +9,29 @@
 
 #include "tests/sim/sim_chaos.h"
 
+enum { JOBS_MAX = 64 };
+
 struct command_line {
 	uint64_t first;
 	uint64_t last;
+	uint32_t jobs;
 	bool is_json;
 	bool twice;
+	bool minimises;
 	struct sim_chaos_options options;
 };
 
 static void usage(FILE *to)
 {
 	fputs("usage: ferry-sim --seed S [--trace] [OPTION...]\n"
-	      "       ferry-sim --seeds A..B [OPTION...]\n"
+	      "       ferry-sim --seeds A..B [--jobs N] [--json] [OPTION...]\n"
+	      "       ferry-sim --minimise S\n"
 	      "Run whole clusters under faults, each drawn from its seed, and check what comes of "
 	      "it.\n"
 	      "  --trace         one line per event\n"
-	      "  --json          one JSON object per seed\n"
+	      "  --jobs N        so many seeds at once\n"
+	      "  --json          one JSON object per seed, and one with the sums\n"
+	      "  --minimise S    leave out faults, and end early, while it still goes wrong\n"
 	      "  --twice         run each seed twice and compare the traces' hashes\n"
 	      "  --strict-reads  a deposed node's stale read is a violation, not a figure\n"
 	      "  --canary        path adapters take timeouts for failures: must be found out\n"
@@ -62,11 +70,14 @@ static bool parse(int argc, char **argv, struct command_line *ret)
 		{"twice", no_argument, NULL, '2'},
 		{"strict-reads", no_argument, NULL, 'r'},
 		{"canary", no_argument, NULL, 'c'},
+		{"jobs", required_argument, NULL, 'J'},
+		{"minimise", required_argument, NULL, 'm'},
 		{"help", no_argument, NULL, 'h'},
 		{NULL, 0, NULL, 0},
 	};
 	bool has_seed = false;
 	const char *rest;
+	uint64_t jobs;
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -75,6 +86,13 @@ static bool parse(int argc, char **argv, struct command_line *ret)
 			has_seed = true;
 		} else if (c == 'S' && parse_seeds(optarg, ret)) {
 			has_seed = true;
+		} else if (c == 'm' && parse_number(optarg, '\0', &ret->first, &rest)) {
+			ret->last = ret->first;
+			ret->minimises = true;
+			has_seed = true;
+		} else if (c == 'J' && parse_number(optarg, '\0', &jobs, &rest) && jobs > 0 &&
+			   jobs <= JOBS_MAX) {
+			ret->jobs = (uint32_t)jobs;
 		} else if (c == 't') {
 			ret->options.is_tracing = true;
 		} else if (c == 'j') {
@@ -93,131 +111,254 @@ static bool parse(int argc, char **argv, struct command_line *ret)
 	return has_seed && optind == argc;
 }
 
-/* In a process of its own: a failed assertion must not take the other seeds with it. */
-static void run_one(uint64_t seed, const struct sim_chaos_options *options, struct sim_result *ret)
-{
-	int pipes[2];
-	int status;
-	pid_t child;
-	ssize_t got;
+/* ---- Many at once, each in a process of its own: a failed assertion takes no other seed along. */
 
-	*ret = (struct sim_result){.seed = seed, .exit_code = SIM_EXIT_CRASH};
-	(void)snprintf(ret->what, sizeof(ret->what), "crashed: run it alone to see where");
+struct job {
+	pid_t child;
+	int from; /* The child's result. */
+	struct sim_result result;
+	size_t got;
+};
+
+static void job_start(struct job *job, uint64_t seed, const struct command_line *line)
+{
+	struct sim_result result;
+	struct sim_result again;
+	int pipes[2];
+	ssize_t written;
+
+	*job = (struct job){.result = {.seed = seed, .exit_code = SIM_EXIT_CRASH}};
+	(void)snprintf(job->result.what, sizeof(job->result.what),
+		       "crashed: run it alone to see where");
 	fflush(stdout);
-	if (pipe(pipes) < 0 || (child = fork()) < 0) {
+	if (pipe(pipes) < 0 || (job->child = fork()) < 0) {
 		perror("ferry-sim");
 		exit(1);
 	}
-	if (child == 0) {
-		struct sim_result result;
-
-		close(pipes[0]);
-		sim_chaos_run(seed, options, &result);
-		fflush(stdout);
-		got = write(pipes[1], &result, sizeof(result));
-		_exit(got == (ssize_t)sizeof(result) ? 0 : 1);
+	if (job->child > 0) {
+		close(pipes[1]);
+		job->from = pipes[0];
+		return;
 	}
-	close(pipes[1]);
-	got = 0;
-	for (ssize_t r = 1; r > 0 && (size_t)got < sizeof(*ret); got += r)
-		r = read(pipes[0], (char *)ret + got, sizeof(*ret) - (size_t)got);
 	close(pipes[0]);
-	(void)waitpid(child, &status, 0);
-	if (got != (ssize_t)sizeof(*ret))
-		ret->exit_code = SIM_EXIT_CRASH;
+	sim_chaos_run(seed, &line->options, &result);
+	if (line->twice) {
+		sim_chaos_run(seed, &line->options, &again);
+		if (again.trace_hash != result.trace_hash) {
+			result.exit_code = SIM_EXIT_WRONG;
+			(void)snprintf(result.what, sizeof(result.what),
+				       "two runs of one seed differ");
+		}
+	}
+	fflush(stdout);
+	written = write(pipes[1], &result, sizeof(result));
+	_exit(written == (ssize_t)sizeof(result) ? 0 : 1);
 }
 
-static void print_json(const struct sim_result *result)
+/* Whether it is over. */
+static bool job_read(struct job *job)
 {
-	printf("{\"seed\":%" PRIu64 ",\"exit\":%d,\"hash\":\"%016" PRIx64 "\",\"nodes\":%u,"
-	       "\"steps\":%" PRIu64 ",\"simulated_ms\":%" PRIu64 ",\"ios\":%" PRIu64
-	       ",\"errors\":%" PRIu64 ",\"detours\":%" PRIu64 ",\"ghosts_made\":%" PRIu64
-	       ",\"ghosts_laid_late\":%" PRIu64 ",\"ghosts_laid_abort\":%" PRIu64
-	       ",\"landed_late\":%" PRIu64 ",\"aborted\":%" PRIu64 ",\"conflicts\":%" PRIu64
-	       ",\"preempts\":%" PRIu64 ",\"epochs\":%" PRIu64 ",\"stale_reads\":%" PRIu64
-	       ",\"faults\":{",
-	       result->seed, result->exit_code, result->trace_hash, result->nodes, result->steps,
-	       result->simulated_ns / FERRY_NS_PER_MS, result->ios, result->errors, result->detours,
-	       result->ghosts_made, result->ghosts_late, result->ghosts_aborted,
-	       result->landed_late, result->aborted, result->conflicts, result->preempts,
-	       result->epochs, result->stale_reads);
-	for (int i = 0; i < SIM_FAULTS_COUNT; i++)
-		printf("%s\"%s\":%" PRIu64, i ? "," : "", sim_fault_name((enum sim_fault)i),
-		       result->faults[i]);
-	/* Texts are our own: nothing in them needs escaping. */
-	printf("},\"what\":\"%s\"}\n", result->what);
+	struct sim_result crashed = job->result;
+	ssize_t r =
+		read(job->from, (char *)&job->result + job->got, sizeof(job->result) - job->got);
+
+	if (r > 0 && (job->got += (size_t)r) < sizeof(job->result))
+		return false;
+	if (job->got < sizeof(job->result))
+		job->result = crashed;
+	close(job->from);
+	(void)waitpid(job->child, NULL, 0);
+	return true;
 }
 
-static void sum_up(struct sim_result *sum, const struct sim_result *result)
+/* ---- What is printed. ---- */
+
+static const struct {
+	size_t offset;
+	const char *name;
+	const char *text;
+} figures[] = {
+#define FIGURE(name, text) {offsetof(struct sim_result, name), #name, text},
+	SIM_FIGURES(FIGURE)
+#undef FIGURE
+};
+
+static uint64_t *figure_of(struct sim_result *result, size_t i)
+{
+	return (uint64_t *)(void *)((char *)result + figures[i].offset);
+}
+
+static void sum_up(struct sim_result *sum, struct sim_result *result)
 {
 	sum->steps += result->steps;
 	sum->simulated_ns += result->simulated_ns;
-	sum->ios += result->ios;
-	sum->errors += result->errors;
-	sum->detours += result->detours;
-	sum->ghosts_made += result->ghosts_made;
-	sum->ghosts_late += result->ghosts_late;
-	sum->ghosts_aborted += result->ghosts_aborted;
-	sum->landed_late += result->landed_late;
-	sum->aborted += result->aborted;
-	sum->conflicts += result->conflicts;
-	sum->preempts += result->preempts;
-	sum->epochs += result->epochs;
-	sum->stale_reads += result->stale_reads;
+	for (size_t i = 0; i < FERRY_ARRAY_COUNT(figures); i++)
+		*figure_of(sum, i) += *figure_of(result, i);
 	for (int i = 0; i < SIM_FAULTS_COUNT; i++)
 		sum->faults[i] += result->faults[i];
 }
 
-static void print_sum(const struct sim_result *sum, uint64_t seeds, uint64_t bad)
+static void print_json_figures(struct sim_result *result)
 {
-	printf("%" PRIu64 " seeds, %" PRIu64 " bad; %" PRIu64 " s simulated, %" PRIu64
-	       " steps; I/Os %" PRIu64 ", errors %" PRIu64 ", detours %" PRIu64 "\n",
-	       seeds, bad, sum->simulated_ns / FERRY_NS_PER_S, sum->steps, sum->ios, sum->errors,
-	       sum->detours);
-	printf("ghosts made %" PRIu64 ", laid late %" PRIu64 ", laid by abort %" PRIu64
-	       "; landed late %" PRIu64 ", aborted %" PRIu64 ", conflicts %" PRIu64
-	       ", preempts %" PRIu64 "; epochs %" PRIu64 "; stale reads of deposed nodes %" PRIu64
-	       "\nfaults:",
-	       sum->ghosts_made, sum->ghosts_late, sum->ghosts_aborted, sum->landed_late,
-	       sum->aborted, sum->conflicts, sum->preempts, sum->epochs, sum->stale_reads);
+	printf(",\"steps\":%" PRIu64 ",\"simulated_ms\":%" PRIu64, result->steps,
+	       result->simulated_ns / FERRY_NS_PER_MS);
+	for (size_t i = 0; i < FERRY_ARRAY_COUNT(figures); i++)
+		printf(",\"%s\":%" PRIu64, figures[i].name, *figure_of(result, i));
+	printf(",\"faults\":{");
 	for (int i = 0; i < SIM_FAULTS_COUNT; i++)
-		printf(" %s %" PRIu64, sim_fault_name((enum sim_fault)i), sum->faults[i]);
+		printf("%s\"%s\":%" PRIu64, i ? "," : "", sim_fault_name((enum sim_fault)i),
+		       result->faults[i]);
+	printf("}");
+}
+
+static void print_result(struct sim_result *result, bool is_json)
+{
+	if (is_json) {
+		printf("{\"seed\":%" PRIu64 ",\"exit\":%d,\"hash\":\"%016" PRIx64 "\",\"nodes\":%u",
+		       result->seed, result->exit_code, result->trace_hash, result->nodes);
+		print_json_figures(result);
+		/* Texts are our own: nothing in them needs escaping. */
+		printf(",\"what\":\"%s\"}\n", result->what);
+	} else if (result->exit_code != 0) {
+		printf("seed %" PRIu64 ": %d: %s\n", result->seed, result->exit_code, result->what);
+	}
+}
+
+static void print_sum(struct sim_result *sum, uint64_t seeds, uint64_t bad, bool is_json)
+{
+	if (is_json) {
+		printf("{\"seeds\":%" PRIu64 ",\"bad\":%" PRIu64, seeds, bad);
+		print_json_figures(sum);
+		printf("}\n");
+		return;
+	}
+	printf("%" PRIu64 " seeds, %" PRIu64 " bad; %" PRIu64 " s simulated, %" PRIu64 " steps\n",
+	       seeds, bad, sum->simulated_ns / FERRY_NS_PER_S, sum->steps);
+	for (size_t i = 0; i < FERRY_ARRAY_COUNT(figures); i++)
+		printf("%s%s %" PRIu64, i ? ", " : "", figures[i].text, *figure_of(sum, i));
+	printf("\nfaults:");
+	for (int i = 0; i < SIM_FAULTS_COUNT; i++)
+		printf("%s %s %" PRIu64, i ? "," : "", sim_fault_name((enum sim_fault)i),
+		       sum->faults[i]);
 	printf("\n");
+}
+
+/* ---- All of them. ---- */
+
+static int run_all(const struct command_line *line)
+{
+	static struct job jobs[JOBS_MAX];
+	struct pollfd polls[JOBS_MAX];
+	struct sim_result sum = {0};
+	uint64_t next = line->first;
+	uint64_t left = line->last - line->first + 1;
+	uint64_t bad = 0;
+	int worst = 0;
+
+	for (uint32_t i = 0; i < line->jobs; i++)
+		polls[i].fd = -1;
+	while (left > 0) {
+		for (uint32_t i = 0; i < line->jobs; i++) {
+			if (polls[i].fd >= 0 || next > line->last || next < line->first)
+				continue;
+			job_start(&jobs[i], next++, line);
+			polls[i] = (struct pollfd){.fd = jobs[i].from, .events = POLLIN};
+		}
+		if (poll(polls, line->jobs, -1) < 0)
+			continue; /* Interrupted. */
+		for (uint32_t i = 0; i < line->jobs; i++) {
+			if (polls[i].fd < 0 || polls[i].revents == 0 || !job_read(&jobs[i]))
+				continue;
+			polls[i].fd = -1;
+			left--;
+			sum_up(&sum, &jobs[i].result);
+			print_result(&jobs[i].result, line->is_json);
+			bad += jobs[i].result.exit_code != 0;
+			if (jobs[i].result.exit_code > worst)
+				worst = jobs[i].result.exit_code;
+		}
+	}
+	print_sum(&sum, line->last - line->first + 1, bad, line->is_json);
+	return worst;
+}
+
+/* ---- Minimising. ---- */
+
+static bool still_fails(struct command_line *line, int exit_code)
+{
+	struct job job;
+
+	job_start(&job, line->first, line);
+	while (!job_read(&job))
+		;
+	return job.result.exit_code == exit_code;
+}
+
+/* Leave out @size faults from @first on, if it still fails then. */
+static bool leave_out(struct command_line *line, int exit_code, uint32_t first, uint32_t size)
+{
+	bool before[SIM_PLAN_MAX];
+
+	memcpy(before, line->options.skip, sizeof(before));
+	for (uint32_t i = first; i < first + size && i < SIM_PLAN_MAX; i++)
+		line->options.skip[i] = true;
+	if (memcmp(before, line->options.skip, sizeof(before)) == 0)
+		return false;
+	if (still_fails(line, exit_code))
+		return true;
+	memcpy(line->options.skip, before, sizeof(before));
+	return false;
+}
+
+static int minimise(struct command_line *line)
+{
+	struct job job;
+	bool is_less = true;
+	int exit_code;
+
+	job_start(&job, line->first, line);
+	while (!job_read(&job))
+		;
+	exit_code = job.result.exit_code;
+	if (exit_code == 0) {
+		printf("seed %" PRIu64 ": nothing is wrong\n", line->first);
+		return 1;
+	}
+	/* Halves, quarters, ..., single ones, until not one can be spared (Zeller's ddmin). */
+	while (is_less) {
+		is_less = false;
+		for (uint32_t size = SIM_PLAN_MAX / 2; size > 0; size /= 2)
+			for (uint32_t first = 0; first < job.result.planned; first += size)
+				is_less |= leave_out(line, exit_code, first, size);
+	}
+	for (uint64_t ms = 16384; ms > 0; ms /= 2) { /* The shortest that still fails. */
+		uint64_t before_ns = line->options.faults_ns_max;
+		uint64_t from_ns = before_ns ? before_ns : 16 * FERRY_NS_PER_S;
+
+		if (from_ns <= ms * FERRY_NS_PER_MS)
+			continue;
+		line->options.faults_ns_max = from_ns - ms * FERRY_NS_PER_MS;
+		if (!still_fails(line, exit_code))
+			line->options.faults_ns_max = before_ns;
+	}
+	printf("seed %" PRIu64 ", at its least:\n", line->first);
+	line->options.lists_faults = true;
+	job_start(&job, line->first, line);
+	while (!job_read(&job))
+		;
+	printf("after %" PRIu64 " ms with faults, %d: %s\n",
+	       line->options.faults_ns_max / FERRY_NS_PER_MS, job.result.exit_code,
+	       job.result.what);
+	return 0;
 }
 
 int main(int argc, char **argv)
 {
-	struct command_line line = {0};
-	struct sim_result sum = {0};
-	uint64_t bad = 0;
-	int worst = 0;
+	struct command_line line = {.jobs = 1};
 
 	if (!parse(argc, argv, &line)) {
 		usage(stderr);
 		return 1;
 	}
-	for (uint64_t seed = line.first; seed <= line.last; seed++) {
-		struct sim_result result;
-		struct sim_result again;
-
-		run_one(seed, &line.options, &result);
-		if (line.twice) {
-			run_one(seed, &line.options, &again);
-			if (again.trace_hash != result.trace_hash) {
-				result.exit_code = SIM_EXIT_WRONG;
-				(void)snprintf(result.what, sizeof(result.what),
-					       "two runs of one seed differ");
-			}
-		}
-		sum_up(&sum, &result);
-		if (line.is_json)
-			print_json(&result);
-		else if (result.exit_code != 0)
-			printf("seed %" PRIu64 ": %d: %s\n", seed, result.exit_code, result.what);
-		bad += result.exit_code != 0;
-		worst = result.exit_code > worst ? result.exit_code : worst;
-	}
-	if (!line.is_json)
-		print_sum(&sum, line.last - line.first + 1, bad);
-	return worst;
+	return line.minimises ? minimise(&line) : run_all(&line);
 }

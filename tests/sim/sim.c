@@ -142,6 +142,7 @@ bool sim_step(struct sim *sim)
 	sim_cancel(sim, event);
 	sim->now_ns = event->time_ns;
 	sim->steps++;
+	ferry_assert(sim->steps < SIM_STEPS_MAX);
 	hash_mix(sim, (uint64_t)event->kind << 32 | event->node);
 	hash_mix(sim, event->time_ns);
 	hash_mix(sim, event->value);

@@ -44,6 +44,9 @@ enum sim_kind {
 /* Exit codes of ferry-sim (house style, section 8); the values are compared, never computed. */
 enum { SIM_EXIT_OK = 0, SIM_EXIT_CRASH = 127, SIM_EXIT_LIVENESS = 128, SIM_EXIT_WRONG = 129 };
 
+/* A run of many thousand steps a simulated second goes nowhere. */
+enum { SIM_STEPS_MAX = 4 * 1000 * 1000 };
+
 struct sim;
 
 struct sim_event {

@@ -5,146 +5,52 @@
 #include <stdlib.h>
 
 #define CONVERGE_NS_MAX (120 * FERRY_NS_PER_S)
+#define REST_NS_MAX (20 * FERRY_NS_PER_S)
+
+/*
+ * Of 100 luns, those whose PREEMPT AND ABORT waits for what runs, as LIO's does, are from 30 up to
+ * here.
+ */
+enum { ABORT_WAITS_UNTIL = 60 };
 
 struct chaos {
 	struct sim_cluster cluster;
-	struct sim_event fault_event;
-	uint32_t weights[SIM_FAULTS_COUNT]; /* Drawn: each seed has its own kinds of weather. */
-	uint32_t weights_sum;
+	struct sim_faults faults;
 	uint64_t interval_ns_max;
+	uint64_t faults_ns; /* How long there are some. */
+	uint64_t calm_ns;   /* How long there is load without. */
 	bool lies;
 	struct sim_result result;
 };
 
-const char *sim_fault_name(enum sim_fault fault)
-{
-	static const char *const names[] = {
-		[SIM_FAULT_CUT] = "cut",	 [SIM_FAULT_RESET] = "reset",
-		[SIM_FAULT_LUN_OFF] = "lun",	 [SIM_FAULT_CRASH] = "crash",
-		[SIM_FAULT_POWER] = "power",	 [SIM_FAULT_FREEZE] = "freeze",
-		[SIM_FAULT_ISOLATE] = "isolate", [SIM_FAULT_LINK] = "link",
-		[SIM_FAULT_BREAK] = "break",	 [SIM_FAULT_MOVE] = "move",
-		[SIM_FAULT_STORE] = "store",
-	};
-
-	ferry_assert((size_t)fault < FERRY_ARRAY_COUNT(names));
-	return names[fault];
-}
-
 /* ---- What a node's start and end leave in the figures. ---- */
 
-static void figures_take(struct chaos *chaos, const struct sim_node *node)
+static void figures_take(struct sim_result *result, const struct sim_node *node)
 {
-	const struct ferry_router_stats *stats;
+	const struct ferry_router_stats *stats = &node->engine.router.stats;
+	const struct ferry_cache_stats *cache = &node->engine.cache.stats;
 
-	if (!node)
-		return;
-	stats = &node->engine.router.stats;
-	chaos->result.detours += stats->detours;
-	chaos->result.ghosts_made += stats->ghosts_made;
-	chaos->result.ghosts_late += stats->ghosts_laid_late;
-	chaos->result.ghosts_aborted += stats->ghosts_laid_abort;
+	result->detours += stats->detours;
+	result->ghosts_made += stats->ghosts_made;
+	result->ghosts_late += stats->ghosts_laid_late;
+	result->ghosts_aborted += stats->ghosts_laid_abort;
+	result->suspects += node->events_seen[FERRY_EVENT_FLUSH_SUSPECT];
+	result->cache_hits += cache->hits;
+	result->warm_hits += cache->warm_hits;
+	result->imported += cache->imported;
+	result->convictions += node->convictions;
+	result->carried_again += node->carrier.stats.repeated;
 }
 
-/* ---- Faults. ---- */
-
-static void toggle_agent(struct chaos *chaos, uint32_t id, bool is_power_cut)
+static void before_crash(struct sim_cluster *cluster, const struct sim_node *node)
 {
-	struct sim_cluster *cluster = &chaos->cluster;
-
-	if (cluster->nodes[id].node) {
-		figures_take(chaos, cluster->nodes[id].node);
-		sim_cluster_crash(cluster, id, is_power_cut);
-	} else {
-		sim_cluster_start(cluster, id);
-		if (cluster->nodes[id].node)
-			cluster->nodes[id].node->path.takes_timeouts_as_failures = chaos->lies;
-	}
+	figures_take(&FERRY_CONTAINER_OF(cluster, struct chaos, cluster)->result, node);
 }
 
-static void toggle_link(struct sim_cluster *cluster, uint32_t id)
+static void after_start(struct sim_cluster *cluster, struct sim_node *node)
 {
-	uint32_t other = (uint32_t)sim_between(&cluster->sim, SIM_CRASH, 1, cluster->nodes_count);
-	bool is_cut = !cluster->net.is_cut[id][other];
-
-	if (other == id)
-		return;
-	sim_note(&cluster->sim, SIM_FAULT, id, other, "link to n%u is %s", other,
-		 is_cut ? "cut" : "whole");
-	sim_net_cut(&cluster->net, id, other, is_cut);
-	if (!is_cut || sim_chance(&cluster->sim, SIM_CRASH, 500)) /* Else one way only. */
-		sim_net_cut(&cluster->net, other, id, is_cut);
-}
-
-static void fault_make(struct chaos *chaos, enum sim_fault fault, uint32_t id)
-{
-	struct sim_cluster *cluster = &chaos->cluster;
-
-	switch (fault) {
-	case SIM_FAULT_CUT:
-		if (cluster->lun.nexuses[id].is_cut)
-			sim_lun_heal(&cluster->lun, id);
-		else
-			sim_lun_cut(&cluster->lun, id);
-		break;
-	case SIM_FAULT_RESET:
-		sim_lun_reset_session(&cluster->lun, id);
-		break;
-	case SIM_FAULT_LUN_OFF:
-		sim_lun_power(&cluster->lun, cluster->lun.is_off);
-		break;
-	case SIM_FAULT_CRASH:
-		toggle_agent(chaos, id, /* is_power_cut= */ false);
-		break;
-	case SIM_FAULT_POWER:
-		toggle_agent(chaos, id, /* is_power_cut= */ true);
-		break;
-	case SIM_FAULT_FREEZE:
-		if (cluster->nodes[id].is_frozen)
-			sim_cluster_wake(cluster, id);
-		else
-			sim_cluster_freeze(cluster, id);
-		break;
-	case SIM_FAULT_ISOLATE:
-		if (cluster->corosync.nodes[id].side != 0)
-			sim_cluster_join_all(cluster);
-		else
-			sim_cluster_isolate(cluster, id);
-		break;
-	case SIM_FAULT_LINK:
-		toggle_link(cluster, id);
-		break;
-	case SIM_FAULT_BREAK:
-		if (cluster->nodes[id].node && !cluster->nodes[id].is_frozen)
-			sim_net_break(&cluster->net, id);
-		break;
-	case SIM_FAULT_MOVE:
-		sim_cluster_acquire(cluster, id);
-		break;
-	case SIM_FAULT_STORE:
-		cluster->nodes[id].store.saves_to_fail = 1;
-		break;
-	case SIM_FAULTS_COUNT:
-	default:
-		ferry_unreachable("no such fault");
-	}
-}
-
-static void fault_run(struct sim_event *event)
-{
-	struct chaos *chaos = FERRY_CONTAINER_OF(event, struct chaos, fault_event);
-	struct sim *sim = &chaos->cluster.sim;
-	uint64_t draw = sim_below(sim, SIM_CRASH, chaos->weights_sum);
-	uint32_t id = (uint32_t)sim_between(sim, SIM_CRASH, 1, chaos->cluster.nodes_count);
-	uint32_t fault = 0;
-
-	while (draw >= chaos->weights[fault])
-		draw -= chaos->weights[fault++];
-	ferry_assert(fault < SIM_FAULTS_COUNT);
-	chaos->result.faults[fault]++;
-	fault_make(chaos, (enum sim_fault)fault, id);
-	sim_in(sim, event,
-	       sim_between(sim, SIM_CRASH, 5 * FERRY_NS_PER_MS, chaos->interval_ns_max));
+	node->path.takes_timeouts_as_failures =
+		FERRY_CONTAINER_OF(cluster, struct chaos, cluster)->lies;
 }
 
 /* ---- One run. ---- */
@@ -171,49 +77,113 @@ static void crowding_draw(struct sim_cluster *cluster)
 		 options->stall_ns_max / FERRY_NS_PER_MS, options->stall_per_mille);
 }
 
-static void options_draw(struct chaos *chaos)
+static void agents_draw(struct sim *sim, struct sim_node_options *options)
 {
-	struct sim_cluster *cluster = &chaos->cluster;
-	struct sim *sim = &cluster->sim;
-	struct sim_node_options *options = &cluster->options;
-
-	for (int i = 0; i < SIM_FAULTS_COUNT; i++) {
-		chaos->weights[i] = (uint32_t)sim_below(sim, SIM_CRASH, 4);
-		if (i == SIM_FAULT_CUT || i == SIM_FAULT_RESET)
-			chaos->weights[i] += 2;
-		if (i == SIM_FAULT_LUN_OFF || i == SIM_FAULT_STORE)
-			chaos->weights[i] /= 2;
-		chaos->weights_sum += chaos->weights[i];
-	}
-	chaos->interval_ns_max =
-		sim_between(sim, SIM_CRASH, 100 * FERRY_NS_PER_MS, 2000 * FERRY_NS_PER_MS);
 	options->path_timeout_ns =
 		sim_between(sim, SIM_CLOCK, 150 * FERRY_NS_PER_MS, 2000 * FERRY_NS_PER_MS);
 	options->hold_timeout_ns = sim_between(sim, SIM_CLOCK, 1, 8) * FERRY_NS_PER_S;
 	options->drain_timeout_ns =
 		sim_between(sim, SIM_CLOCK, 100 * FERRY_NS_PER_MS, 2000 * FERRY_NS_PER_MS);
 	options->inflight_max = (uint32_t)sim_between(sim, SIM_CLOCK, 4, 32);
-	cluster->workload.depth = (uint32_t)sim_between(sim, SIM_WORKLOAD, 1, 6);
-	cluster->workload.strays_per_mille = 3;
-	cluster->workload.think_ns_max =
-		sim_between(sim, SIM_WORKLOAD, 1 * FERRY_NS_PER_MS, 20 * FERRY_NS_PER_MS);
-	cluster->lun.options.preempt_waits = sim_chance(sim, SIM_STORAGE, 250);
-	cluster->lun.options.slow_per_mille = (uint32_t)sim_below(sim, SIM_STORAGE, 20);
-	cluster->lun.options.slow_ns_max =
+	options->cache_lines =
+		sim_chance(sim, SIM_CLOCK, 400) ? (uint32_t)sim_between(sim, SIM_CLOCK, 3, 12) : 0;
+	options->drift_ppm_max =
+		sim_chance(sim, SIM_CLOCK, 500) ? sim_below(sim, SIM_CLOCK, 2000) : 0;
+}
+
+static void lun_draw(struct sim *sim, struct sim_lun_options *options, uint32_t nodes_count)
+{
+	uint64_t kind = sim_below(sim, SIM_STORAGE, 100);
+
+	options->preempt_waits = kind < 30; /* As tgtd does it. */
+	options->abort_waits = kind >= 30 && kind < ABORT_WAITS_UNTIL;
+	/*
+	 * Two nodes have nothing but the registrations to tell who is first: without APTPL the
+	 * lun is of the class that has none (design, rule 13), and both may own one epoch.
+	 */
+	options->has_aptpl = sim_chance(sim, SIM_STORAGE, 500) || nodes_count == 2;
+	options->slow_per_mille = (uint32_t)sim_below(sim, SIM_STORAGE, 20);
+	options->slow_ns_max =
 		sim_between(sim, SIM_STORAGE, 10 * FERRY_NS_PER_MS, 3000 * FERRY_NS_PER_MS);
-	cluster->net.latency_ns_max =
-		sim_between(sim, SIM_NETWORK, 50 * FERRY_NS_PER_US, 5000 * FERRY_NS_PER_US);
+}
+
+static void workload_draw(struct sim *sim, struct sim_workload *workload)
+{
+	workload->depth = (uint32_t)sim_between(sim, SIM_WORKLOAD, 1, 6);
+	workload->strays_per_mille = 3;
+	workload->think_ns_max =
+		sim_between(sim, SIM_WORKLOAD, 1 * FERRY_NS_PER_MS, 20 * FERRY_NS_PER_MS);
+	workload->fua_per_mille = (uint32_t)sim_below(sim, SIM_WORKLOAD, 200);
+	workload->shares[FERRY_OP_READ] = 20 + (uint32_t)sim_below(sim, SIM_WORKLOAD, 40);
+	workload->shares[FERRY_OP_WRITE] = 20 + (uint32_t)sim_below(sim, SIM_WORKLOAD, 40);
+	workload->shares[FERRY_OP_FLUSH] = 1 + (uint32_t)sim_below(sim, SIM_WORKLOAD, 12);
+	workload->shares[FERRY_OP_DISCARD] = (uint32_t)sim_below(sim, SIM_WORKLOAD, 6);
+	workload->shares[FERRY_OP_WRITE_ZEROES] = (uint32_t)sim_below(sim, SIM_WORKLOAD, 6);
+}
+
+static void options_note(const struct chaos *chaos)
+{
+	const struct sim_cluster *cluster = &chaos->cluster;
+	const struct sim_node_options *options = &cluster->options;
+	const struct sim_lun_options *lun = &cluster->lun.options;
+	struct sim *sim = &chaos->faults.cluster->sim;
+
 	sim_note(sim, SIM_NODE, 0, cluster->nodes_count,
 		 "%u nodes, path timeout %" PRIu64 " ms, hold %" PRIu64 " s, drain %" PRIu64
-		 " ms, depth %u, in flight %u, slow %u per mille up to %" PRIu64
-		 " ms, PREEMPT %s, faults up to %" PRIu64 " ms apart",
+		 " ms, in flight %u, cache %u lines, drift up to %" PRIu64 " ppm",
 		 cluster->nodes_count, options->path_timeout_ns / FERRY_NS_PER_MS,
 		 options->hold_timeout_ns / FERRY_NS_PER_S,
-		 options->drain_timeout_ns / FERRY_NS_PER_MS, cluster->workload.depth,
-		 options->inflight_max, cluster->lun.options.slow_per_mille,
-		 cluster->lun.options.slow_ns_max / FERRY_NS_PER_MS,
-		 cluster->lun.options.preempt_waits ? "then reset" : "and abort",
-		 chaos->interval_ns_max / FERRY_NS_PER_MS);
+		 options->drain_timeout_ns / FERRY_NS_PER_MS, options->inflight_max,
+		 options->cache_lines, options->drift_ppm_max);
+	sim_note(sim, SIM_NODE, 0, lun->preempt_waits,
+		 "lun: PREEMPT %s, %s APTPL, slow %u per mille up to %" PRIu64 " ms",
+		 lun->preempt_waits ? "then reset"
+		 : lun->abort_waits ? "and abort, which waits"
+				    : "and abort",
+		 lun->has_aptpl ? "with" : "without", lun->slow_per_mille,
+		 lun->slow_ns_max / FERRY_NS_PER_MS);
+	sim_note(sim, SIM_NODE, 0, cluster->workload.depth,
+		 "workload: depth %u, FUA %u per mille, %u reads, %u writes, %u flushes, %u "
+		 "discards, %u write-zeroes; %u faults in %" PRIu64 " ms",
+		 cluster->workload.depth, cluster->workload.fua_per_mille,
+		 cluster->workload.shares[FERRY_OP_READ], cluster->workload.shares[FERRY_OP_WRITE],
+		 cluster->workload.shares[FERRY_OP_FLUSH],
+		 cluster->workload.shares[FERRY_OP_DISCARD],
+		 cluster->workload.shares[FERRY_OP_WRITE_ZEROES], chaos->faults.count,
+		 chaos->faults_ns / FERRY_NS_PER_MS);
+}
+
+static void options_draw(struct chaos *chaos)
+{
+	struct sim_cluster *cluster = &chaos->cluster;
+	struct sim *sim = &cluster->sim;
+
+	agents_draw(sim, &cluster->options);
+	lun_draw(sim, &cluster->lun.options, cluster->nodes_count);
+	workload_draw(sim, &cluster->workload);
+	cluster->net.latency_ns_max =
+		sim_between(sim, SIM_NETWORK, 50 * FERRY_NS_PER_US, 5000 * FERRY_NS_PER_US);
+	cluster->clears_per_mille = (uint32_t)sim_below(sim, SIM_CLOCK, 600);
+	chaos->interval_ns_max =
+		sim_between(sim, SIM_CRASH, 100 * FERRY_NS_PER_MS, 2000 * FERRY_NS_PER_MS);
+	chaos->faults_ns = sim_between(sim, SIM_CRASH, 2 * FERRY_NS_PER_S, 15 * FERRY_NS_PER_S);
+	chaos->calm_ns = sim_between(sim, SIM_CRASH, 0, 3) * FERRY_NS_PER_S;
+	sim_faults_draw(&chaos->faults, cluster, chaos->interval_ns_max, chaos->faults_ns);
+	cluster->workload.allows_eio = chaos->faults.weights[SIM_FAULT_REFUSE] > 0;
+	options_note(chaos);
+}
+
+static void faults_list(const struct chaos *chaos)
+{
+	for (uint32_t i = 0; i < chaos->faults.count; i++) {
+		char text[96];
+
+		if (chaos->faults.plan[i].is_skipped ||
+		    chaos->faults.plan[i].at_ns > chaos->faults_ns)
+			continue;
+		sim_fault_describe(&chaos->faults.plan[i], text, sizeof(text));
+		printf("  %3u  %s\n", i, text);
+	}
 }
 
 static bool is_converged(struct sim_cluster *cluster, void *context)
@@ -249,24 +219,43 @@ static void not_converged(struct chaos *chaos)
 static void figures_finish(struct chaos *chaos)
 {
 	struct sim_cluster *cluster = &chaos->cluster;
+	const struct sim_workload *workload = &cluster->workload;
+	const struct sim_lun_stats *lun = &cluster->lun.stats;
 	struct sim_result *result = &chaos->result;
 
 	for (uint32_t i = 1; i <= cluster->nodes_count; i++)
-		figures_take(chaos, cluster->nodes[i].node);
+		if (cluster->nodes[i].node)
+			figures_take(result, cluster->nodes[i].node);
 	result->trace_hash = cluster->sim.trace_hash;
 	result->steps = cluster->sim.steps;
 	result->simulated_ns = cluster->sim.now_ns - 1000 * FERRY_NS_PER_S;
 	result->nodes = cluster->nodes_count;
-	for (size_t i = 0; i < FERRY_ARRAY_COUNT(cluster->workload.ended); i++)
-		result->ios += cluster->workload.ended[i];
-	for (size_t i = 0; i < FERRY_ARRAY_COUNT(cluster->workload.errors); i++)
-		result->errors += cluster->workload.errors[i];
-	result->landed_late = cluster->lun.stats.landed_late;
-	result->aborted = cluster->lun.stats.aborted;
-	result->conflicts = cluster->lun.stats.conflicts;
-	result->preempts = cluster->lun.stats.preempts;
+	result->planned = chaos->faults.count;
+	memcpy(result->faults, chaos->faults.made, sizeof(result->faults));
+	for (size_t i = 0; i < FERRY_ARRAY_COUNT(workload->ended); i++)
+		result->ios += workload->ended[i];
+	result->reads = workload->ended[FERRY_OP_READ];
+	result->writes = workload->ended[FERRY_OP_WRITE];
+	result->flushes = workload->ended[FERRY_OP_FLUSH];
+	result->discards = workload->ended[FERRY_OP_DISCARD];
+	result->zeroes = workload->ended[FERRY_OP_WRITE_ZEROES];
+	for (size_t i = 0; i < FERRY_ARRAY_COUNT(workload->errors); i++)
+		result->errors += workload->errors[i];
+	result->flush_errors = workload->flush_errors;
+	result->stale_reads = workload->stale_reads;
+	result->fuas = lun->fuas;
+	result->landed_late = lun->landed_late;
+	result->aborted = lun->aborted;
+	result->conflicts = lun->conflicts;
+	result->preempts = lun->preempts;
+	result->losses = lun->losses;
+	result->blocks_lost = lun->blocks_lost;
+	result->attentions = lun->attentions;
+	result->refused = lun->refused;
 	result->epochs = cluster->epoch_open.v;
-	result->stale_reads = cluster->workload.stale_reads;
+	result->owners = cluster->owner_changes;
+	result->releases = cluster->releases;
+	result->clears = cluster->clears;
 	if (cluster->sim.violations > 0) {
 		result->exit_code = SIM_EXIT_WRONG;
 		(void)snprintf(result->what, sizeof(result->what), "%s",
@@ -274,20 +263,24 @@ static void figures_finish(struct chaos *chaos)
 	}
 }
 
+static bool is_at_rest(struct sim_cluster *cluster, void *context)
+{
+	(void)context;
+	return sim_cluster_leak(cluster) == NULL;
+}
+
 /* Safety first: any faults, under load. Then liveness: none, and everything comes to rest. */
-static void phases(struct chaos *chaos)
+static void phases(struct chaos *chaos, const struct sim_chaos_options *options)
 {
 	struct sim_cluster *cluster = &chaos->cluster;
-	struct sim *sim = &cluster->sim;
 
 	sim_cluster_manage(cluster, true);
 	sim_cluster_run(cluster, 1500 * FERRY_NS_PER_MS);
-	chaos->fault_event = (struct sim_event){.kind = SIM_FAULT, .run = fault_run};
-	sim_in(sim, &chaos->fault_event, sim_below(sim, SIM_CRASH, 1 * FERRY_NS_PER_S));
-	sim_cluster_run(cluster, sim_between(sim, SIM_CRASH, 2, 15) * FERRY_NS_PER_S);
-	sim_cancel(sim, &chaos->fault_event);
+	sim_faults_start(&chaos->faults, options->skip);
+	sim_cluster_run(cluster, chaos->faults_ns);
+	sim_faults_stop(&chaos->faults);
 	sim_cluster_heal(cluster);
-	sim_cluster_run(cluster, sim_between(sim, SIM_CRASH, 0, 3) * FERRY_NS_PER_S);
+	sim_cluster_run(cluster, chaos->calm_ns);
 	cluster->workload.is_stopped = true;
 	if (!sim_cluster_run_until(cluster, is_converged, NULL, CONVERGE_NS_MAX)) {
 		not_converged(chaos);
@@ -297,27 +290,36 @@ static void phases(struct chaos *chaos)
 		chaos->result.exit_code = SIM_EXIT_LIVENESS;
 		(void)snprintf(chaos->result.what, sizeof(chaos->result.what),
 			       "not every block could be read at the end");
+		return;
 	}
+	if (!sim_cluster_run_until(cluster, is_at_rest, NULL, REST_NS_MAX))
+		sim_violation(&cluster->sim, 0, "left over: %s", sim_cluster_leak(cluster));
 }
 
 void sim_chaos_run(uint64_t seed, const struct sim_chaos_options *options, struct sim_result *ret)
 {
+	static const uint32_t counts[16] = {3, 3, 3, 3, 3, 3, 3, 2, 2, 2, 4, 4, 5, 5, 6, 7};
 	struct chaos *chaos = sim_alloc(sizeof(*chaos));
-	uint64_t draw = seed * UINT64_C(0x9e3779b97f4a7c15) >> 60;
-	uint32_t nodes_count = draw < 10 ? 3 : draw < 13 ? 2 : draw < 15 ? 4 : 5;
+	uint32_t nodes_count = counts[seed * UINT64_C(0x9e3779b97f4a7c15) >> 60];
 
 	chaos->result.seed = seed;
 	chaos->lies = options->takes_timeouts_as_failures;
 	sim_cluster_init(&chaos->cluster, seed, nodes_count);
 	chaos->cluster.sim.is_tracing = options->is_tracing;
 	chaos->cluster.workload.tolerates_stale_reads = !options->strict_reads;
+	chaos->cluster.before_crash = before_crash;
+	chaos->cluster.after_start = after_start;
+	chaos->faults.cluster = &chaos->cluster;
 	options_draw(chaos);
+	if (options->faults_ns_max != 0)
+		chaos->faults_ns = ferry_min_u64(chaos->faults_ns, options->faults_ns_max);
 	crowding_draw(&chaos->cluster);
 	sim_cluster_start_all(&chaos->cluster);
-	for (uint32_t i = 1; i <= nodes_count; i++)
-		chaos->cluster.nodes[i].node->path.takes_timeouts_as_failures = chaos->lies;
-	phases(chaos);
+	phases(chaos, options);
 	figures_finish(chaos);
+	if (options->lists_faults)
+		faults_list(chaos);
+	chaos->cluster.before_crash = NULL;
 	sim_cluster_done(&chaos->cluster);
 	*ret = chaos->result;
 	free(chaos);

@@ -1,32 +1,50 @@
 /*
  * sim_chaos.h - one seed: a cluster, a workload and faults, all drawn from it; first any faults
- * (safety), then none, and everything has to come to rest (liveness).
+ * (safety), then none, and everything has to come to rest (liveness), with nothing left over.
  *
  * Owns:    nothing beyond the run.
- * Callers: ferry_sim.c, sim_test.c.
+ * Callers: ferry_sim.c, minimise.c, sim_test.c.
  * Thread:  one.
  * Rooms:   rank 5.
  */
 #pragma once
 
-#include "tests/sim/sim_cluster.h"
+#include "tests/sim/sim_fault.h"
 
-enum sim_fault {
-	SIM_FAULT_CUT = 0, /* A black hole on a storage path; or its end. */
-	SIM_FAULT_RESET,
-	SIM_FAULT_LUN_OFF,
-	SIM_FAULT_CRASH,
-	SIM_FAULT_POWER,
-	SIM_FAULT_FREEZE,
-	SIM_FAULT_ISOLATE,
-	SIM_FAULT_LINK,
-	SIM_FAULT_BREAK, /* Connections between agents, at once made anew. */
-	SIM_FAULT_MOVE,
-	SIM_FAULT_STORE,
-	SIM_FAULTS_COUNT,
-};
-
-const char *sim_fault_name(enum sim_fault fault);
+/* What is counted over a run; F(name, text). */
+#define SIM_FIGURES(F)                                                                             \
+	F(ios, "I/Os")                                                                             \
+	F(reads, "reads")                                                                          \
+	F(writes, "writes")                                                                        \
+	F(flushes, "flushes")                                                                      \
+	F(discards, "discards")                                                                    \
+	F(zeroes, "write-zeroes")                                                                  \
+	F(fuas, "FUA")                                                                             \
+	F(errors, "errors")                                                                        \
+	F(flush_errors, "flushes that failed")                                                     \
+	F(detours, "detours")                                                                      \
+	F(ghosts_made, "ghosts made")                                                              \
+	F(ghosts_late, "laid late")                                                                \
+	F(ghosts_aborted, "laid by abort")                                                         \
+	F(landed_late, "landed late")                                                              \
+	F(aborted, "aborted at the lun")                                                           \
+	F(conflicts, "conflicts")                                                                  \
+	F(preempts, "preempts")                                                                    \
+	F(epochs, "epochs")                                                                        \
+	F(owners, "owner changes")                                                                 \
+	F(releases, "releases")                                                                    \
+	F(losses, "caches lost")                                                                   \
+	F(blocks_lost, "blocks lost")                                                              \
+	F(attentions, "unit attentions")                                                           \
+	F(refused, "refused for good")                                                             \
+	F(suspects, "flushes suspect")                                                             \
+	F(clears, "cleared")                                                                       \
+	F(cache_hits, "cache hits")                                                                \
+	F(warm_hits, "warm hits")                                                                  \
+	F(imported, "lines imported")                                                              \
+	F(convictions, "convictions")                                                              \
+	F(carried_again, "answered again")                                                         \
+	F(stale_reads, "stale reads of deposed nodes")
 
 struct sim_result {
 	uint64_t seed;
@@ -35,19 +53,11 @@ struct sim_result {
 	uint64_t steps;
 	uint64_t simulated_ns;
 	uint32_t nodes;
+	uint32_t planned; /* Faults. */
 	uint64_t faults[SIM_FAULTS_COUNT];
-	uint64_t ios;
-	uint64_t errors;
-	uint64_t detours;
-	uint64_t ghosts_made;
-	uint64_t ghosts_late;
-	uint64_t ghosts_aborted;
-	uint64_t landed_late;
-	uint64_t aborted;
-	uint64_t conflicts;
-	uint64_t preempts;
-	uint64_t epochs;
-	uint64_t stale_reads;
+#define SIM_FIGURE_FIELD(name, text) uint64_t name;
+	SIM_FIGURES(SIM_FIGURE_FIELD)
+#undef SIM_FIGURE_FIELD
 	char what[256]; /* The first thing that was wrong. */
 };
 
@@ -55,6 +65,10 @@ struct sim_chaos_options {
 	bool is_tracing;
 	bool strict_reads;		 /* A deposed node's stale read counts as a violation. */
 	bool takes_timeouts_as_failures; /* The canary's mistake. */
+	/* For minimising: these faults are left out, and all that would begin later. */
+	bool skip[SIM_PLAN_MAX];
+	uint64_t faults_ns_max; /* 0: no limit. */
+	bool lists_faults;	/* Print what is left of the plan. */
 };
 
 void sim_chaos_run(uint64_t seed, const struct sim_chaos_options *options, struct sim_result *ret);

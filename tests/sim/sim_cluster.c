@@ -13,14 +13,21 @@
 static void owner_note(struct sim_cluster *cluster, const struct sim_node *owner)
 {
 	struct sim_lun *lun = &cluster->lun;
+	bool is_same;
 
 	if (!owner || owner->engine.router.epoch.v <= cluster->epoch_open.v)
 		return;
 	cluster->epoch_open = owner->engine.router.epoch;
-	if (lun->owner == owner->id && lun->owner_incarnation.v == owner->incarnation.v)
+	is_same = lun->owner == owner->id && lun->owner_incarnation.v == owner->incarnation.v;
+	/* The applications of the last one are dead, or have had an error of everything. */
+	if (!is_same || cluster->was_deposed)
+		ferry_check_forgive(&cluster->workload.check);
+	cluster->was_deposed = false;
+	if (is_same)
 		return;
 	lun->owner = owner->id;
 	lun->owner_incarnation = owner->incarnation;
+	cluster->owner_changes++;
 	lun->epoch_floor = cluster->epoch_open;
 }
 
@@ -61,6 +68,8 @@ static void check(struct sim *sim, void *context)
 	for (uint32_t i = 1; i <= cluster->nodes_count; i++) {
 		const struct sim_node *node = cluster->nodes[i].node;
 
+		if (node && i == cluster->lun.owner)
+			cluster->was_deposed |= node->engine.router.is_deposed;
 		if (!node || !node->engine.router.is_open)
 			continue;
 		open_check(cluster, node);
@@ -72,6 +81,13 @@ static void check(struct sim *sim, void *context)
 
 /* ---- Nodes. ---- */
 
+static void cache_lost(void *context)
+{
+	struct sim_cluster *cluster = context;
+
+	ferry_check_lost(&cluster->workload.check);
+}
+
 void sim_cluster_init(struct sim_cluster *cluster, uint64_t seed, uint32_t nodes_count)
 {
 	memset(cluster, 0, sizeof(*cluster));
@@ -82,8 +98,9 @@ void sim_cluster_init(struct sim_cluster *cluster, uint64_t seed, uint32_t nodes
 	sim_lun_init(&cluster->lun, &cluster->sim, SIM_LUN_BLOCKS);
 	sim_net_init(&cluster->net, &cluster->sim);
 	sim_corosync_init(&cluster->corosync, &cluster->sim, nodes_count);
-	sim_checker_init(&cluster->checker, &cluster->sim, SIM_LUN_BLOCKS);
-	sim_workload_init(&cluster->workload, &cluster->sim, &cluster->checker);
+	sim_workload_init(&cluster->workload, &cluster->sim, SIM_LUN_BLOCKS);
+	cluster->lun.on_lost = cache_lost;
+	cluster->lun.context = cluster;
 	for (uint32_t i = 1; i <= nodes_count; i++)
 		sim_store_init(&cluster->nodes[i].store, &cluster->sim);
 	cluster->options = (struct sim_node_options){
@@ -106,7 +123,7 @@ void sim_cluster_done(struct sim_cluster *cluster)
 				sim_node_crash(cluster->nodes[i].node, /* is_power_cut= */ true);
 	sim_net_done(&cluster->net);
 	sim_lun_done(&cluster->lun);
-	sim_checker_done(&cluster->checker);
+	sim_workload_done(&cluster->workload);
 	sim_done(&cluster->sim);
 }
 
@@ -129,6 +146,8 @@ void sim_cluster_start(struct sim_cluster *cluster, uint32_t id)
 	if (slot->incarnation.v == 0 || !FERRY_MUSEUM(SAME_INCARNATION))
 		slot->incarnation.v++;
 	slot->node = sim_node_start(&world, id, slot->incarnation);
+	if (cluster->after_start)
+		cluster->after_start(cluster, slot->node);
 }
 
 void sim_cluster_start_all(struct sim_cluster *cluster)
@@ -145,21 +164,34 @@ void sim_cluster_crash(struct sim_cluster *cluster, uint32_t id, bool is_power_c
 		return;
 	if (slot->is_frozen)
 		sim_cluster_wake(cluster, id);
+	if (cluster->before_crash)
+		cluster->before_crash(cluster, slot->node);
 	slot->node = sim_node_crash(slot->node, is_power_cut);
 	if (is_power_cut)
 		sim_corosync_node_up(&cluster->corosync, id, false);
 }
 
-void sim_cluster_freeze(struct sim_cluster *cluster, uint32_t id)
+void sim_cluster_pause(struct sim_cluster *cluster, uint32_t id, enum sim_freeze how)
 {
 	struct sim_cluster_node *slot = &cluster->nodes[id];
 
 	if (!slot->node || slot->is_frozen)
 		return;
-	sim_note(&cluster->sim, SIM_FAULT, id, 10, "the node freezes");
+	sim_note(&cluster->sim, SIM_FAULT, id, 10, "the %s freezes",
+		 how == SIM_FREEZE_AGENT  ? "agent"
+		 : how == SIM_FREEZE_NODE ? "node"
+					  : "guest, and its clock,");
 	slot->is_frozen = true;
 	sim_loop_freeze(&slot->node->loop);
-	sim_corosync_freeze(&cluster->corosync, id, true);
+	if (how == SIM_FREEZE_GUEST)
+		sim_loop_stop_clock(&slot->node->loop);
+	if (how != SIM_FREEZE_AGENT)
+		sim_corosync_freeze(&cluster->corosync, id, true);
+}
+
+void sim_cluster_freeze(struct sim_cluster *cluster, uint32_t id)
+{
+	sim_cluster_pause(cluster, id, SIM_FREEZE_NODE);
 }
 
 void sim_cluster_wake(struct sim_cluster *cluster, uint32_t id)
@@ -168,9 +200,10 @@ void sim_cluster_wake(struct sim_cluster *cluster, uint32_t id)
 
 	if (!slot->node || !slot->is_frozen)
 		return;
-	sim_note(&cluster->sim, SIM_FAULT, id, 11, "the node wakes");
+	sim_note(&cluster->sim, SIM_FAULT, id, 11, "wakes");
 	slot->is_frozen = false;
-	sim_corosync_freeze(&cluster->corosync, id, false);
+	if (cluster->corosync.nodes[id].is_frozen)
+		sim_corosync_freeze(&cluster->corosync, id, false);
 	sim_loop_wake(&slot->node->loop);
 }
 
@@ -185,19 +218,49 @@ void sim_cluster_acquire(struct sim_cluster *cluster, uint32_t id)
 	ferry_ownership_acquire(&node->ownership);
 }
 
+void sim_cluster_release(struct sim_cluster *cluster, uint32_t id, uint32_t next_owner)
+{
+	struct sim_node *node = cluster->nodes[id].node;
+
+	if (!node || cluster->nodes[id].is_frozen ||
+	    node->ownership.phase == FERRY_OWNERSHIP_IDLE ||
+	    node->ownership.phase == FERRY_OWNERSHIP_RELEASING)
+		return;
+	sim_note(&cluster->sim, SIM_NODE, id, 2, "is to release the pool, n%u next", next_owner);
+	cluster->releases++;
+	node->wish_error = 1;
+	ferry_ownership_release(&node->ownership, (struct ferry_node){next_owner});
+}
+
+void sim_cluster_clear(struct sim_cluster *cluster, uint32_t id)
+{
+	struct sim_node *node = cluster->nodes[id].node;
+
+	if (!node || cluster->nodes[id].is_frozen || !node->engine.router.flush.is_suspect)
+		return;
+	sim_note(&cluster->sim, SIM_NODE, id, 3, "an administrator clears what is suspect");
+	cluster->clears++;
+	ferry_router_clear_suspect(&node->engine.router);
+	ferry_check_forgive(&cluster->workload.check);
+}
+
 void sim_cluster_isolate(struct sim_cluster *cluster, uint32_t id)
 {
 	uint32_t sides[SIM_NODES_MAX + 1] = {0};
 
-	sim_note(&cluster->sim, SIM_FAULT, id, 12, "cut off from the cluster");
 	for (uint32_t i = 1; i <= cluster->nodes_count; i++)
 		sides[i] = cluster->corosync.nodes[i].side;
 	sides[id] = id + 100; /* A side of its own. */
+	sim_cluster_partition(cluster, sides);
+}
+
+void sim_cluster_partition(struct sim_cluster *cluster, const uint32_t *sides)
+{
 	for (uint32_t i = 1; i <= cluster->nodes_count; i++) {
-		if (i == id)
-			continue;
-		sim_net_cut(&cluster->net, id, i, true);
-		sim_net_cut(&cluster->net, i, id, true);
+		sim_note(&cluster->sim, SIM_FAULT, i, sides[i], "is on side %u", sides[i]);
+		for (uint32_t j = 1; j <= cluster->nodes_count; j++)
+			if (i != j)
+				sim_net_cut(&cluster->net, i, j, sides[i] != sides[j]);
 	}
 	sim_corosync_partition(&cluster->corosync, sides);
 }
@@ -206,11 +269,7 @@ void sim_cluster_join_all(struct sim_cluster *cluster)
 {
 	const uint32_t sides[SIM_NODES_MAX + 1] = {0};
 
-	sim_note(&cluster->sim, SIM_FAULT, 0, 13, "the cluster's network is whole");
-	for (uint32_t i = 1; i <= cluster->nodes_count; i++)
-		for (uint32_t j = 1; j <= cluster->nodes_count; j++)
-			sim_net_cut(&cluster->net, i, j, false);
-	sim_corosync_partition(&cluster->corosync, sides);
+	sim_cluster_partition(cluster, sides);
 }
 
 void sim_cluster_heal(struct sim_cluster *cluster)
@@ -220,9 +279,15 @@ void sim_cluster_heal(struct sim_cluster *cluster)
 		sim_lun_power(&cluster->lun, true);
 	if (cluster->lun.is_holding)
 		sim_lun_let_go(&cluster->lun);
+	if (cluster->lun.is_stalled)
+		sim_lun_stall(&cluster->lun, false, false);
+	cluster->lun.refuse_left = 0;
+	cluster->net.delay_ns = 0;
 	sim_cluster_join_all(cluster);
 	for (uint32_t i = 1; i <= cluster->nodes_count; i++) {
 		sim_lun_heal(&cluster->lun, i);
+		cluster->lun.nexuses[i].slow_ns = 0;
+		cluster->nodes[i].store.saves_to_fail = 0;
 		sim_cluster_wake(cluster, i);
 		sim_cluster_start(cluster, i);
 	}
@@ -247,6 +312,9 @@ static void manage(struct sim_event *event)
 		is_wanted |= node->ownership.phase != FERRY_OWNERSHIP_IDLE;
 		if (node->engine.has_path)
 			candidates[count++] = i;
+		if (node->engine.router.is_open && node->engine.router.flush.is_suspect &&
+		    sim_chance(&cluster->sim, SIM_CLOCK, cluster->clears_per_mille))
+			sim_cluster_clear(cluster, i);
 	}
 	if (!is_wanted && count > 0)
 		sim_cluster_acquire(cluster,
@@ -298,6 +366,45 @@ bool sim_cluster_is_converged(struct sim_cluster *cluster)
 			return false;
 	}
 	return true;
+}
+
+static uint32_t list_length(const struct ferry_list *head)
+{
+	uint32_t length = 0;
+
+	ferry_list_foreach (link, head)
+		length++;
+	return length;
+}
+
+static const char *leak_of(const struct sim_node *node, const struct sim_node_options *options)
+{
+	const struct ferry_router *router = &node->engine.router;
+
+	if (router->routes_count > 0 || router->ghosts_count > 0 ||
+	    list_length(&router->routes_free) != options->inflight_max + 1)
+		return "a route or a ghost";
+	if (list_length(&router->tries_free) != options->inflight_max * FERRY_TRIES_PER_ROUTE)
+		return "a try";
+	if (node->engine.carried.jobs_count > 0)
+		return "a carrier's job";
+	if (node->arena.free_count != SIM_ARENA_CHUNKS)
+		return "a chunk of the applications' arena";
+	if (node->arena_peers.free_count != SIM_ARENA_CHUNKS)
+		return "a chunk of the peers' arena";
+	return node->path.inflight > 0 ? "an attempt on a path" : NULL;
+}
+
+const char *sim_cluster_leak(const struct sim_cluster *cluster)
+{
+	for (uint32_t i = 1; i <= cluster->nodes_count; i++) {
+		const struct sim_node *node = cluster->nodes[i].node;
+		const char *leak = node ? leak_of(node, &cluster->options) : NULL;
+
+		if (leak)
+			return leak;
+	}
+	return NULL;
 }
 
 bool sim_cluster_run_until(struct sim_cluster *cluster,

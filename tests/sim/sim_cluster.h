@@ -32,13 +32,20 @@ struct sim_cluster {
 	struct sim_lun lun;
 	struct sim_net net;
 	struct sim_corosync corosync;
-	struct sim_checker checker;
 	struct sim_workload workload;
 	struct sim_cluster_node nodes[SIM_NODES_MAX + 1];
 	uint32_t nodes_count;
 	struct sim_node_options options;
 	struct sim_event manager_event; /* What Pacemaker does: somebody is to own the pool. */
 	bool is_managed;
+	uint32_t clears_per_mille; /* Of the manager's looks at an owner whose flushes fail. */
+	/* A node's agent is about to be gone; or NULL. */
+	void (*before_crash)(struct sim_cluster *cluster, const struct sim_node *node);
+	void (*after_start)(struct sim_cluster *cluster, struct sim_node *node); /* Or NULL. */
+	bool was_deposed; /* The last owner: its applications have been told. */
+	uint64_t owner_changes;
+	uint64_t clears;
+	uint64_t releases;
 	struct ferry_epoch epoch_open; /* The newest under which a node has been open. */
 	struct sim_opener openers[SIM_EPOCHS_MAX];
 };
@@ -51,12 +58,21 @@ void sim_cluster_start(struct sim_cluster *cluster, uint32_t id);
 void sim_cluster_start_all(struct sim_cluster *cluster);
 /* The agent alone, or the whole machine. */
 void sim_cluster_crash(struct sim_cluster *cluster, uint32_t id, bool is_power_cut);
-void sim_cluster_freeze(struct sim_cluster *cluster, uint32_t id);
+/* The agent alone (SIGSTOP), the machine, or the machine as a guest whose clock stops too. */
+enum sim_freeze { SIM_FREEZE_AGENT = 1, SIM_FREEZE_NODE, SIM_FREEZE_GUEST };
+
+void sim_cluster_pause(struct sim_cluster *cluster, uint32_t id, enum sim_freeze how);
+void sim_cluster_freeze(struct sim_cluster *cluster, uint32_t id); /* SIM_FREEZE_NODE */
 void sim_cluster_wake(struct sim_cluster *cluster, uint32_t id);
 void sim_cluster_acquire(struct sim_cluster *cluster, uint32_t id);
+void sim_cluster_release(struct sim_cluster *cluster, uint32_t id, uint32_t next_owner);
+/* An administrator has looked at flushes that fail, and has the owner go on. */
+void sim_cluster_clear(struct sim_cluster *cluster, uint32_t id);
 
 /* Cut @id off from all others: corosync's ring and the agents' network. */
 void sim_cluster_isolate(struct sim_cluster *cluster, uint32_t id);
+/* The same by sides: nodes of different sides, [1..], do not hear each other. */
+void sim_cluster_partition(struct sim_cluster *cluster, const uint32_t *sides);
 void sim_cluster_join_all(struct sim_cluster *cluster);
 
 /* Faults stop: everything runs, everything is connected. */
@@ -71,6 +87,9 @@ struct sim_node *sim_cluster_node(struct sim_cluster *cluster, uint32_t id);
 struct sim_node *sim_cluster_owner(struct sim_cluster *cluster);
 /* Whether all applications' I/O has ended and all paths are healthy again. */
 bool sim_cluster_is_converged(struct sim_cluster *cluster);
+
+/* What has not been given back though nothing is under way any more; NULL: all is at rest. */
+const char *sim_cluster_leak(const struct sim_cluster *cluster);
 
 /* Run until @done says so; false after @limit_ns. */
 bool sim_cluster_run_until(struct sim_cluster *cluster,

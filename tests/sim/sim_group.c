@@ -3,6 +3,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "proto/group_message.h"
+
 static void delivery_free(struct sim_delivery *delivery)
 {
 	sim_input_cancel(&delivery->input);
@@ -87,7 +89,13 @@ static int group_multicast(struct ferry_group *group, const void *bytes, size_t 
 	struct sim *sim = self->corosync->sim;
 	struct sim_outgoing *message;
 
+	struct ferry_group_message decoded;
+
 	ferry_assert(length_bytes <= FERRY_GROUP_MESSAGE_BYTES_MAX);
+	if (ferry_group_message_decode(bytes, length_bytes, &decoded, NULL) == 0)
+		sim_note(sim, SIM_GROUP, self->node, decoded.type,
+			 "multicasts type %u, flags %x, epoch %" PRIu64 ", owner n%u", decoded.type,
+			 decoded.flags, decoded.epoch.v, decoded.owner.v);
 	if (sim_chance(sim, SIM_NETWORK, 50))
 		return -EAGAIN; /* Routine in corosync. */
 	message = sim_alloc(sizeof(*message));

@@ -16,7 +16,8 @@ static struct sim_link *of(struct ferry_link *link)
 
 static uint64_t latency_ns(struct sim_net *net)
 {
-	return sim_between(net->sim, SIM_NETWORK, 5 * FERRY_NS_PER_US, net->latency_ns_max);
+	return net->delay_ns +
+	       sim_between(net->sim, SIM_NETWORK, 5 * FERRY_NS_PER_US, net->latency_ns_max);
 }
 
 void sim_net_init(struct sim_net *net, struct sim *sim)
@@ -186,7 +187,7 @@ static void packet_make(struct sim_link *link, const struct ferry_message *messa
 	link->transport->net->messages++;
 }
 
-static void link_drop(struct sim_link *link)
+static void link_cut_off(struct sim_link *link, bool is_silent)
 {
 	struct sim *sim = link->transport->net->sim;
 
@@ -207,8 +208,27 @@ static void link_drop(struct sim_link *link)
 	if (!ferry_list_is_empty(&link->sending) && sim_chance(sim, SIM_NETWORK, 500))
 		packet_make(link, ferry_list_entry(link->sending.next, struct ferry_message, link));
 	payload_drop(link);
-	conn_close(TAKE_PTR(link->conn), link->end, /* is_silent= */ false);
+	conn_close(TAKE_PTR(link->conn), link->end, is_silent);
 	sim_input_in(&link->down_input, 0);
+}
+
+static void link_drop(struct sim_link *link)
+{
+	link_cut_off(link, /* is_silent= */ false);
+}
+
+void sim_net_half_open(struct sim_net *net, uint32_t node, uint32_t other)
+{
+	struct sim_transport *transport = net->transports[node];
+
+	if (!transport)
+		return;
+	ferry_list_foreach_safe (entry, &transport->links) {
+		struct sim_link *link = ferry_list_entry(entry, struct sim_link, in_transport);
+
+		if (link->link.node.v == other)
+			link_cut_off(link, /* is_silent= */ true);
+	}
 }
 
 void sim_net_break(struct sim_net *net, uint32_t node)

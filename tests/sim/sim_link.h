@@ -91,6 +91,7 @@ struct sim_net {
 	bool is_cut[SIM_NODES_MAX + 1][SIM_NODES_MAX + 1];   /* [from][to] */
 	struct ferry_list conns;
 	uint64_t latency_ns_max;
+	uint64_t delay_ns; /* A fault: so much more. */
 	uint64_t messages;
 };
 
@@ -99,6 +100,9 @@ void sim_net_done(struct sim_net *net);
 void sim_net_cut(struct sim_net *net, uint32_t from, uint32_t to, bool is_cut);
 /* Every connection of @node breaks; new ones can be made at once. */
 void sim_net_break(struct sim_net *net, uint32_t node);
+
+/* @node's ends of its connections with @other vanish; the other ends do not hear of it. */
+void sim_net_half_open(struct sim_net *net, uint32_t node, uint32_t other);
 
 void sim_transport_open(struct sim_transport *transport, struct sim_net *net, struct sim_loop *loop,
 			uint32_t node, struct ferry_incarnation incarnation);

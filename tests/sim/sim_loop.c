@@ -23,6 +23,28 @@ static struct ferry_timer *first_timer(const struct sim_loop *loop)
 	return first;
 }
 
+uint64_t sim_loop_now_ns(const struct sim_loop *loop)
+{
+	uint64_t world_ns = loop->is_stopped ? loop->stopped_since_ns : loop->sim->now_ns;
+	uint64_t run_ns = world_ns - loop->origin_ns;
+
+	return world_ns - loop->stopped_ns +
+	       (uint64_t)((int64_t)run_ns / 1000000 * loop->drift_ppm);
+}
+
+/* When its clock will say @local_ns, or a little later. */
+static uint64_t world_ns(const struct sim_loop *loop, uint64_t local_ns)
+{
+	uint64_t now_ns = sim_loop_now_ns(loop);
+	uint64_t left_ns = local_ns > now_ns ? local_ns - now_ns : 0;
+
+	if (loop->drift_ppm == 0)
+		return loop->sim->now_ns + left_ns;
+	/* Its clock moves by steps of a millisecond's drift. */
+	left_ns = (uint64_t)((int64_t)left_ns - (int64_t)left_ns / 1000000 * loop->drift_ppm);
+	return loop->sim->now_ns + left_ns + left_ns / 1000000 + 1000;
+}
+
 static void rearm(struct sim_loop *loop)
 {
 	const struct ferry_timer *first = first_timer(loop);
@@ -30,8 +52,7 @@ static void rearm(struct sim_loop *loop)
 	if (loop->is_frozen || !first)
 		sim_cancel(loop->sim, &loop->timer_event);
 	else
-		sim_at(loop->sim, &loop->timer_event,
-		       ferry_max_u64(first->deadline_ns, loop->sim->now_ns));
+		sim_at(loop->sim, &loop->timer_event, world_ns(loop, first->deadline_ns));
 	if (loop->is_frozen || ferry_list_is_empty(&loop->tasks))
 		sim_cancel(loop->sim, &loop->task_event);
 	else if (!sim_is_due(&loop->task_event))
@@ -40,7 +61,7 @@ static void rearm(struct sim_loop *loop)
 
 static uint64_t loop_now_ns(struct ferry_loop *loop)
 {
-	return of(loop)->sim->now_ns;
+	return sim_loop_now_ns(of(loop));
 }
 
 static void loop_timer_stop(struct ferry_loop *loop, struct ferry_timer *timer)
@@ -101,7 +122,11 @@ static void timer_run(struct sim_event *event)
 	struct sim_loop *loop = FERRY_CONTAINER_OF(event, struct sim_loop, timer_event);
 	struct ferry_timer *timer = first_timer(loop);
 
-	ferry_assert(timer && timer->deadline_ns <= loop->sim->now_ns);
+	ferry_assert(timer);
+	if (timer->deadline_ns > sim_loop_now_ns(loop)) {
+		rearm(loop); /* By a clock that drifts one cannot foresee to the nanosecond. */
+		return;
+	}
 	loop_timer_stop(&loop->loop, timer);
 	timer->run(timer);
 	/* A crash from inside is an event of its own, so the loop is still there. */
@@ -138,6 +163,7 @@ void sim_loop_init(struct sim_loop *loop, struct sim *sim, uint32_t node)
 		.sim = sim,
 		.node = node,
 		.sequence_next = 1,
+		.origin_ns = sim->now_ns,
 		.timer_event = {.kind = SIM_LOOP, .node = node, .value = 1, .run = timer_run},
 		.task_event = {.kind = SIM_LOOP, .node = node, .value = 2, .run = task_run},
 	};
@@ -154,6 +180,13 @@ void sim_loop_done(struct sim_loop *loop)
 	ferry_list_init(&loop->late); /* Whoever owns an input lets go of it. */
 }
 
+void sim_loop_stop_clock(struct sim_loop *loop)
+{
+	ferry_assert(loop->is_frozen && !loop->is_stopped);
+	loop->is_stopped = true;
+	loop->stopped_since_ns = loop->sim->now_ns;
+}
+
 void sim_loop_freeze(struct sim_loop *loop)
 {
 	loop->is_frozen = true;
@@ -166,6 +199,9 @@ void sim_loop_wake(struct sim_loop *loop)
 
 	ferry_assert(loop->is_frozen);
 	loop->is_frozen = false;
+	if (loop->is_stopped)
+		loop->stopped_ns += loop->sim->now_ns - loop->stopped_since_ns;
+	loop->is_stopped = false;
 	rearm(loop);
 	while ((link = ferry_list_pop(&loop->late))) {
 		struct sim_input *input = ferry_list_entry(link, struct sim_input, link);

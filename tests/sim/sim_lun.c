@@ -25,6 +25,7 @@ void sim_lun_init(struct sim_lun *lun, struct sim *sim, uint64_t size_blocks)
 			     .block_bytes = SIM_BLOCK_BYTES,
 			     .can_discard = true,
 			     .has_volatile_cache = true},
+		.generation = 100000,
 		.bytes = sim_alloc(size_blocks * SIM_BLOCK_BYTES),
 		.durable = sim_alloc(size_blocks * SIM_BLOCK_BYTES),
 		.is_dirty = sim_alloc(size_blocks * sizeof(bool)),
@@ -77,8 +78,11 @@ void sim_command_capture(struct sim_command *command)
 /* The answer sets out for the initiator. */
 static void reply_in(struct sim_command *command, uint64_t delay_ns)
 {
+	const struct sim_lun *lun = command->lun;
+	uint64_t from_ns = lun->nexuses[command->node].replies_from_ns;
+
 	command->stage = SIM_COMMAND_TO_INITIATOR;
-	sim_in(sim_of(command->lun), &command->event, delay_ns);
+	sim_at(lun->sim, &command->event, ferry_max_u64(lun->sim->now_ns + delay_ns, from_ns));
 }
 
 static void reply_soon(struct sim_command *command, enum ferry_outcome outcome,
@@ -99,10 +103,15 @@ static void command_forget(struct sim_command *command)
 
 /* ---- Writes, reads and flushes land. ---- */
 
-static void block_written(struct sim_lun *lun, uint64_t lba, bool is_fua)
+static bool is_fua(const struct sim_command *command)
 {
-	lun->is_dirty[lba] = !is_fua;
-	if (is_fua)
+	return command->flags & FERRY_IO_FUA;
+}
+
+static void block_written(struct sim_lun *lun, uint64_t lba, bool is_durable)
+{
+	lun->is_dirty[lba] = !is_durable;
+	if (is_durable)
 		memcpy(lun->durable + lba * SIM_BLOCK_BYTES, lun->bytes + lba * SIM_BLOCK_BYTES,
 		       SIM_BLOCK_BYTES);
 }
@@ -117,14 +126,15 @@ static void land_change(struct sim_command *command)
 		sim_command_capture(command);
 		memcpy(to, command->data, (size_t)command->length_blocks * SIM_BLOCK_BYTES);
 		memcpy(&tag, command->data, sizeof(tag));
-	} else {
+	} else if (command->op == FERRY_OP_WRITE_ZEROES || sim_chance(lun->sim, SIM_STORAGE, 500)) {
 		memset(to, 0, (size_t)command->length_blocks * SIM_BLOCK_BYTES);
 	}
 	for (uint64_t i = 0; i < command->length_blocks; i++) {
-		block_written(lun, command->lba.v + i, command->flags & FERRY_IO_FUA);
+		block_written(lun, command->lba.v + i, is_fua(command));
 		lun->dirty_by[command->lba.v + i] = (uint8_t)command->node;
 	}
 	lun->stats.landed++;
+	lun->stats.fuas += is_fua(command);
 	lun->stats.landed_late += !command->path;
 	sim_note(lun->sim, SIM_LANDED, command->node, tag ^ command->lba.v << 48,
 		 "io %" PRIu64 " at %" PRIu64 "+%u, epoch %" PRIu64 "%s", tag, command->lba.v,
@@ -140,7 +150,27 @@ static void land_flush(struct sim_lun *lun, uint32_t node)
 {
 	for (uint64_t i = 0; i < lun->identity.size_blocks; i++)
 		if (lun->is_dirty[i] && (!lun->options.caches_by_path || lun->dirty_by[i] == node))
-			block_written(lun, i, /* is_fua= */ true);
+			block_written(lun, i, /* is_durable= */ true);
+}
+
+/* It fails for good; what it was to change is old or new, each block for itself. */
+static void land_refused(struct sim_command *command)
+{
+	struct sim_lun *lun = command->lun;
+
+	lun->refuse_left--;
+	lun->stats.refused++;
+	if (ferry_op_changes_blocks(command->op) && lun->refuse_cause == FERRY_CAUSE_MEDIUM) {
+		uint32_t length_blocks = command->length_blocks;
+
+		command->length_blocks = (uint32_t)sim_below(lun->sim, SIM_STORAGE, length_blocks);
+		if (command->length_blocks > 0)
+			land_change(command);
+		command->length_blocks = length_blocks;
+	} else if (command->op == FERRY_OP_FLUSH && lun->flush_drops) {
+		sim_lun_lose_cache(lun);
+	}
+	reply_soon(command, FERRY_OUTCOME_FAILED, lun->refuse_cause);
 }
 
 static void land_io(struct sim_command *command)
@@ -148,9 +178,15 @@ static void land_io(struct sim_command *command)
 	struct sim_lun *lun = command->lun;
 	size_t bytes = (size_t)command->length_blocks * SIM_BLOCK_BYTES;
 
+	if (lun->refuse_left > 0 && command->epoch.v != 0 &&
+	    (lun->refuse_cause == FERRY_CAUSE_MEDIUM || ferry_op_changes_blocks(command->op))) {
+		land_refused(command);
+		return;
+	}
 	if (ferry_op_changes_blocks(command->op)) {
 		land_change(command);
 	} else if (command->op == FERRY_OP_FLUSH) {
+		lun->stats.flushes++;
 		land_flush(lun, command->node);
 	} else {
 		command->data = sim_alloc(bytes);
@@ -207,8 +243,9 @@ static int preempt(struct sim_command *command)
 	command->waits_until = lun->accepted_next;
 	if (victim == 0) {
 		/*
-		 * An earlier PREEMPT's answer was lost, or the victim has another key now: a LUN
-		 * RESET proves it. Without a reservation nothing keeps the victim from writing on.
+		 * An earlier PREEMPT's answer was lost, or the victim has another key now: asking
+		 * again goes on where it was left. Without a reservation nothing keeps the victim
+		 * from writing on.
 		 */
 		if (lun->holder == 0)
 			return -ENOENT;
@@ -216,6 +253,7 @@ static int preempt(struct sim_command *command)
 		return 0;
 	}
 	lun->nexuses[victim].key.v = 0;
+	sim_lun_attention(lun, victim, SIM_ATTENTION_PREEMPTED);
 	lun->generation++;
 	lun->stats.preempts++;
 	if (lun->holder == victim)
@@ -223,7 +261,7 @@ static int preempt(struct sim_command *command)
 	sim_note(lun->sim, SIM_FENCE, command->node, victim, "preempts node %u", victim);
 	if (FERRY_MUSEUM(PREEMPT_ONLY))
 		return 0; /* As an adapter would that sends PREEMPT, not PREEMPT AND ABORT. */
-	if (lun->options.preempt_waits)
+	if (lun->options.preempt_waits || lun->options.abort_waits)
 		command->waits_for = victim;
 	else if (!lun->options.preempt_lies)
 		abort_nexus(lun, victim);
@@ -274,8 +312,13 @@ static void land_fence(struct sim_command *command)
 		sim_in(lun->sim, &command->event, 1 * FERRY_NS_PER_MS); /* LUN RESET waits. */
 		return;
 	}
-	sim_note(lun->sim, SIM_FENCE, command->node, (uint64_t)command->fence_op, "fence op %u: %d",
-		 command->fence_op, command->error);
+	if (command->waits_for != 0 && lun->options.preempt_waits) /* The LUN RESET is done. */
+		for (uint32_t i = 1; i <= SIM_NODES_MAX; i++)
+			if (i != command->node)
+				sim_lun_attention(lun, i, SIM_ATTENTION_RESET);
+	sim_note(lun->sim, SIM_FENCE, command->node, (uint64_t)command->fence_op,
+		 "fence op %u: %d, generation %u", command->fence_op, command->error,
+		 lun->generation);
 	reply_in(command, latency_ns(lun));
 }
 
@@ -288,6 +331,42 @@ static uint64_t service_ns(const struct sim_lun *lun)
 				   lun->options.slow_ns_max);
 	return sim_between(sim_of(lun), SIM_STORAGE, 10 * FERRY_NS_PER_US,
 			   lun->options.service_ns_max);
+}
+
+/* Replies of one session come in order: this one after those that are on their way. */
+static uint64_t after_replies_ns(const struct sim_command *command)
+{
+	uint64_t last_ns = command->lun->sim->now_ns;
+
+	ferry_list_foreach (link, &command->lun->commands) {
+		const struct sim_command *other = ferry_list_entry(link, struct sim_command, link);
+
+		if (other->node == command->node && other->stage == SIM_COMMAND_TO_INITIATOR)
+			last_ns = ferry_max_u64(last_ns, other->event.time_ns);
+	}
+	return last_ns - command->lun->sim->now_ns;
+}
+
+/* Whether that was the answer. A fence request's initiator looks, and asks once more. */
+static bool attention_report(struct sim_command *command)
+{
+	struct sim_lun *lun = command->lun;
+	struct sim_nexus *nexus = &lun->nexuses[command->node];
+	uint32_t attentions = nexus->attentions;
+
+	if (!command->path)
+		return false;
+	nexus->attentions = 0;
+	lun->stats.attentions++;
+	sim_note(lun->sim, SIM_FENCE, command->node, attentions, "unit attentions %x", attentions);
+	command->attentions = attentions;
+	if (command->fence_op || !(attentions & SIM_ATTENTION_RESET))
+		return false;
+	command->outcome = FERRY_OUTCOME_FAILED;
+	command->cause = FERRY_CAUSE_RESET;
+	reply_in(command, latency_ns(lun) + after_replies_ns(command));
+	nexus->replies_from_ns = command->event.time_ns;
+	return true;
 }
 
 static void arrive(struct sim_command *command)
@@ -304,21 +383,31 @@ static void arrive(struct sim_command *command)
 		return;
 	}
 	if (!command->fence_op && ferry_op_changes_blocks(command->op) && lun->holder != 0 &&
-	    nexus->key.v == 0) {
+	    nexus->key.v == 0) { /* Before any unit attention: SAM-5, 5.14. */
 		lun->stats.conflicts++;
 		sim_note(lun->sim, SIM_FENCE, command->node, command->lba.v,
 			 "reservation conflict for a write at %" PRIu64, command->lba.v);
 		reply_soon(command, FERRY_OUTCOME_FAILED, FERRY_CAUSE_CONFLICT);
 		return;
 	}
+	if (nexus->attentions != 0 && attention_report(command))
+		return;
 	command->stage = SIM_COMMAND_AT_TARGET;
 	command->accepted = lun->accepted_next++;
 	if (lun->is_holding && lun->hold_node == command->node && !command->fence_op &&
 	    ferry_op_changes_blocks(command->op) && lun->hold_left > 0) {
 		lun->hold_left--;
+		command->is_held = true;
 		return; /* sim_lun_let_go() */
 	}
-	sim_in(lun->sim, &command->event, service_ns(lun));
+	sim_in(lun->sim, &command->event, service_ns(lun) + nexus->slow_ns);
+}
+
+static bool is_stuck(const struct sim_command *command)
+{
+	const struct sim_lun *lun = command->lun;
+
+	return command->is_held || (lun->is_stalled && (!command->fence_op || lun->stalls_fences));
 }
 
 static void command_run(struct sim_event *event)
@@ -331,6 +420,8 @@ static void command_run(struct sim_event *event)
 		arrive(command);
 		return;
 	case SIM_COMMAND_AT_TARGET:
+		if (is_stuck(command))
+			return; /* sim_lun_stall() */
 		if (command->fence_op)
 			land_fence(command);
 		else
@@ -386,6 +477,7 @@ bool sim_lun_login(struct sim_lun *lun, uint32_t node, uint32_t *ret_session)
 	if (nexus->is_cut || lun->is_off)
 		return false;
 	*ret_session = ++nexus->session;
+	nexus->attentions = 0; /* The initiator clears them at login: each new nexus has some. */
 	return true;
 }
 
@@ -457,14 +549,62 @@ void sim_lun_power(struct sim_lun *lun, bool is_on)
 
 void sim_lun_lose_cache(struct sim_lun *lun)
 {
+	lun->stats.losses++;
+	sim_note(lun->sim, SIM_FAULT, 0, 8, "the volatile cache is lost");
 	for (uint64_t i = 0; i < lun->identity.size_blocks; i++) {
 		if (!lun->is_dirty[i])
 			continue;
-		if (sim_chance(lun->sim, SIM_STORAGE, 500))
+		if (sim_chance(lun->sim, SIM_STORAGE, 500)) {
+			lun->stats.blocks_lost++;
 			memcpy(lun->bytes + i * SIM_BLOCK_BYTES, lun->durable + i * SIM_BLOCK_BYTES,
 			       SIM_BLOCK_BYTES);
-		block_written(lun, i, /* is_fua= */ true);
+		}
+		block_written(lun, i, /* is_durable= */ true);
 	}
+	if (lun->on_lost)
+		lun->on_lost(lun->context);
+}
+
+/* A reset of whatever kind ends every command without an answer; some writes had got there. */
+static void abort_all(struct sim_lun *lun)
+{
+	ferry_list_foreach_safe (link, &lun->commands) {
+		struct sim_command *command = ferry_list_entry(link, struct sim_command, link);
+
+		if (command->stage != SIM_COMMAND_AT_TARGET)
+			continue;
+		sim_cancel(lun->sim, &command->event);
+		if (!command->fence_op && ferry_op_changes_blocks(command->op) &&
+		    sim_chance(lun->sim, SIM_STORAGE, 500))
+			land_change(command);
+		command_forget(command);
+	}
+}
+
+static void generation_fall(struct sim_lun *lun)
+{
+	lun->generation = lun->options.generation_begins_anew ? 0 : lun->generation - 100;
+}
+
+void sim_lun_reset_hard(struct sim_lun *lun)
+{
+	abort_all(lun);
+	generation_fall(lun);
+	sim_lun_lose_cache(lun);
+	for (uint32_t i = 1; i <= SIM_NODES_MAX; i++)
+		sim_lun_attention(lun, i, SIM_ATTENTION_RESET);
+}
+
+void sim_lun_power_cut(struct sim_lun *lun)
+{
+	abort_all(lun);
+	sim_lun_lose_cache(lun);
+	sim_lun_power(lun, false);
+	for (uint32_t i = 1; i <= SIM_NODES_MAX && !lun->options.has_aptpl; i++)
+		lun->nexuses[i].key.v = 0;
+	if (!lun->options.has_aptpl)
+		lun->holder = 0;
+	generation_fall(lun);
 }
 
 void sim_lun_lose_path_cache(struct sim_lun *lun, uint32_t node)
@@ -479,17 +619,46 @@ void sim_lun_lose_path_cache(struct sim_lun *lun, uint32_t node)
 		       SIM_BLOCK_BYTES);
 		lun->is_dirty[i] = false;
 	}
+	if (lun->on_lost)
+		lun->on_lost(lun->context);
 }
 
 void sim_lun_restart(struct sim_lun *lun)
 {
-	sim_lun_power(lun, false);
-	sim_lun_lose_cache(lun);
-	for (uint32_t i = 1; i <= SIM_NODES_MAX; i++)
-		lun->nexuses[i].key.v = 0;
-	lun->holder = 0;
-	lun->generation = 0;
+	sim_lun_power_cut(lun);
 	sim_lun_power(lun, true);
+}
+
+void sim_lun_attention(struct sim_lun *lun, uint32_t node, enum sim_attention attention)
+{
+	lun->nexuses[node].attentions |= (uint32_t)attention;
+}
+
+static void go_on(struct sim_lun *lun)
+{
+	ferry_list_foreach (link, &lun->commands) {
+		struct sim_command *command = ferry_list_entry(link, struct sim_command, link);
+
+		if (command->stage == SIM_COMMAND_AT_TARGET && !sim_is_due(&command->event) &&
+		    !is_stuck(command))
+			sim_in(lun->sim, &command->event, service_ns(lun));
+	}
+}
+
+void sim_lun_stall(struct sim_lun *lun, bool is_stalled, bool stalls_fences)
+{
+	sim_note(lun->sim, SIM_FAULT, 0, 9, "the target %s", is_stalled ? "stalls" : "goes on");
+	lun->is_stalled = is_stalled;
+	lun->stalls_fences = stalls_fences;
+	go_on(lun);
+}
+
+void sim_lun_refuse(struct sim_lun *lun, uint32_t count, enum ferry_cause cause, bool flush_drops)
+{
+	sim_note(lun->sim, SIM_FAULT, 0, 16, "%u commands will fail for good", count);
+	lun->refuse_left = count;
+	lun->refuse_cause = cause;
+	lun->flush_drops = flush_drops;
 }
 
 void sim_lun_hold(struct sim_lun *lun, uint32_t node, uint32_t count)
@@ -504,10 +673,7 @@ void sim_lun_let_go(struct sim_lun *lun)
 {
 	sim_note(lun->sim, SIM_FAULT, (uint32_t)lun->hold_node, 7, "held writes are let go");
 	lun->is_holding = false;
-	ferry_list_foreach (link, &lun->commands) {
-		struct sim_command *command = ferry_list_entry(link, struct sim_command, link);
-
-		if (command->stage == SIM_COMMAND_AT_TARGET && !sim_is_due(&command->event))
-			sim_in(lun->sim, &command->event, service_ns(lun));
-	}
+	ferry_list_foreach (link, &lun->commands)
+		ferry_list_entry(link, struct sim_command, link)->is_held = false;
+	go_on(lun);
 }

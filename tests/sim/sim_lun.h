@@ -9,7 +9,7 @@
  * logged in by then or the nexus was preempted.
  *
  * Owns:    the bytes, the nexuses' registrations, every command until it is over.
- * Callers: sim_path (commands), scenarios and ferry-sim (faults), sim_checker (what landed).
+ * Callers: sim_path (commands), scenarios and sim_fault (faults).
  * Thread:  one.
  * Rooms:   rank 5.
  */
@@ -29,10 +29,20 @@ struct sim_lun;
 struct sim_path;
 struct sim_ending;
 
+/* Unit attentions that a nexus has still to report (SAM-5, 5.14), by their bits. */
+enum sim_attention {
+	SIM_ATTENTION_RESET = 1 << 0,	  /* 29h: power on or reset. */
+	SIM_ATTENTION_PREEMPTED = 1 << 1, /* 2Ah 03h. */
+	SIM_ATTENTION_OTHER = 1 << 2,	  /* 2Ah 01h: mode parameters changed. */
+};
+
 struct sim_nexus {
 	struct ferry_key key; /* 0: not registered. */
 	uint32_t session;     /* The newest that was logged in. */
-	bool is_cut;	      /* A black hole between this node and the lun. */
+	uint32_t attentions;
+	uint64_t replies_from_ns; /* Nothing overtakes the answer that tells of one. */
+	bool is_cut;		  /* A black hole between this node and the lun. */
+	uint64_t slow_ns;	  /* So much longer takes every command. */
 };
 
 enum sim_command_stage {
@@ -65,6 +75,7 @@ struct sim_command {
 	uint8_t *data;
 	enum ferry_outcome outcome;
 	enum ferry_cause cause;
+	uint32_t attentions; /* That it met. */
 
 	/* ...or a fence request. */
 	enum ferry_fence_op fence_op; /* 0: an attempt. */
@@ -72,6 +83,7 @@ struct sim_command {
 	struct ferry_key victim;
 	struct ferry_fence_request *request;
 	int error;
+	bool is_held;	      /* By sim_lun_hold(). */
 	uint64_t accepted;    /* By the lun's count, when it arrived at the target. */
 	uint32_t waits_for;   /* PREEMPT: this node's commands, or ALL_NODES', have to end... */
 	uint64_t waits_until; /* ...that were accepted before this count. */
@@ -83,8 +95,15 @@ struct sim_lun_options {
 	uint32_t slow_per_mille; /* Commands that take up to slow_ns_max. */
 	uint64_t slow_ns_max;
 	bool preempt_waits;  /* No ABORT: PREEMPT, then a LUN RESET that waits (as tgtd's does). */
-	bool caches_by_path; /* Each path has a cache of its own: a FLUSH reaches only that. */
 	bool preempt_lies;   /* PREEMPT alone, which proves nothing: for canaries. */
+	bool caches_by_path; /* Each path has a cache of its own: a FLUSH reaches only that. */
+	bool abort_waits;    /* PREEMPT AND ABORT is answered when what ran has ended (as LIO's). */
+	/*
+	 * As SPC-4 has it, the generation is 0 after a restart: then a node that is back after
+	 * the others, who have registered anew, cannot see it there. Else it falls by 100.
+	 */
+	bool generation_begins_anew;
+	bool has_aptpl; /* Registrations survive a restart. */
 };
 
 struct sim_lun_stats {
@@ -93,6 +112,12 @@ struct sim_lun_stats {
 	uint64_t aborted;
 	uint64_t conflicts;
 	uint64_t preempts;
+	uint64_t flushes;
+	uint64_t fuas;
+	uint64_t losses;      /* Times that the volatile cache was lost... */
+	uint64_t blocks_lost; /* ...and blocks that fell back. */
+	uint64_t attentions;  /* Reported. */
+	uint64_t refused;     /* Commands that failed for good: medium error, no space. */
 };
 
 struct sim_lun {
@@ -109,10 +134,18 @@ struct sim_lun {
 	bool is_off;
 	struct ferry_epoch epoch_floor; /* Landing a write of an older epoch breaks a promise. */
 	struct ferry_list commands;
-	struct ferry_list paths; /* Those that are open. */
-	uint64_t hold_node;	 /* Scenarios: this node's writes stay at the target... */
-	uint32_t hold_left;	 /* ...so many of them... */
-	bool is_holding;	 /* ...while this is set. */
+	struct ferry_list paths;       /* Those that are open. */
+	uint64_t hold_node;	       /* Scenarios: this node's writes stay at the target... */
+	uint32_t hold_left;	       /* ...so many of them... */
+	bool is_holding;	       /* ...while this is set. */
+	bool is_stalled;	       /* Nothing that was accepted runs... */
+	bool stalls_fences;	       /* ...not even reservations. */
+	uint32_t refuse_left;	       /* So many more commands fail for good... */
+	enum ferry_cause refuse_cause; /* ...with this, */
+	bool flush_drops;	       /* and a FLUSH among them takes the cache with it. */
+	/* The volatile cache was lost. */
+	void (*on_lost)(void *context);
+	void *context;
 	uint64_t accepted_next;
 	uint32_t owner; /* Whose epoch_floor it is: node and incarnation. */
 	struct ferry_incarnation owner_incarnation;
@@ -129,10 +162,22 @@ void sim_lun_reset_session(struct sim_lun *lun, uint32_t node);
 void sim_lun_power(struct sim_lun *lun, bool is_on);
 /* Each unflushed block is kept or lost. */
 void sim_lun_lose_cache(struct sim_lun *lun);
+/* The same, by a reset that sessions live through: it ends all commands, every nexus reports it. */
+void sim_lun_reset_hard(struct sim_lun *lun);
+/*
+ * Its power is cut: sessions, the volatile cache and, without APTPL, registrations are gone.
+ * sim_lun_power() turns it on again.
+ */
+void sim_lun_power_cut(struct sim_lun *lun);
 /* The same, of one path's own cache: all of it is lost, and the session with it, unheard. */
 void sim_lun_lose_path_cache(struct sim_lun *lun, uint32_t node);
-/* Off and on again: sessions, registrations (no APTPL) and the volatile cache are gone. */
+/* Off and on again. */
 void sim_lun_restart(struct sim_lun *lun);
+void sim_lun_attention(struct sim_lun *lun, uint32_t node, enum sim_attention attention);
+/* What it has accepted stays where it is, until it is no longer stalled. */
+void sim_lun_stall(struct sim_lun *lun, bool is_stalled, bool stalls_fences);
+/* The next @count commands fail for good. */
+void sim_lun_refuse(struct sim_lun *lun, uint32_t count, enum ferry_cause cause, bool flush_drops);
 /* The next @count writes of @node that are accepted don't land until let go. */
 void sim_lun_hold(struct sim_lun *lun, uint32_t node, uint32_t count);
 void sim_lun_let_go(struct sim_lun *lun);

@@ -3,6 +3,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "agent/core/key.h"
+
 static const struct ferry_uuid lineage = {{0x11, 0x22, 0x33, 0x44}};
 
 /* ---- Between the two threads. ---- */
@@ -41,6 +43,7 @@ static void post_to_data(struct sim_node *node, const struct sim_post *post)
 		ferry_engine_set_view(&node->engine, &post->view);
 		break;
 	case SIM_POST_TAKE:
+		node->drained = post->drained;
 		ferry_engine_take(&node->engine, &post->drained);
 		break;
 	case SIM_POST_PEER_PATH:
@@ -178,9 +181,77 @@ static void engine_drained(struct ferry_engine *engine, struct ferry_epoch epoch
 	post_new(of_engine(engine), SIM_POST_DRAINED)->epoch = epoch;
 }
 
+/* ---- The warm start, wired as agent/data_cache.c does it. ---- */
+
+static struct ferry_warm_name own_name(const struct sim_node *node)
+{
+	const struct ferry_engine_config *config = &node->engine.config;
+
+	return (struct ferry_warm_name){.lun = config->identity.uuid,
+					.lineage = config->lineage,
+					.node = config->self,
+					.incarnation = config->incarnation};
+}
+
+static int engine_warm(struct ferry_engine *engine, uint64_t cursor, struct ferry_arena *arena,
+		       struct ferry_segments *ret)
+{
+	struct ferry_warm_name name = own_name(of_engine(engine));
+
+	return ferry_warm_export(&engine->cache, &name, cursor, arena, ret);
+}
+
+static struct ferry_peer *pull_peer_of(struct ferry_node id, void *context)
+{
+	struct sim_node *node = context;
+
+	return ferry_engine_peer(&node->engine, id);
+}
+
+static void pull_ready(void *context)
+{
+	post_new(context, SIM_POST_TAKEN)->error = 0;
+}
+
+static bool last_owner_drained(const struct sim_node *node)
+{
+	for (uint32_t i = 0; i < node->drained.count; i++)
+		if (ferry_key_node(node->drained.keys[i]).v == node->engine.cache.heritage.owner.v)
+			return true;
+	return false;
+}
+
 static void engine_taken(struct ferry_engine *engine, int error)
 {
-	post_new(of_engine(engine), SIM_POST_TAKEN)->error = error;
+	struct sim_node *node = of_engine(engine);
+	bool has_cache = ferry_engine_cache(engine) != NULL;
+
+	if (has_cache && error == 0) {
+		ferry_pull_start(&node->pull, engine->view.epoch,
+				 last_owner_drained(node) ? 2 * FERRY_NS_PER_S : 0);
+		return;
+	}
+	if (has_cache)
+		ferry_pull_stop(&node->pull);
+	post_new(node, SIM_POST_TAKEN)->error = error;
+}
+
+static void pull_open(struct sim_node *node)
+{
+	struct ferry_pull_config config = {
+		.loop = &node->loop.loop,
+		.arena = &node->arena_peers,
+		.events = &node->events,
+		.pool = "pool",
+		.cache = ferry_engine_cache(&node->engine),
+		.name = own_name(node),
+		.peer_of = pull_peer_of,
+		.on_ready = pull_ready,
+		.context = node,
+	};
+
+	if (config.cache)
+		ferry_pull_init(&node->pull, &config);
 }
 
 static void engine_ask(struct ferry_engine *engine, uint64_t word)
@@ -255,6 +326,18 @@ static void events_emit(struct ferry_events *events, const struct ferry_event *e
 		 event->from[0] ? "->" : "", event->to, event->text);
 }
 
+static void path_attention(struct sim_path *path, uint32_t attentions)
+{
+	struct sim_node *node = FERRY_CONTAINER_OF(path, struct sim_node, path);
+
+	if (attentions & SIM_ATTENTION_RESET)
+		ferry_engine_unit_attention(&node->engine, 0x29, 0x00);
+	if (attentions & SIM_ATTENTION_PREEMPTED)
+		ferry_engine_unit_attention(&node->engine, 0x2a, 0x03);
+	if (attentions & SIM_ATTENTION_OTHER)
+		ferry_engine_unit_attention(&node->engine, 0x2a, 0x01);
+}
+
 static bool client_is_open(struct sim_client *client)
 {
 	const struct sim_node *node = client->context;
@@ -277,7 +360,8 @@ static void memory_open(struct sim_node *node)
 	size_t arena_bytes = (size_t)SIM_ARENA_CHUNKS * FERRY_CHUNK_BYTES;
 	struct ferry_arena *arenas[2] = {&node->arena, &node->arena_peers};
 
-	node->memory = sim_alloc(region_bytes);
+	node->memory = aligned_alloc(64, region_bytes); /* Zeroed as it is taken. */
+	ferry_assert(node->memory);
 	ferry_region_init(&node->region, node->memory, region_bytes);
 	for (int i = 0; i < 2; i++) {
 		int r;
@@ -306,6 +390,10 @@ static void engine_start(struct sim_node *node, const struct sim_node_world *wor
 		.fence = &node->path.fence,
 		.carrier = &node->carrier,
 		.inflight_max = options->inflight_max,
+		.resets_keep_cache = world->lun->options.preempt_waits,
+		.cache_data = node->cache_data,
+		.cache_lines_max = options->cache_lines,
+		.on_warm = options->cache_lines > 0 ? engine_warm : NULL,
 		.waits_for_ghosts = options->waits_for_ghosts,
 		.flushes_by_path = options->flushes_by_path,
 		.path_timeout_ns = options->path_timeout_ns,
@@ -333,6 +421,7 @@ static void engine_start(struct sim_node *node, const struct sim_node_world *wor
 	ferry_assert(r == 0);
 	r = ferry_engine_open(&node->engine, &node->region, &config);
 	ferry_assert(r == 0);
+	pull_open(node);
 }
 
 static void peers_start(struct sim_node *node, const struct sim_node_world *world)
@@ -406,7 +495,15 @@ struct sim_node *sim_node_start(const struct sim_node_world *world, uint32_t id,
 		 incarnation.v);
 	sim_loop_init(&node->loop, world->sim, id);
 	memory_open(node);
+	if (world->options.cache_lines > 0)
+		node->cache_data =
+			sim_alloc((size_t)world->options.cache_lines * FERRY_CACHE_LINE_BYTES);
+	if (world->options.drift_ppm_max > 0)
+		node->loop.drift_ppm = (int64_t)sim_below(world->sim, SIM_CLOCK,
+							  2 * world->options.drift_ppm_max + 1) -
+				       (int64_t)world->options.drift_ppm_max;
 	sim_path_open(&node->path, world->lun, &node->loop, id);
+	node->path.on_attention = path_attention;
 	node->path.depth = world->options.path_depth;
 	node->transport.is_member = transport_is_member;
 	node->transport.accept = transport_accept;
@@ -437,6 +534,7 @@ struct sim_node *sim_node_crash(struct sim_node *node, bool is_power_cut)
 	free(node->memory);
 	free(node->chunks[0]);
 	free(node->chunks[1]);
+	free(node->cache_data);
 	free(node);
 	return NULL;
 }

@@ -12,6 +12,7 @@
 
 #include "agent/core/engine.h"
 #include "fencing/ownership.h"
+#include "migrate/pull.h"
 #include "tests/sim/sim_group.h"
 #include "tests/sim/sim_link.h"
 #include "tests/sim/sim_path.h"
@@ -55,6 +56,8 @@ struct sim_node_options {
 	uint32_t convict_failures;
 	uint64_t convict_window_ns;
 	uint32_t inflight_max;
+	uint32_t cache_lines; /* 0: no read cache. */
+	uint64_t drift_ppm_max;
 	bool waits_for_ghosts; /* For comparison. */
 	bool flushes_by_path;
 	uint32_t path_depth;	  /* Commands that a local path takes at once; 0: many. */
@@ -70,6 +73,7 @@ struct sim_node {
 	struct ferry_events events;
 	void *memory;
 	void *chunks[2];
+	void *cache_data;
 	struct ferry_region region;
 	struct ferry_arena arena;	/* Applications'. */
 	struct ferry_arena arena_peers; /* What is carried for peers. */
@@ -81,6 +85,8 @@ struct sim_node {
 	struct ferry_engine engine;
 	struct sim_group group;
 	struct ferry_ownership ownership;
+	struct ferry_pull pull; /* Of the last owner's cache, if there is a cache. */
+	struct ferry_drained_keys drained;
 	struct ferry_members members; /* As the data side has heard. */
 	struct sim_client client;
 	struct ferry_list posts;

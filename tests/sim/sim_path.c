@@ -66,6 +66,8 @@ static void ending_run(struct sim_input *input)
 	struct sim_ending *ending = FERRY_CONTAINER_OF(input, struct sim_ending, input);
 	struct ferry_attempt *attempt = ending->attempt;
 
+	if (ending->attentions != 0 && ending->path->on_attention && ending->path->path.is_up)
+		ending->path->on_attention(ending->path, ending->attentions);
 	if (ending->request) {
 		struct ferry_fence_request *request = ending->request;
 		int error = ending->error;
@@ -86,6 +88,7 @@ static void ending_run(struct sim_input *input)
 		ferry_segments_write(&attempt->segments, 0, ending->data,
 				     attempt->length_blocks * SIM_BLOCK_BYTES);
 	ending->is_ended = true;
+	ending->attentions = 0;
 	sim_input_in(&ending->input,
 		     sim_below(sim_of(ending->path), SIM_STORAGE,
 			       ending->outcome == FERRY_OUTCOME_DONE ? 20 * FERRY_NS_PER_US
@@ -123,6 +126,7 @@ void sim_path_answered(struct sim_path *path, struct sim_command *command)
 	ending->request = command->request;
 	ending->outcome = command->outcome;
 	ending->cause = command->cause;
+	ending->attentions = command->attentions;
 	ending->error = command->error;
 	if (command->request)
 		keys_read(path->lun, &ending->answer);

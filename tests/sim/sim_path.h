@@ -28,6 +28,7 @@ struct sim_ending {
 	enum ferry_outcome outcome;
 	enum ferry_cause cause;
 	int error;
+	uint32_t attentions;
 	struct ferry_fence_request answer; /* The keys, as read. */
 };
 
@@ -48,6 +49,8 @@ struct sim_path {
 	struct sim_input login_input;
 	struct sim_input fence_input;	 /* The deadline of fence requests. */
 	bool takes_timeouts_as_failures; /* A mistake, for canaries. */
+	/* The lun said something unasked (enum sim_attention). */
+	void (*on_attention)(struct sim_path *path, uint32_t attentions);
 };
 
 void sim_path_open(struct sim_path *path, struct sim_lun *lun, struct sim_loop *loop,

@@ -109,7 +109,7 @@ static int do_io(uint32_t id, enum ferry_op op, uint64_t lba)
 static void test_black_hole(void **state)
 {
 	(void)state;
-	begin(101, 3, 4);
+	begin(101, 3, 8);
 	sim_lun_cut(&cluster.lun, 1);
 	sim_cluster_run(&cluster, 20 * FERRY_NS_PER_S);
 	assert_int_equal(errors(), 0);

@@ -1,22 +1,45 @@
 #include "tests/sim/sim_workload.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 
 #include "tests/sim/sim_lun.h"
 #include "tests/sim/sim_path.h"
 
-enum { WORDS_PER_BLOCK = SIM_BLOCK_BYTES / 8 };
+/* The checker's: of each block the writes that a loss of the cache could bring back. */
+enum { ENTRIES_MAX = 8192 };
 
-void sim_workload_init(struct sim_workload *workload, struct sim *sim, struct sim_checker *checker)
+_Static_assert((int)SIM_BLOCK_BYTES == (int)FERRY_CHECK_SECTOR_BYTES, "a block is a sector");
+
+void sim_workload_init(struct sim_workload *workload, struct sim *sim, uint64_t size_blocks)
 {
+	const struct ferry_check_config config = {.sectors_count = size_blocks,
+						  .entries_max = ENTRIES_MAX};
+	size_t bytes = ferry_check_memory_bytes(&config);
+	struct ferry_region region;
+	int r;
+
 	*workload = (struct sim_workload){
 		.sim = sim,
-		.checker = checker,
-		.tag_next = 1,
+		.memory = sim_alloc(bytes),
+		.size_blocks = size_blocks,
 		.depth = 4,
 		.think_ns_max = 4 * FERRY_NS_PER_MS,
-		.span_blocks = checker->size_blocks,
+		.span_blocks = size_blocks,
+		.fua_per_mille = 100,
+		.shares = {[FERRY_OP_READ] = 42,
+			   [FERRY_OP_WRITE] = 50,
+			   [FERRY_OP_FLUSH] = 4,
+			   [FERRY_OP_WRITE_ZEROES] = 4},
 	};
+	ferry_region_init(&region, workload->memory, bytes);
+	r = ferry_check_init(&workload->check, &region, &config);
+	ferry_assert(r == 0);
+}
+
+void sim_workload_done(struct sim_workload *workload)
+{
+	free(workload->memory);
 }
 
 static void think(struct sim_io *io)
@@ -27,87 +50,63 @@ static void think(struct sim_io *io)
 					     workload->think_ns_max));
 }
 
-/* ---- Tagged blocks: the tag and the block's address, over and over. ---- */
+/* ---- Tagged blocks. ---- */
 
 static void tag_write(const struct sim_io *io, const struct ferry_segments *segments)
 {
-	uint64_t words[WORDS_PER_BLOCK];
+	uint8_t bytes[SIM_BLOCK_BYTES];
 
 	for (uint32_t i = 0; i < io->io.length_blocks; i++) {
-		for (uint32_t j = 0; j < WORDS_PER_BLOCK; j += 2) {
-			words[j] = io->tag;
-			words[j + 1] = io->io.lba.v + i;
-		}
-		ferry_segments_write(segments, i * SIM_BLOCK_BYTES, words, SIM_BLOCK_BYTES);
+		ferry_check_encode(io->check.tag, io->io.lba.v + i, bytes);
+		ferry_segments_write(segments, i * SIM_BLOCK_BYTES, bytes, SIM_BLOCK_BYTES);
 	}
-}
-
-/* The tag of one block, or false: it is torn, misplaced or never was one. */
-static bool tag_read(const uint64_t words[WORDS_PER_BLOCK], uint64_t lba, uint64_t *ret_tag)
-{
-	for (uint32_t j = 0; j < WORDS_PER_BLOCK; j += 2) {
-		if (words[j] != words[0])
-			return false;
-		if (words[j + 1] != (words[0] ? lba : 0))
-			return false;
-	}
-	*ret_tag = words[0];
-	return true;
 }
 
 static void read_check(struct sim_io *io)
 {
 	struct sim_client *client = io->client;
 	struct sim_workload *workload = client->workload;
-	uint64_t words[WORDS_PER_BLOCK];
+	struct ferry_check_finding finding;
+	uint8_t bytes[SIM_BLOCK_BYTES];
+	char text[160];
 
 	for (uint32_t i = 0; i < io->io.length_blocks; i++) {
-		uint64_t lba = io->io.lba.v + i;
-		uint64_t tag;
-
-		ferry_segments_read(&io->io.segments, i * SIM_BLOCK_BYTES, words, SIM_BLOCK_BYTES);
-		if (!tag_read(words, lba, &tag)) {
-			sim_violation(workload->sim, client->node,
-				      "block %" PRIu64 " is torn or not its own: %" PRIx64, lba,
-				      words[0]);
+		ferry_segments_read(&io->io.segments, i * SIM_BLOCK_BYTES, bytes, SIM_BLOCK_BYTES);
+		if (ferry_check_sector(&workload->check, &io->check, i, bytes, &finding) ==
+		    FERRY_CHECK_FINE)
 			continue;
-		}
-		if (sim_checker_read(workload->checker, io->start, lba, tag))
-			continue;
+		ferry_check_describe(&finding, text, sizeof(text));
 		if (workload->tolerates_stale_reads && client->is_deposed(client))
 			workload->stale_reads++;
 		else
-			sim_violation(workload->sim, client->node,
-				      "read of block %" PRIu64 " returned io %" PRIu64
-				      ", which was replaced or never was",
-				      lba, tag);
+			sim_violation(workload->sim, client->node, "io %" PRIu64 ": %s",
+				      io->check.tag, text);
 	}
 }
 
 /* ---- I/Os. ---- */
 
-static uint64_t oldest_start(const struct sim_workload *workload)
-{
-	uint64_t oldest = workload->checker->clock;
-
-	for (size_t i = 0; i < FERRY_ARRAY_COUNT(workload->clients); i++)
-		for (uint32_t j = 0; workload->clients[i] && j < SIM_CLIENT_DEPTH_MAX; j++)
-			if (workload->clients[i]->ios[j].is_running)
-				oldest = ferry_min_u64(oldest, workload->clients[i]->ios[j].start);
-	return oldest;
-}
-
-static void io_ended(struct sim_io *io, bool is_acknowledged)
+static void io_ended(struct sim_io *io, int error)
 {
 	struct sim_client *client = io->client;
 
 	ferry_assert(io->is_running);
 	io->is_running = false;
 	client->running_count--;
-	if (ferry_op_changes_blocks(io->io.op))
-		sim_checker_write_end(client->workload->checker,
-				      io->io.op == FERRY_OP_WRITE ? io->tag : 0, io->start,
-				      io->io.lba.v, io->io.length_blocks, is_acknowledged);
+	ferry_check_end(&client->workload->check, &io->check, error);
+}
+
+static const char *op_name(enum ferry_op op)
+{
+	static const char *const names[SIM_OPS] = {
+		[FERRY_OP_READ] = "read",
+		[FERRY_OP_WRITE] = "write",
+		[FERRY_OP_FLUSH] = "flush",
+		[FERRY_OP_DISCARD] = "discard",
+		[FERRY_OP_WRITE_ZEROES] = "write-zeroes",
+	};
+
+	return names[op];
 }
 
 static void io_done(struct ferry_io *done, int error)
@@ -120,9 +119,9 @@ static void io_done(struct ferry_io *done, int error)
 		sim_violation(workload->sim, io->client->node, "an I/O completed twice");
 		return;
 	}
-	sim_note(workload->sim, SIM_CLIENT, io->client->node, io->tag << 8 | (uint64_t)-error,
-		 "io %" PRIu64 " op %u at %" PRIu64 "+%u: %d", io->tag, io->io.op, io->io.lba.v,
-		 io->io.length_blocks, error);
+	sim_note(workload->sim, SIM_CLIENT, io->client->node, io->check.tag << 8 | (uint64_t)-error,
+		 "io %" PRIu64 " %s at %" PRIu64 "+%u: %d", io->check.tag, op_name(io->io.op),
+		 io->io.lba.v, io->io.length_blocks, error);
 	if (error == 0 && io->io.op == FERRY_OP_READ)
 		read_check(io);
 	if (error == 0) {
@@ -131,10 +130,11 @@ static void io_done(struct ferry_io *done, int error)
 							 workload->sim->now_ns - io->started_ns);
 	} else {
 		workload->errors[-error]++;
+		workload->flush_errors += io->io.op == FERRY_OP_FLUSH;
 	}
-	if (error == -EIO && io->io.op != FERRY_OP_FLUSH)
+	if (error == -EIO && io->io.op != FERRY_OP_FLUSH && !workload->allows_eio)
 		sim_violation(workload->sim, io->client->node, "an I/O failed with EIO");
-	io_ended(io, error == 0);
+	io_ended(io, error);
 	ferry_segments_drop(&io->io.segments);
 	sim_poison(&segments);
 	think(io);
@@ -144,51 +144,58 @@ static int io_submit(struct sim_io *io, enum ferry_op op, uint64_t lba, uint32_t
 {
 	struct sim_client *client = io->client;
 	struct sim_workload *workload = client->workload;
-	struct sim_checker *checker = workload->checker;
-	int r;
+	int r = 0;
 
 	io->io = (struct ferry_io){.op = op, .on_done = io_done};
 	if (op != FERRY_OP_FLUSH) {
 		io->io.lba.v = lba;
 		io->io.length_blocks = length_blocks;
 	}
-	if (op == FERRY_OP_WRITE && sim_chance(workload->sim, SIM_WORKLOAD, 100))
+	if ((op == FERRY_OP_WRITE || op == FERRY_OP_WRITE_ZEROES) &&
+	    sim_chance(workload->sim, SIM_WORKLOAD, workload->fua_per_mille))
 		io->io.flags = FERRY_IO_FUA;
-	io->tag = workload->tag_next++;
+	io->check = (struct ferry_check_io){.op = op,
+					    .flags = io->io.flags,
+					    .sector = io->io.lba.v,
+					    .sectors_count = io->io.length_blocks};
+	r = ferry_check_begin(&workload->check, &io->check);
+	if (r < 0)
+		return r;
 	io->started_ns = workload->sim->now_ns;
 	if (op == FERRY_OP_WRITE) {
 		r = ferry_arena_take(client->block->arena, length_blocks * SIM_BLOCK_BYTES,
 				     &io->io.segments);
-		if (r < 0)
-			return r;
-		tag_write(io, &io->io.segments);
+		if (r == 0)
+			tag_write(io, &io->io.segments);
 	}
-	r = ferry_block_submit(client->block, &io->io);
+	if (r == 0)
+		r = ferry_block_submit(client->block, &io->io);
 	if (r < 0) {
+		ferry_check_cancel(&workload->check, &io->check);
 		ferry_segments_drop(&io->io.segments);
 		return r;
 	}
-	if (ferry_op_changes_blocks(op))
-		sim_checker_write_begin(checker, op == FERRY_OP_WRITE ? io->tag : 0, lba,
-					length_blocks, oldest_start(workload));
-	io->start = sim_checker_now(checker);
 	io->is_running = true;
 	client->running_count++;
-	sim_note(workload->sim, SIM_CLIENT, client->node, io->tag,
-		 "io %" PRIu64 " op %u at %" PRIu64 "+%u begins", io->tag, op, io->io.lba.v,
+	sim_note(workload->sim, SIM_CLIENT, client->node, io->check.tag,
+		 "io %" PRIu64 " %s%s at %" PRIu64 "+%u begins", io->check.tag, op_name(op),
+		 io->io.flags & FERRY_IO_FUA ? " with FUA" : "", io->io.lba.v,
 		 io->io.length_blocks);
 	return 0;
 }
 
-static enum ferry_op draw_op(struct sim *sim)
+static enum ferry_op draw_op(struct sim_workload *workload)
 {
-	uint64_t draw = sim_below(sim, SIM_WORKLOAD, 100);
+	uint64_t draw;
+	uint32_t sum = 0;
+	uint32_t op = 0;
 
-	if (draw < 50)
-		return FERRY_OP_WRITE;
-	if (draw < 92)
-		return FERRY_OP_READ;
-	return draw < 96 ? FERRY_OP_FLUSH : FERRY_OP_WRITE_ZEROES;
+	for (uint32_t i = 0; i < SIM_OPS; i++)
+		sum += workload->shares[i];
+	draw = sim_below(workload->sim, SIM_WORKLOAD, sum);
+	while (draw >= workload->shares[op])
+		draw -= workload->shares[op++];
+	return (enum ferry_op)op;
 }
 
 static void io_next(struct sim_input *input)
@@ -210,7 +217,7 @@ static void io_next(struct sim_input *input)
 	length_blocks =
 		(uint32_t)sim_between(workload->sim, SIM_WORKLOAD, 1, SIM_CLIENT_BLOCKS_MAX);
 	lba = sim_below(workload->sim, SIM_WORKLOAD, workload->span_blocks - length_blocks + 1);
-	if (io_submit(io, draw_op(workload->sim), lba, length_blocks) < 0)
+	if (io_submit(io, draw_op(workload), lba, length_blocks) < 0)
 		think(io);
 }
 
@@ -255,7 +262,7 @@ void sim_client_crash(struct sim_client *client)
 	for (uint32_t i = 0; i < SIM_CLIENT_DEPTH_MAX; i++) {
 		sim_input_cancel(&client->ios[i].input);
 		if (client->ios[i].is_running)
-			io_ended(&client->ios[i], /* is_acknowledged= */ false);
+			io_ended(&client->ios[i], -ESHUTDOWN);
 	}
 }
 

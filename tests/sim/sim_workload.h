@@ -9,11 +9,11 @@
  */
 #pragma once
 
+#include "agent/check/check.h"
 #include "agent/ports/block.h"
-#include "tests/sim/sim_checker.h"
 #include "tests/sim/sim_loop.h"
 
-enum { SIM_CLIENT_DEPTH_MAX = 8, SIM_CLIENT_BLOCKS_MAX = 8 };
+enum { SIM_CLIENT_DEPTH_MAX = 8, SIM_CLIENT_BLOCKS_MAX = 8, SIM_OPS = 8 };
 
 struct sim_client;
 
@@ -22,25 +22,29 @@ struct sim_io {
 	struct sim_client *client;
 	struct sim_input input; /* Thinking before the next one. */
 	bool is_running;
-	uint64_t tag;
-	uint64_t start; /* By the checker's clock. */
+	struct ferry_check_io check;
 	uint64_t started_ns;
 };
 
 struct sim_workload {
 	struct sim *sim;
-	struct sim_checker *checker;
-	uint64_t tag_next;
+	struct ferry_check check;
+	void *memory; /* The checker's. */
+	uint64_t size_blocks;
 	uint32_t depth;
 	uint64_t think_ns_max;
 	uint64_t span_blocks;	   /* I/O goes to the first so many: the fewer, the more meet. */
 	uint32_t strays_per_mille; /* I/O where the pool is not. */
+	uint32_t fua_per_mille;	   /* Of writes and write-zeroes. */
+	uint32_t shares[SIM_OPS];  /* How often each enum ferry_op is drawn. */
+	bool allows_eio;	   /* The lun fails commands for good. */
 	bool is_stopped;
 	bool tolerates_stale_reads; /* By a node whose epoch has been replaced: counted only. */
 	struct sim_client *clients[16];
-	uint64_t ended[8];    /* By enum ferry_op, without error. */
-	uint64_t errors[160]; /* By errno. */
+	uint64_t ended[SIM_OPS]; /* By enum ferry_op, without error. */
+	uint64_t errors[160];	 /* By errno. */
 	uint64_t stale_reads;
+	uint64_t flush_errors;
 	uint64_t latency_ns_max; /* Of those without error. */
 };
 
@@ -57,7 +61,8 @@ struct sim_client {
 	void *context;
 };
 
-void sim_workload_init(struct sim_workload *workload, struct sim *sim, struct sim_checker *checker);
+void sim_workload_init(struct sim_workload *workload, struct sim *sim, uint64_t size_blocks);
+void sim_workload_done(struct sim_workload *workload);
 
 void sim_client_start(struct sim_client *client, struct sim_workload *workload,
 		      struct sim_loop *loop, struct ferry_block *block);

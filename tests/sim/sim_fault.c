@@ -1,0 +1,429 @@
+#include "tests/sim/sim_fault.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+static uint64_t draw(struct sim_planned *planned, uint64_t bound)
+{
+	return ferry_prng_below(&planned->prng, bound);
+}
+
+static struct sim_cluster *cluster_of(const struct sim_planned *planned)
+{
+	return planned->faults->cluster;
+}
+
+static struct sim_lun *lun_of(const struct sim_planned *planned)
+{
+	return &planned->faults->cluster->lun;
+}
+
+/* Its next step, or its end, in @delay_ns at most. */
+static void step_in(struct sim_planned *planned, uint64_t delay_ns)
+{
+	struct sim *sim = &cluster_of(planned)->sim;
+
+	sim_at(sim, &planned->end, ferry_min_u64(sim->now_ns + delay_ns, planned->until_ns));
+}
+
+/* Whether it goes on: flaps and churns turn often. */
+static bool turns(struct sim_planned *planned)
+{
+	if (cluster_of(planned)->sim.now_ns >= planned->until_ns)
+		return false;
+	step_in(planned, draw(planned, 1500 * FERRY_NS_PER_MS));
+	return true;
+}
+
+/* ---- Of the storage. ---- */
+
+static void cut(struct sim_planned *planned)
+{
+	sim_lun_cut(lun_of(planned), planned->node);
+}
+
+static void uncut(struct sim_planned *planned)
+{
+	sim_lun_heal(lun_of(planned), planned->node);
+}
+
+static void flap(struct sim_planned *planned)
+{
+	if (!turns(planned) || lun_of(planned)->nexuses[planned->node].is_cut)
+		uncut(planned);
+	else
+		cut(planned);
+}
+
+static void reset(struct sim_planned *planned)
+{
+	sim_lun_reset_session(lun_of(planned), planned->node);
+}
+
+static void slow(struct sim_planned *planned)
+{
+	lun_of(planned)->nexuses[planned->node].slow_ns =
+		(1 + draw(planned, 300)) * FERRY_NS_PER_MS;
+}
+
+static void unslow(struct sim_planned *planned)
+{
+	lun_of(planned)->nexuses[planned->node].slow_ns = 0;
+}
+
+static void lun_off(struct sim_planned *planned)
+{
+	if (!lun_of(planned)->is_off)
+		sim_lun_power(lun_of(planned), false);
+}
+
+static void lun_on(struct sim_planned *planned)
+{
+	if (lun_of(planned)->is_off)
+		sim_lun_power(lun_of(planned), true);
+}
+
+static void stall(struct sim_planned *planned)
+{
+	sim_lun_stall(lun_of(planned), true, draw(planned, 2) == 0);
+}
+
+static void unstall(struct sim_planned *planned)
+{
+	if (lun_of(planned)->is_stalled)
+		sim_lun_stall(lun_of(planned), false, false);
+}
+
+static void refuse(struct sim_planned *planned)
+{
+	uint32_t count = 1 + (uint32_t)draw(planned, 4);
+	bool is_full = draw(planned, 3) == 0;
+
+	sim_lun_refuse(lun_of(planned), count, is_full ? FERRY_CAUSE_NO_SPACE : FERRY_CAUSE_MEDIUM,
+		       draw(planned, 2) == 0);
+}
+
+static void target_power(struct sim_planned *planned)
+{
+	sim_lun_power_cut(lun_of(planned));
+}
+
+static void cache_lost(struct sim_planned *planned)
+{
+	/*
+	 * Not where PREEMPT needs a LUN RESET: there a 29h on a session that lives on is one of
+	 * those, and a restart ends every session (docs/decisions/0003).
+	 */
+	if (!lun_of(planned)->options.preempt_waits)
+		sim_lun_reset_hard(lun_of(planned));
+}
+
+static void attention(struct sim_planned *planned)
+{
+	sim_lun_attention(lun_of(planned), planned->node, SIM_ATTENTION_OTHER);
+}
+
+/* ---- Of the nodes. ---- */
+
+static void agent_crash(struct sim_planned *planned)
+{
+	sim_cluster_crash(cluster_of(planned), planned->node, /* is_power_cut= */ false);
+}
+
+static void node_power(struct sim_planned *planned)
+{
+	sim_cluster_crash(cluster_of(planned), planned->node, /* is_power_cut= */ true);
+}
+
+static void start(struct sim_planned *planned)
+{
+	sim_cluster_start(cluster_of(planned), planned->node);
+}
+
+static void cluster_power(struct sim_planned *planned)
+{
+	for (uint32_t i = 1; i <= cluster_of(planned)->nodes_count; i++)
+		sim_cluster_crash(cluster_of(planned), i, /* is_power_cut= */ true);
+}
+
+/* One after the other. */
+static void cluster_start(struct sim_planned *planned)
+{
+	struct sim_cluster *cluster = cluster_of(planned);
+
+	for (uint32_t i = 1; i <= cluster->nodes_count; i++) {
+		if (cluster->nodes[i].node)
+			continue;
+		sim_cluster_start(cluster, i);
+		planned->until_ns = cluster->sim.now_ns + 400 * FERRY_NS_PER_MS;
+		step_in(planned, draw(planned, 400 * FERRY_NS_PER_MS));
+		return;
+	}
+}
+
+static void agent_stop(struct sim_planned *planned)
+{
+	sim_cluster_pause(cluster_of(planned), planned->node, SIM_FREEZE_AGENT);
+}
+
+static void freeze(struct sim_planned *planned)
+{
+	sim_cluster_pause(cluster_of(planned), planned->node, SIM_FREEZE_NODE);
+}
+
+static void guest_pause(struct sim_planned *planned)
+{
+	sim_cluster_pause(cluster_of(planned), planned->node, SIM_FREEZE_GUEST);
+}
+
+static void wake(struct sim_planned *planned)
+{
+	sim_cluster_wake(cluster_of(planned), planned->node);
+}
+
+static void move(struct sim_planned *planned)
+{
+	sim_cluster_acquire(cluster_of(planned), planned->node);
+}
+
+static void release(struct sim_planned *planned)
+{
+	for (uint32_t i = 1; i <= cluster_of(planned)->nodes_count; i++)
+		sim_cluster_release(cluster_of(planned), i,
+				    planned->other != i ? planned->other : 0);
+}
+
+static void store(struct sim_planned *planned)
+{
+	cluster_of(planned)->nodes[planned->node].store.saves_to_fail =
+		1 + (uint32_t)draw(planned, 3);
+}
+
+/* ---- Of the networks. ---- */
+
+static void isolate(struct sim_planned *planned)
+{
+	sim_cluster_isolate(cluster_of(planned), planned->node);
+}
+
+static void partition(struct sim_planned *planned)
+{
+	uint32_t sides[SIM_NODES_MAX + 1] = {0};
+
+	for (uint32_t i = 1; i <= cluster_of(planned)->nodes_count; i++)
+		sides[i] = 1 + (uint32_t)draw(planned, 2);
+	sim_cluster_partition(cluster_of(planned), sides);
+}
+
+static void join(struct sim_planned *planned)
+{
+	sim_cluster_join_all(cluster_of(planned));
+}
+
+static void churn(struct sim_planned *planned)
+{
+	if (!turns(planned) || cluster_of(planned)->corosync.nodes[planned->node].side != 0)
+		join(planned);
+	else
+		isolate(planned);
+}
+
+static void link(struct sim_planned *planned)
+{
+	struct sim_net *net = &cluster_of(planned)->net;
+
+	sim_net_cut(net, planned->node, planned->other, true);
+	if (draw(planned, 2) == 0) /* Else one way only. */
+		sim_net_cut(net, planned->other, planned->node, true);
+}
+
+static void relink(struct sim_planned *planned)
+{
+	sim_net_cut(&cluster_of(planned)->net, planned->node, planned->other, false);
+	sim_net_cut(&cluster_of(planned)->net, planned->other, planned->node, false);
+}
+
+static void half_open(struct sim_planned *planned)
+{
+	sim_net_half_open(&cluster_of(planned)->net, planned->node, planned->other);
+}
+
+static void sever(struct sim_planned *planned)
+{
+	const struct sim_cluster_node *slot = &cluster_of(planned)->nodes[planned->node];
+
+	if (slot->node && !slot->is_frozen)
+		sim_net_break(&cluster_of(planned)->net, planned->node);
+}
+
+static void delay(struct sim_planned *planned)
+{
+	cluster_of(planned)->net.delay_ns = (1 + draw(planned, 200)) * FERRY_NS_PER_MS;
+}
+
+static void undelay(struct sim_planned *planned)
+{
+	cluster_of(planned)->net.delay_ns = 0;
+}
+
+static const struct kind {
+	const char *name;
+	void (*begin)(struct sim_planned *planned);
+	void (*end)(struct sim_planned *planned); /* Of what lasts. */
+} kinds[SIM_FAULTS_COUNT] = {
+	[SIM_FAULT_CUT] = {"cut", cut, uncut},
+	[SIM_FAULT_FLAP] = {"flap", flap, flap},
+	[SIM_FAULT_RESET] = {"reset", reset, NULL},
+	[SIM_FAULT_SLOW] = {"slow", slow, unslow},
+	[SIM_FAULT_LUN_OFF] = {"lun-off", lun_off, lun_on},
+	[SIM_FAULT_STALL] = {"stall", stall, unstall},
+	[SIM_FAULT_REFUSE] = {"refuse", refuse, NULL},
+	[SIM_FAULT_TARGET] = {"target-power", target_power, lun_on},
+	[SIM_FAULT_CACHE] = {"cache-lost", cache_lost, NULL},
+	[SIM_FAULT_ATTENTION] = {"attention", attention, NULL},
+	[SIM_FAULT_CRASH] = {"agent-crash", agent_crash, start},
+	[SIM_FAULT_POWER] = {"node-power", node_power, start},
+	[SIM_FAULT_CLUSTER] = {"cluster-power", cluster_power, cluster_start},
+	[SIM_FAULT_STOP] = {"agent-stop", agent_stop, wake},
+	[SIM_FAULT_FREEZE] = {"freeze", freeze, wake},
+	[SIM_FAULT_PAUSE] = {"pause", guest_pause, wake},
+	[SIM_FAULT_ISOLATE] = {"isolate", isolate, join},
+	[SIM_FAULT_PARTITION] = {"partition", partition, join},
+	[SIM_FAULT_CHURN] = {"churn", churn, churn},
+	[SIM_FAULT_LINK] = {"link", link, relink},
+	[SIM_FAULT_BREAK] = {"break", sever, NULL},
+	[SIM_FAULT_HALF_OPEN] = {"half-open", half_open, NULL},
+	[SIM_FAULT_DELAY] = {"delay", delay, undelay},
+	[SIM_FAULT_MOVE] = {"move", move, NULL},
+	[SIM_FAULT_RELEASE] = {"release", release, NULL},
+	[SIM_FAULT_STORE] = {"store", store, NULL},
+};
+
+const char *sim_fault_name(enum sim_fault fault)
+{
+	ferry_assert((size_t)fault < SIM_FAULTS_COUNT);
+	return kinds[fault].name;
+}
+
+/* ---- The plan. ---- */
+
+void sim_fault_describe(const struct sim_planned *planned, char *text, size_t size_bytes)
+{
+	int used =
+		snprintf(text, size_bytes, "at %" PRIu64 ".%03" PRIu64 " s: %s n%u",
+			 planned->at_ns / FERRY_NS_PER_S, planned->at_ns / FERRY_NS_PER_MS % 1000,
+			 sim_fault_name(planned->fault), planned->node);
+
+	if (used > 0 && (size_t)used < size_bytes && kinds[planned->fault].end)
+		(void)snprintf(text + used, size_bytes - (size_t)used, " (n%u) for %" PRIu64 " ms",
+			       planned->other, planned->duration_ns / FERRY_NS_PER_MS);
+}
+
+static void begin_run(struct sim_event *event)
+{
+	struct sim_planned *planned = FERRY_CONTAINER_OF(event, struct sim_planned, begin);
+	struct sim *sim = &planned->faults->cluster->sim;
+	char text[96];
+
+	sim_fault_describe(planned, text, sizeof(text));
+	sim_note(sim, SIM_FAULT, planned->node, planned->fault, "%s", text);
+	planned->faults->made[planned->fault]++;
+	planned->until_ns = sim->now_ns + planned->duration_ns;
+	if (kinds[planned->fault].end)
+		step_in(planned, planned->duration_ns);
+	kinds[planned->fault].begin(planned);
+}
+
+static void end_run(struct sim_event *event)
+{
+	struct sim_planned *planned = FERRY_CONTAINER_OF(event, struct sim_planned, end);
+
+	kinds[planned->fault].end(planned);
+}
+
+static void weights_draw(struct sim_faults *faults)
+{
+	struct sim *sim = &faults->cluster->sim;
+
+	for (int i = 0; i < SIM_FAULTS_COUNT; i++) /* Half of the kinds in each seed. */
+		faults->weights[i] = sim_chance(sim, SIM_CRASH, 500)
+					     ? 1 + (uint32_t)sim_below(sim, SIM_CRASH, 4)
+					     : 0;
+	faults->weights[SIM_FAULT_CUT] += 2;
+	faults->weights[SIM_FAULT_RESET] += 2;
+	faults->weights[SIM_FAULT_CRASH] += 1;
+	faults->weights[SIM_FAULT_BREAK] += 1;
+	/* These stop everybody, or nearly. */
+	faults->weights[SIM_FAULT_CLUSTER] = (faults->weights[SIM_FAULT_CLUSTER] + 2) / 3;
+	faults->weights[SIM_FAULT_LUN_OFF] = (faults->weights[SIM_FAULT_LUN_OFF] + 1) / 2;
+}
+
+static void planned_draw(struct sim_faults *faults, struct sim_planned *planned, uint64_t at_ns,
+			 uint32_t weights_sum)
+{
+	struct sim *sim = &faults->cluster->sim;
+	uint32_t nodes_count = faults->cluster->nodes_count;
+	uint64_t drawn = sim_below(sim, SIM_CRASH, weights_sum);
+	uint32_t fault = 0;
+
+	while (drawn >= faults->weights[fault])
+		drawn -= faults->weights[fault++];
+	ferry_assert(fault < SIM_FAULTS_COUNT);
+	*planned = (struct sim_planned){
+		.begin = {.kind = SIM_FAULT, .value = 1, .run = begin_run},
+		.end = {.kind = SIM_FAULT, .value = 2, .run = end_run},
+		.faults = faults,
+		.fault = (enum sim_fault)fault,
+		.node = 1 + (uint32_t)sim_below(sim, SIM_CRASH, nodes_count),
+		.at_ns = at_ns,
+	};
+	planned->other = planned->node % nodes_count + 1;
+	if (nodes_count > 2)
+		planned->other =
+			(planned->node + (uint32_t)sim_below(sim, SIM_CRASH, nodes_count - 1)) %
+				nodes_count +
+			1;
+	/* Mostly short, at times longer than any patience. */
+	planned->duration_ns = sim_between(sim, SIM_CRASH, 5 * FERRY_NS_PER_MS,
+					   sim_chance(sim, SIM_CRASH, 200) ? 12 * FERRY_NS_PER_S
+									   : 2 * FERRY_NS_PER_S);
+	planned->prng.state = ferry_prng_next(&sim->streams[SIM_CRASH]);
+}
+
+void sim_faults_draw(struct sim_faults *faults, struct sim_cluster *cluster,
+		     uint64_t interval_ns_max, uint64_t length_ns)
+{
+	uint32_t weights_sum = 0;
+	uint64_t at_ns = 0;
+
+	memset(faults, 0, sizeof(*faults));
+	faults->cluster = cluster;
+	weights_draw(faults);
+	for (int i = 0; i < SIM_FAULTS_COUNT; i++)
+		weights_sum += faults->weights[i];
+	while (faults->count < SIM_PLAN_MAX) {
+		at_ns +=
+			sim_between(&cluster->sim, SIM_CRASH, 5 * FERRY_NS_PER_MS, interval_ns_max);
+		if (at_ns >= length_ns)
+			break;
+		planned_draw(faults, &faults->plan[faults->count++], at_ns, weights_sum);
+	}
+}
+
+void sim_faults_start(struct sim_faults *faults, const bool *skip)
+{
+	for (uint32_t i = 0; i < faults->count; i++) {
+		faults->plan[i].is_skipped = skip && skip[i];
+		if (!faults->plan[i].is_skipped)
+			sim_in(&faults->cluster->sim, &faults->plan[i].begin,
+			       faults->plan[i].at_ns);
+	}
+}
+
+void sim_faults_stop(struct sim_faults *faults)
+{
+	for (uint32_t i = 0; i < faults->count; i++) {
+		sim_cancel(&faults->cluster->sim, &faults->plan[i].begin);
+		sim_cancel(&faults->cluster->sim, &faults->plan[i].end);
+	}
+}
