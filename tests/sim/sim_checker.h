@@ -16,7 +16,7 @@
 
 #include "tests/sim/sim.h"
 
-enum { SIM_HISTORY_MAX = 2048 };
+enum { SIM_HISTORY_MAX = 8192 };
 
 struct sim_write {
 	uint64_t tag;	/* 0: zeroes. */
