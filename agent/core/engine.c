@@ -484,7 +484,7 @@ static int cache_open(struct ferry_engine *engine, struct ferry_region *region)
 		 */
 		.is_majority_real = false,
 		.ghosts_count = &engine->router.ghosts_count,
-		.losses_count = &engine->router.flush.losses_count,
+		.flush = &engine->router.flush,
 	};
 	int r;
 
