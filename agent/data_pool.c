@@ -155,6 +155,7 @@ static int engine_open(struct data_pool *pool, const struct ferry_lun_identity *
 		.is_read_only = pool->config->is_read_only,
 		.flushes_by_path = flushes_by_path(pool, identity),
 		.resets_keep_cache = pool->iscsi && ferry_iscsi_lays_by_reset(pool->iscsi),
+		.aborts_may_reset = fence && ferry_laying_may_reset(fence->ability.laying),
 		.inflight_max = INFLIGHT_MAX,
 		.path_timeout_ns = data->config.path_timeout_ns,
 		.hold_timeout_ns = data->config.hold_timeout_ns,

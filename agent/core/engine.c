@@ -451,6 +451,7 @@ static int router_open(struct ferry_engine *engine, struct ferry_region *region)
 		.convict_window_ns = config->convict_window_ns,
 		.seed = config->seed,
 		.resets_keep_cache = config->resets_keep_cache,
+		.aborts_may_reset = config->aborts_may_reset,
 		.flushes_by_path = config->flushes_by_path,
 		.waits_for_ghosts = config->waits_for_ghosts,
 		.lay = router_lay,

@@ -391,6 +391,7 @@ static void engine_start(struct sim_node *node, const struct sim_node_world *wor
 		.carrier = &node->carrier,
 		.inflight_max = options->inflight_max,
 		.resets_keep_cache = world->lun->options.preempt_waits,
+		.aborts_may_reset = world->lun->options.preempt_waits,
 		.cache_data = node->cache_data,
 		.cache_lines_max = options->cache_lines,
 		.on_warm = options->cache_lines > 0 ? engine_warm : NULL,
