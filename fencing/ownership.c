@@ -909,14 +909,14 @@ static void take_failed(struct ferry_ownership *ownership, int error)
 			  : "the lun could not be taken");
 }
 
-void ferry_ownership_taken(struct ferry_ownership *ownership, int error)
+void ferry_ownership_taken(struct ferry_ownership *ownership, struct ferry_epoch epoch, int error)
 {
 	struct ferry_situation situation;
 	struct ferry_decision decision;
 
 	ferry_assert(ownership);
-	if (ownership->phase != FERRY_OWNERSHIP_TAKING)
-		return; /* Overtaken meanwhile. */
+	if (ownership->phase != FERRY_OWNERSHIP_TAKING || epoch.v != ownership->claimed.v)
+		return; /* Overtaken meanwhile, if only by a claim of its own. */
 	if (error < 0) {
 		take_failed(ownership, error);
 		return;

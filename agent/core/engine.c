@@ -678,6 +678,7 @@ void ferry_engine_take(struct ferry_engine *engine, const struct ferry_drained_k
 		engine->config.on_taken(engine, 0);
 		return;
 	}
+	ferry_registrar_drop_take(&engine->registrar); /* What it proves is of an older epoch. */
 	engine->take_drained = *drained;
 	engine->wants_take = true;
 	news_soon(engine);
