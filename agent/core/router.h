@@ -82,7 +82,7 @@ struct ferry_router_config {
 	 * of targets where aborts are done so (docs/decisions/0003).
 	 */
 	bool resets_keep_cache;
-	bool aborts_may_reset;   /* Some way of aborting here resets the lun (ports/fence.h). */
+	bool aborts_may_reset; /* Some way of aborting here resets the lun (ports/fence.h). */
 	bool flushes_by_path;  /* A FLUSH covers only what its own path acknowledged. */
 	bool waits_for_ghosts; /* A write is tried again only when its ghosts are laid. */
 
