@@ -600,6 +600,8 @@ void sim_lun_power_cut(struct sim_lun *lun)
 	abort_all(lun);
 	sim_lun_lose_cache(lun);
 	sim_lun_power(lun, false);
+	for (uint32_t i = 1; i <= SIM_NODES_MAX; i++)
+		lun->nexuses[i].session++; /* What comes late by an old connection is refused. */
 	for (uint32_t i = 1; i <= SIM_NODES_MAX && !lun->options.has_aptpl; i++)
 		lun->nexuses[i].key.v = 0;
 	if (!lun->options.has_aptpl)
