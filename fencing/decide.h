@@ -128,7 +128,8 @@ enum ferry_reaction_kind {
 struct ferry_reaction {
 	enum ferry_reaction_kind kind;
 	const char *why;
-	bool deposes; /* What this node owns or wants, another has. */
+	bool deposes;		 /* What this node owns or wants, another has. */
+	struct ferry_node owner; /* LEARN: 0: nobody serves by this epoch. */
 };
 
 /* What a message of a member's is to this node. Reads nothing that is not in the two. */

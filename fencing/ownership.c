@@ -508,10 +508,12 @@ static void deposed(struct ferry_ownership *ownership, const char *why)
 }
 
 /* Others have it already, and say whose it is. */
-static void learn(struct ferry_ownership *ownership, const struct ferry_group_message *message)
+static void learn(struct ferry_ownership *ownership, const struct ferry_group_message *message,
+		  struct ferry_node owner)
 {
-	if (!epoch_install(ownership, message->epoch, message->owner,
-			   message->flags & FERRY_GROUP_IS_IN_FORCE))
+	bool is_in_force = owner.v != 0 && (message->flags & FERRY_GROUP_IS_IN_FORCE);
+
+	if (!epoch_install(ownership, message->epoch, owner, is_in_force))
 		return;
 	emit(ownership, FERRY_EVENT_EPOCH, FERRY_SEVERITY_NOTICE, "learnt a newer epoch");
 	ownership->state_is_due = true;
@@ -750,7 +752,7 @@ static void react(struct ferry_ownership *ownership, struct ferry_node from,
 		install(ownership, from, message);
 		break;
 	case FERRY_REACTION_LEARN:
-		learn(ownership, message);
+		learn(ownership, message, reaction->owner);
 		break;
 	case FERRY_REACTION_FOLLOW:
 		follow(ownership, message->type == FERRY_GROUP_STATE ? message->owner : from);
