@@ -232,6 +232,32 @@ static void test_epoch(void **state)
 	expect_done(2);
 }
 
+static uint32_t filtered;
+
+static int filter_submit(struct ferry_block *block, struct ferry_io *self)
+{
+	(void)block;
+	filtered++;
+	return ferry_block_submit(&volume.bottom, self);
+}
+
+static void test_filter(void **state)
+{
+	static const struct ferry_block_ops filter_ops = {.submit = filter_submit};
+	struct ferry_block filter = {.ops = &filter_ops, .size_blocks = SIZE_BLOCKS};
+
+	(void)state;
+	assert_int_equal(volume.bottom.size_blocks, SIZE_BLOCKS);
+	assert_int_equal(volume.bottom.block_bytes, STAND_BLOCK_BYTES);
+	filtered = 0;
+	ferry_volume_set_filter(&volume, &filter);
+	assert_int_equal(submit(FERRY_OP_READ, SIZE_BLOCKS, 1, 0), -ERANGE);
+	assert_int_equal(filtered, 0); /* It sees only what has been checked. */
+	assert_int_equal(submit(FERRY_OP_READ, 0, 1, 0), 0);
+	assert_int_equal(filtered, 1);
+	expect_done(1);
+}
+
 static void test_closed(void **state)
 {
 	(void)state;
@@ -250,7 +276,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_range),	TEST(test_length), TEST(test_flags),  TEST(test_read_only),
-		TEST(test_path_cannot), TEST(test_epoch),  TEST(test_closed),
+		TEST(test_path_cannot), TEST(test_epoch),  TEST(test_filter), TEST(test_closed),
 	};
 
 	return cmocka_run_group_tests_name("volume", tests, NULL, NULL);
