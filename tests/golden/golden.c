@@ -352,9 +352,8 @@ static bool ask_message(struct golden *golden)
 		return false;
 	reaction = ferry_decide_message(&golden->situation, from, &message);
 	say(golden, "%s from %u: %s%s%s%s%s\n", golden->words[1], from.v, names[reaction.kind],
-	    reaction.kind == FERRY_REACTION_LEARN && reaction.owner.v == 0 ? " that it is nobody's"
-									   : "",
-	    reaction.deposes ? ", another has the pool" : "", reaction.why ? ": " : "",
+	    reaction.deposes ? ", another has the pool" : "",
+	    reaction.is_own_past ? ", nobody's now" : "", reaction.why ? ": " : "",
 	    reaction.why ? reaction.why : "");
 	return true;
 }
