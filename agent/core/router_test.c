@@ -815,28 +815,6 @@ static void test_failed_flush_of_a_path_is_replayed(void **state)
 	assert_int_equal(results[1], 0);
 }
 
-/* A reset of our own making is no loss; nor is what shows of it before the answer comes. */
-static void test_own_reset(void **state)
-{
-	struct ferry_lane *local = ferry_router_local(&router);
-
-	(void)state;
-	submit(0, FERRY_OP_WRITE, 0);
-	stand_done(&paths[0], 0);
-	ferry_router_expect_reset(&router);
-	assert_int_equal(router.resets_asked, 1);
-	ferry_router_note_reset(&router, local, "test");
-	assert_false(router.flush.is_suspect);
-	local->reset_expected_ns = 0; /* It has shown. */
-	ferry_router_reset_answered(&router);
-	assert_int_equal(router.resets_asked, 0);
-	ferry_router_note_reset(&router, local, "test");
-	assert_false(router.flush.is_suspect);
-	local->reset_expected_ns = 0;
-	ferry_router_note_reset(&router, local, "test"); /* Somebody else's. */
-	assert_true(router.flush.is_suspect);
-}
-
 /* What peers have seen of a loss they tell when it is cleared. */
 static void test_cleared_asks_peers(void **state)
 {
@@ -884,7 +862,6 @@ int main(void)
 		TEST(test_peers_losses_hit_what_is_in_flight),
 		TEST(test_new_peer_does_not_vouch),
 		TEST(test_lost_writes_fail_the_flush),
-		TEST(test_own_reset),
 		TEST(test_cleared_asks_peers),
 		BY_PATH(test_flush_goes_to_every_path),
 		BY_PATH(test_lost_path_is_replayed),
