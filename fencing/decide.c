@@ -308,10 +308,21 @@ static void decide_taken(const struct ferry_situation *situation, struct ferry_d
 		ret->kind = FERRY_DECISION_IN_FORCE;
 }
 
+static bool is_changing_owner(const struct ferry_situation *situation)
+{
+	return situation->phase == FERRY_OWNERSHIP_CLAIMING ||
+	       situation->phase == FERRY_OWNERSHIP_DRAINING ||
+	       situation->phase == FERRY_OWNERSHIP_TAKING;
+}
+
 void ferry_decide_next(const struct ferry_situation *situation, struct ferry_decision *ret)
 {
 	ferry_assert(situation->self.v > 0 && situation->members && situation->known);
 	*ret = (struct ferry_decision){.kind = FERRY_DECISION_REST};
+	if (!situation->is_quorate && is_changing_owner(situation)) {
+		decide_claim(situation, ret); /* Rule 15: whatever has been acknowledged before. */
+		return;
+	}
 	switch (situation->phase) {
 	case FERRY_OWNERSHIP_IDLE:
 		/* A restarted agent's pool is its own, if the group has not given it away. */

@@ -22,6 +22,9 @@ static struct ferry_wire_header replies[64];
 static uint32_t replies_count;
 static uint32_t resets;
 static uint32_t lays;
+static uint32_t resumes;
+static const struct ferry_wire_header *offered; /* Waits in the link; NULL: nothing does. */
+static struct ferry_segments offered_data;
 
 static const struct ferry_uuid lineage = {{1}};
 static const struct ferry_uuid lun_uuid = {{2}};
@@ -46,7 +49,9 @@ static void link_reset(struct ferry_link *link, const char *why)
 
 static void link_resume(struct ferry_link *link)
 {
-	(void)link;
+	resumes++;
+	if (offered) /* As transports do. */
+		(void)link->on_payload(link, offered, &offered_data);
 }
 
 static const struct ferry_link_ops link_ops = {
@@ -125,7 +130,8 @@ static int setup(void **state)
 
 	(void)state;
 	stand_open(&stand);
-	replies_count = resets = lays = 0;
+	replies_count = resets = lays = resumes = 0;
+	offered = NULL;
 	losses = 1;
 	view = (struct ferry_view){.members = {.nodes = {{1}, {2}, {3}}, .count = 3},
 				   .is_quorate = true,
@@ -312,6 +318,107 @@ static void test_looks_again(void **state)
 	assert_int_equal(replies[0].cause, FERRY_CAUSE_STALE);
 }
 
+static uint32_t full_count;
+
+static int full_submit(struct ferry_path *self, struct ferry_attempt *attempt)
+{
+	(void)self;
+	(void)attempt;
+	full_count++;
+	assert_in_range(full_count, 1, 20); /* Else it spins. */
+	return -EAGAIN;
+}
+
+/* The buffers that it gives back are no news to itself: it waits for the path alone. */
+static void test_path_is_full(void **state)
+{
+	static const struct ferry_path_ops full_ops = {.name = "full", .submit = full_submit};
+	const struct ferry_path_ops *ops = path.path.ops;
+	struct ferry_wire_header read = request(1, FERRY_OP_READ);
+	struct ferry_segments taken;
+
+	(void)state;
+	full_count = 0;
+	path.path.ops = &full_ops;
+	assert_int_equal(ferry_arena_take(&stand.arena, STAND_CHUNKS * FERRY_CHUNK_BYTES, &taken),
+			 0);
+	say(&read); /* There are no buffers, either. */
+	stand_run_ms(&stand, 1);
+	assert_int_equal(full_count, 0);
+	ferry_segments_drop(&taken);
+	stand_run_ms(&stand, 1);
+	assert_int_equal(full_count, 1);
+	path.path.on_room(&path.path);
+	stand_run_ms(&stand, 100);
+	assert_int_equal(full_count, 2);
+	path.path.ops = ops;
+	path.path.on_room(&path.path);
+	stand_run_ms(&stand, 1);
+	assert_int_equal(path.count, 1);
+	stand_done(&path, 0);
+	assert_int_equal(replies[0].outcome, FERRY_OUTCOME_DONE);
+}
+
+/* The same while somebody else waits for more buffers than there are. */
+static void test_path_and_arena_are_full(void **state)
+{
+	static const struct ferry_path_ops full_ops = {.name = "full", .submit = full_submit};
+	const struct ferry_path_ops *ops = path.path.ops;
+	struct ferry_wire_header read = request(1, FERRY_OP_READ);
+	struct ferry_wire_header write = request(2, FERRY_OP_WRITE);
+	struct ferry_segments taken;
+
+	(void)state;
+	full_count = 0;
+	path.path.ops = &full_ops;
+	assert_int_equal(
+		ferry_arena_take(&stand.arena, (STAND_CHUNKS - 1) * FERRY_CHUNK_BYTES, &taken), 0);
+	lun.size_blocks = 1000;
+	write.payload_bytes = 2 * FERRY_CHUNK_BYTES;
+	write.length_blocks = write.payload_bytes / STAND_BLOCK_BYTES;
+	offered = &write;
+	assert_true(link_in.on_payload(&link_in, &write, &offered_data) < 0);
+	say(&read);
+	stand_run_ms(&stand, 1);
+	assert_in_range(full_count, 1, 3);
+	assert_in_range(resumes, 1, 3);
+	offered = NULL;
+	ferry_segments_drop(&taken);
+	path.path.ops = ops;
+	path.path.on_room(&path.path);
+	stand_run_ms(&stand, 1);
+	assert_int_equal(path.count, 1);
+	stand_done(&path, 0);
+	assert_int_equal(carrier.stats.carried, 1);
+}
+
+/* Whose data found no room is asked for it again, once. */
+static void test_pause(void **state)
+{
+	struct ferry_wire_header write = request(1, FERRY_OP_WRITE);
+	struct ferry_segments taken;
+	struct ferry_segments segments = {0};
+
+	(void)state;
+	for (uint32_t i = 1; i <= 2; i++) {
+		assert_int_equal(
+			ferry_arena_take(&stand.arena, STAND_CHUNKS * FERRY_CHUNK_BYTES, &taken),
+			0);
+		assert_true(link_in.on_payload(&link_in, &write, &segments) < 0);
+		stand_run_ms(&stand, 1);
+		assert_int_equal(resumes, i - 1);
+		ferry_segments_drop(&taken);
+		stand_run_ms(&stand, 1);
+		assert_int_equal(resumes, i);
+	}
+	ferry_task_post(&stand.loop.loop, &carrier.resume_task);
+	stand_run_ms(&stand, 1);
+	assert_int_equal(resumes, 2);
+	say(&write);
+	stand_done(&path, 0);
+	assert_int_equal(replies[0].outcome, FERRY_OUTCOME_DONE);
+}
+
 static void test_unknown_leaves_a_ghost(void **state)
 {
 	struct ferry_wire_header write = request(1, FERRY_OP_WRITE);
@@ -378,6 +485,9 @@ int main(void)
 		TEST(test_asked_again),
 		TEST(test_below_the_floor),
 		TEST(test_looks_again),
+		TEST(test_path_is_full),
+		TEST(test_path_and_arena_are_full),
+		TEST(test_pause),
 		TEST(test_unknown_leaves_a_ghost),
 		TEST(test_lay),
 		TEST(test_protocol),

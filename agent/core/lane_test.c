@@ -188,6 +188,55 @@ static void test_deadline_without_reset(void **state)
 	close_lane();
 }
 
+/* A probe that cannot even be sent has failed; short buffers say nothing about the path. */
+static void test_probe_is_not_sent(void **state)
+{
+	struct ferry_segments taken;
+
+	(void)state;
+	open_lane(FERRY_PATH_LOCAL, true, false);
+	fly(0);
+	stand_end(&path, 0, FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_PATH);
+	stand_release(&path, 0);
+	assert_int_equal(lane.state, FERRY_LANE_FORWARDING);
+	assert_int_equal(ferry_arena_take(&stand.arena, STAND_CHUNKS * FERRY_CHUNK_BYTES, &taken),
+			 0);
+	stand_run_ms(&stand, 3500);
+	assert_int_equal(probes_failed, 0);
+	ferry_segments_drop(&taken);
+	path.submit_error = -EAGAIN;
+	stand_run_ms(&stand, 3500);
+	assert_in_range(probes_failed, 2, 4);
+	path.submit_error = 0;
+	probes_failed = 0;
+	stand_run_ms(&stand, 1500);
+	assert_int_equal(probes_failed, 0);
+	assert_int_equal(path.count, 2);
+	stand_done(&path, 1);
+	assert_int_equal(probes_done, 1);
+	close_lane();
+}
+
+/* A peer is asked once for what it has seen, and again when its link was down meanwhile. */
+static void test_greeting(void **state)
+{
+	(void)state;
+	open_lane(FERRY_PATH_PEER, false, false);
+	ferry_lane_greet(&lane, (struct ferry_epoch){5}); /* It has no path: it is of no use. */
+	assert_int_equal(path.count, 0);
+	ferry_lane_set_peer_has_path(&lane, true);
+	ferry_lane_greet(&lane, (struct ferry_epoch){5});
+	assert_int_equal(path.count, 1);
+	assert_int_equal(path.attempts[0]->epoch.v, 5);
+	ferry_lane_greet(&lane, (struct ferry_epoch){5}); /* While it is being asked. */
+	assert_int_equal(path.count, 1);
+	stand_done(&path, 0);
+	lane.is_greeted = true; /* The router's part. */
+	ferry_lane_greet(&lane, (struct ferry_epoch){5});
+	assert_int_equal(path.count, 1);
+	close_lane();
+}
+
 static void test_permit(void **state)
 {
 	(void)state;
@@ -210,6 +259,8 @@ int main(void)
 		cmocka_unit_test(test_forwarding_probation_healthy),
 		cmocka_unit_test(test_deadline_resets),
 		cmocka_unit_test(test_deadline_without_reset),
+		cmocka_unit_test(test_probe_is_not_sent),
+		cmocka_unit_test(test_greeting),
 		cmocka_unit_test(test_permit),
 	};
 

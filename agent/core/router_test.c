@@ -815,6 +815,25 @@ static void test_failed_flush_of_a_path_is_replayed(void **state)
 	assert_int_equal(results[1], 0);
 }
 
+/* What peers have seen of a loss they tell when it is cleared. */
+static void test_cleared_asks_peers(void **state)
+{
+	(void)state;
+	stand_run_ms(&stand, 100);
+	assert_int_equal(paths[1].count + paths[2].count, 0);
+	ferry_router_clear_suspect(&router);
+	stand_run_ms(&stand, 1);
+	for (uint32_t i = 1; i < 3; i++) {
+		assert_int_equal(router.lanes[i].vouches_since, UINT64_MAX);
+		assert_int_equal(paths[i].count, 1);
+		assert_int_equal(paths[i].attempts[0]->op, FERRY_OP_READ);
+		peer_done(&paths[i], 0, 4);
+		assert_true(router.lanes[i].is_greeted);
+		paths[i].count = 0;
+	}
+	assert_false(router.flush.is_suspect);
+}
+
 int main(void)
 {
 #define BY_PATH(name) cmocka_unit_test_setup_teardown(name, setup_by_path, teardown)
@@ -843,6 +862,7 @@ int main(void)
 		TEST(test_peers_losses_hit_what_is_in_flight),
 		TEST(test_new_peer_does_not_vouch),
 		TEST(test_lost_writes_fail_the_flush),
+		TEST(test_cleared_asks_peers),
 		BY_PATH(test_flush_goes_to_every_path),
 		BY_PATH(test_lost_path_is_replayed),
 		BY_PATH(test_peers_loss_is_replayed),

@@ -8,6 +8,7 @@
  *   flags [synced] [wants] [was-owner] [forced] [by-lun] [sole] [fenced] [claim-over]
  *         [drain-over] [keeps-pool]
  *   member N inc N [said RING] [lun X] [epoch N] [acked RING:N [for N]] [drained N] [answered]
+ *   left N ...           as a member; after the members: its words are still there, it is not
  *   seen N inc N [laid N] [fenced N]
  *   ? next | ? rights | ? synced | ? answered
  *   ? TYPE from N ring N epoch N [owner N] [lun X] [lineage X] [victim N] [in-force]
@@ -36,6 +37,7 @@ struct golden {
 	uint32_t seen_count;
 	char *words[WORDS_MAX]; /* Of the line; NULL after the last. */
 	uint32_t words_count;
+	uint32_t questions_count;
 	const char *path;
 	char out[TEXT_BYTES];
 	size_t out_bytes;
@@ -140,7 +142,7 @@ static uint32_t keys(const struct golden *golden, const char *name, struct ferry
 
 static void read_member(struct golden *golden)
 {
-	uint32_t i = golden->members.count++;
+	uint32_t i = golden->members.count;
 	const char *acked = value(golden, "acked");
 	struct ferry_ownership_member *member = &golden->known[i];
 
@@ -156,6 +158,7 @@ static void read_member(struct golden *golden)
 		.has_answered = has(golden, "answered"),
 	};
 	golden->members.nodes[i] = member->node;
+	golden->members.count += strcmp(golden->words[0], "member") == 0;
 	if (!acked)
 		return;
 	if (!strchr(acked, ':'))
@@ -246,7 +249,7 @@ static void read_fact(struct golden *golden)
 		situation->victim.v = (uint32_t)number(golden, first);
 	} else if (strcmp(name, "flags") == 0) {
 		read_flags(golden);
-	} else if (strcmp(name, "member") == 0) {
+	} else if (strcmp(name, "member") == 0 || strcmp(name, "left") == 0) {
 		read_member(golden);
 	} else if (strcmp(name, "seen") == 0) {
 		read_seen(golden);
@@ -394,6 +397,7 @@ static void ask(struct golden *golden)
 {
 	const char *what = golden->words[1] ? golden->words[1] : "";
 
+	golden->questions_count++;
 	if (strcmp(what, "next") == 0)
 		ask_next(golden);
 	else if (strcmp(what, "rights") == 0)
@@ -455,7 +459,7 @@ static void run(struct golden *golden, const char *path)
 		read_line(golden, line);
 	}
 	(void)fclose(file);
-	if (golden->out_bytes == 0)
+	if (golden->questions_count == 0)
 		fail(golden, "asks nothing", path);
 }
 
@@ -483,7 +487,8 @@ static void write_out(const struct golden *golden, const char *path)
 		fail(golden, "cannot be written", path);
 }
 
-static int one(const char *folder, const char *name, bool writes)
+/* @questions grows by those of the file. False: one is decided otherwise. */
+static bool one(const char *folder, const char *name, bool writes, uint32_t *questions)
 {
 	static struct golden golden;
 	char in[512];
@@ -493,15 +498,17 @@ static int one(const char *folder, const char *name, bool writes)
 	(void)snprintf(in, sizeof(in), "%s/%s", folder, name);
 	(void)snprintf(out, sizeof(out), "%s/%.*s.out", folder, length, name);
 	run(&golden, in);
+	*questions += golden.questions_count;
 	if (writes)
 		write_out(&golden, out);
-	return writes || compare(&golden, out) ? 0 : 1;
+	return writes || compare(&golden, out);
 }
 
 int main(int count, char **arguments)
 {
 	bool writes = count > 1 && strcmp(arguments[1], "--write") == 0;
-	int files = 0;
+	uint32_t questions = 0;
+	int situations = 0;
 	int differing = 0;
 
 	for (int i = writes ? 2 : 1; i < count; i++) {
@@ -512,18 +519,18 @@ int main(int count, char **arguments)
 			fprintf(stderr, "%s: no such folder\n", arguments[i]);
 			return 2;
 		}
-		while ((entry = readdir(folder)) && files < FILES_MAX) {
+		while ((entry = readdir(folder)) && situations < FILES_MAX) {
 			const char *end = strrchr(entry->d_name, '.');
 
 			if (!end || strcmp(end, ".in") != 0)
 				continue;
-			files++;
-			differing += one(arguments[i], entry->d_name, writes);
+			situations++;
+			differing += !one(arguments[i], entry->d_name, writes, &questions);
 		}
 		(void)closedir(folder);
 	}
-	printf("%d files, %d differ\n", files, differing);
-	if (files == 0)
+	printf("%d situations, %u questions, %d differ\n", situations, questions, differing);
+	if (situations == 0)
 		return 2;
 	return differing > 0 ? 1 : 0;
 }

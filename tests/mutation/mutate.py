@@ -4,9 +4,9 @@
     mutate.py [--sample N] [--seed S] [--jobs J] [--seeds A..B] [--only FOLDER] [--report]
 
 Draws a sample of mutants (the same one for the same seed and the same sources), compiles each into
-one object, links it before the rooms' archives into the unit tests that use its room, the
-simulator's scenarios and ferry-sim, and runs those in this order until one fails. What none notices
-has survived, and is listed with its place. A mutant that compiles to the same object is none.
+one object, links it before the rooms' archives into the unit and golden tests that use its room,
+the simulator's scenarios and ferry-sim, and runs those in this order until one fails. What none
+notices has survived, and is listed with its place. A mutant that compiles to the same object is none.
 
 Nothing is written into the source tree: all is in build-mutation/, where results.jsonl keeps what
 has been run, so that an interrupted run goes on. Exits 1 if less than --floor per cent are killed.
@@ -108,6 +108,8 @@ class Rig:
             if match and " -c " not in match[1] and match[2].startswith(("tests/", "bin/")):
                 self.links[match[2]] = shlex.split(match[1].split(" && ")[0])
         self.units = [p for p in self.links if p.startswith("tests/") and self.is_ours(p)]
+        # What is compared with files: where they are.
+        self.golden = {"tests/golden_test": [str(ROOT / "tests/golden/fencing")]}
 
     def is_ours(self, program):
         """A unit test of ranks 0-3: its own objects lie there."""
@@ -122,8 +124,10 @@ class Rig:
     def tests(self, path):
         """(program, arguments, seconds) in the order of their cost."""
         uses = self.archive(path)
-        units = [p for p in self.units if any(a.endswith(uses) for a in self.links[p])]
-        found = [(p, [], UNIT_SECONDS_MAX) for p in sorted(units) if p != "tests/sim_test"]
+        units = [p for p in [*self.units, *self.golden]
+                 if any(a.endswith(uses) for a in self.links.get(p, []))]
+        found = [(p, self.golden.get(p, []), UNIT_SECONDS_MAX) for p in sorted(units)
+                 if p != "tests/sim_test"]
         found.append(("tests/sim_test", [], SCENARIOS_SECONDS_MAX))
         found.append(("bin/ferry-sim", ["--seeds", self.seeds], SEEDS_SECONDS_MAX))
         return [test for test in found if test[0] in self.links]

@@ -3,7 +3,7 @@
  * what the test says.
  *
  * Owns:    its attempts, until the test ends them.
- * Callers: lane_test.c, router_test.c, carrier_test.c.
+ * Callers: lane_test.c, router_test.c, volume_test.c, carrier_test.c.
  * Thread:  one.
  * Rooms:   rank 5.
  */
