@@ -54,17 +54,38 @@ void ferry_keep_add(struct ferry_keep *keep, const struct ferry_attempt *attempt
 	ferry_list_append(&keep->kept, &kept->link);
 }
 
+static bool is_overlapped(const struct ferry_kept *kept, struct ferry_lba lba,
+			  uint32_t length_blocks)
+{
+	return kept->lba.v < lba.v + length_blocks && lba.v < kept->lba.v + kept->length_blocks;
+}
+
 struct ferry_kept *ferry_keep_find(struct ferry_keep *keep, struct ferry_lba lba,
 				   uint32_t length_blocks, bool is_orphan)
 {
 	ferry_list_foreach (link, &keep->kept) {
 		struct ferry_kept *kept = kept_of(link);
 
-		if (kept->lba.v < lba.v + length_blocks &&
-		    lba.v < kept->lba.v + kept->length_blocks && !kept->lane == is_orphan)
+		if (is_overlapped(kept, lba, length_blocks) && !kept->lane == is_orphan)
 			return kept;
 	}
 	return NULL;
+}
+
+bool ferry_keep_is_split(struct ferry_keep *keep, struct ferry_lba lba, uint32_t length_blocks)
+{
+	const struct ferry_lane *lane = NULL;
+
+	ferry_list_foreach (link, &keep->kept) {
+		const struct ferry_kept *kept = kept_of(link);
+
+		if (!kept->lane || !is_overlapped(kept, lba, length_blocks))
+			continue;
+		if (lane && lane != kept->lane)
+			return true;
+		lane = kept->lane;
+	}
+	return false;
 }
 
 uint64_t ferry_keep_oldest(const struct ferry_keep *keep, const struct ferry_lane *lane)

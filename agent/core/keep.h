@@ -5,7 +5,8 @@
  * A write that a path has acknowledged stays here, with its data, until that path has flushed. Is
  * the path lost before, what it had is an orphan: to be written anew by another path, in the order
  * of acknowledgement. What overlaps a kept write goes by the same path, or after it is durable; so
- * kept writes that overlap are all of one path, and their order is that path's.
+ * kept writes that overlap are all of one path, and their order is that path's. What overlaps kept
+ * writes of several paths waits until no more than one path has any of them unflushed.
  *
  * Owns:    the entries; a use of their data's chunks.
  * Callers: the router's files.
@@ -47,7 +48,8 @@ struct ferry_keep {
 	uint64_t flush_until;	/* Somebody waits for these to be durable. */
 	uint32_t lanes_flushed; /* A bit per lane on which a flush is under way. */
 	bool is_replaying;
-	uint32_t rounds; /* Flushes that failed in a row. */
+	bool is_replay_split; /* What is written anew overlaps what two paths have. */
+	uint32_t rounds;      /* Flushes that failed in a row. */
 };
 
 /* Memory for @inflight_max writes at once; @chunks_max of the data's chunks. -ENOMEM. */
@@ -68,6 +70,9 @@ void ferry_keep_add(struct ferry_keep *keep, const struct ferry_attempt *attempt
 /* A kept write that overlaps the range, an orphan or one of a path; or NULL. */
 struct ferry_kept *ferry_keep_find(struct ferry_keep *keep, struct ferry_lba lba,
 				   uint32_t length_blocks, bool is_orphan);
+
+/* Whether those in the range are of several paths: no path has an order of them all. */
+bool ferry_keep_is_split(struct ferry_keep *keep, struct ferry_lba lba, uint32_t length_blocks);
 
 /* The number of the oldest one; of @lane's if it is not NULL. UINT64_MAX: none. */
 uint64_t ferry_keep_oldest(const struct ferry_keep *keep, const struct ferry_lane *lane);

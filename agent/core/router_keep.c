@@ -138,12 +138,13 @@ static void replay(struct ferry_router *router)
 					    .length_blocks = kept->length_blocks,
 					    .on_done = replay_done};
 	ferry_segments_share(&kept->segments, &router->keep_io.segments);
-	if (ferry_router_submit(router, &router->keep_io) < 0) {
-		ferry_segments_drop(&router->keep_io.segments);
-		return;
-	}
 	router->keep.is_replaying = true;
 	router->replayed = kept;
+	if (ferry_router_submit(router, &router->keep_io) < 0) {
+		ferry_segments_drop(&router->keep_io.segments);
+		router->keep.is_replaying = false;
+		router->replayed = NULL;
+	}
 }
 
 void ferry_router_upkeep(struct ferry_router *router)
@@ -154,7 +155,8 @@ void ferry_router_upkeep(struct ferry_router *router)
 		lane_look(router, &router->lanes[i]);
 	if (ferry_keep_first_orphan(&router->keep)) {
 		replay(router);
-		return;
+		if (!router->keep.is_replay_split)
+			return;
 	}
 	for (uint32_t i = 0; i < router->lanes_count; i++)
 		lane_flush(router, i);
@@ -201,12 +203,23 @@ static enum ferry_start flush_start(struct ferry_router *router, struct ferry_ro
 	return FERRY_START_STARTED;
 }
 
+/* What is written anew waits for flushes too then, which else come after it. */
+static bool is_split(struct ferry_keep *keep, const struct ferry_io *io, bool is_replay)
+{
+	bool is_it = ferry_keep_is_split(keep, io->lba, io->length_blocks);
+
+	if (is_replay)
+		keep->is_replay_split = is_it;
+	return is_it;
+}
+
 enum ferry_start ferry_router_keep_look(struct ferry_router *router, struct ferry_route *route,
 					struct ferry_lane **ret_lane)
 {
 	struct ferry_keep *keep = &router->keep;
 	const struct ferry_io *io = route->io;
 	bool is_replay = io == &router->keep_io;
+	struct ferry_kept *orphan;
 	struct ferry_kept *kept;
 
 	*ret_lane = NULL;
@@ -224,17 +237,23 @@ enum ferry_start ferry_router_keep_look(struct ferry_router *router, struct ferr
 	/* Which of two at once was the last, only the lun would know. */
 	if (ferry_op_changes_blocks(io->op) && ferry_router_other_write_is_in_flight(router, route))
 		return FERRY_START_GHOST;
+	if (is_split(keep, io, is_replay)) {
+		keep->flush_until = keep->number_last;
+		return FERRY_START_GHOST;
+	}
 	kept = ferry_keep_find(keep, io->lba, io->length_blocks, /* is_orphan= */ false);
 	if (kept && !ferry_lane_is_usable(kept->lane)) {
 		ferry_router_lose(router, kept->lane);
 		kept = NULL;
-		if (is_replay) { /* What it was to follow has to come anew before it. */
-			router->replayed = NULL;
-			ferry_route_complete(router, route, 0);
-			return FERRY_START_STARTED;
-		}
 	}
-	if (!is_replay && ferry_keep_find(keep, io->lba, io->length_blocks, /* is_orphan= */ true))
+	orphan = ferry_keep_find(keep, io->lba, io->length_blocks, /* is_orphan= */ true);
+	if (is_replay && orphan != router->replayed) {
+		/* What it was to follow is lost again: that has to come anew before it. */
+		router->replayed = NULL;
+		ferry_route_complete(router, route, 0);
+		return FERRY_START_STARTED;
+	}
+	if (!is_replay && orphan)
 		return FERRY_START_GHOST;
 	if (kept)
 		*ret_lane = kept->lane;

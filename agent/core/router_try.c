@@ -159,6 +159,8 @@ static void router_note_done(struct ferry_router *router, const struct ferry_try
 		router->stats.detours++;
 		router->peer_done_count++;
 	}
+	if (FERRY_MUSEUM(FLUSH_ONE_PATH) && attempt->op == FERRY_OP_FLUSH)
+		ferry_router_keep_clear(router); /* Taken for durable, all of it. */
 	if (!ferry_op_changes_blocks(attempt->op))
 		return;
 	if (router->keep.is_on)

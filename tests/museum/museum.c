@@ -40,10 +40,10 @@ static void usage(FILE *to)
 	      "       ferry-museum --piece NAME --seeds A..B [--before SEED] [--count]\n"
 	      "Run the simulator's seeds with one known mistake in the code, until one finds it "
 	      "out;\n"
-	      "that seed must pass without the mistake.\n"
+	      "a seed that fails without the mistake too shows nothing, and is passed over.\n"
 	      "  --before SEED  try this one first\n"
 	      "  --count        run them all, and say how many find it out\n"
-	      "Exit: 0 found out, 1 not, 2 the seed fails without the mistake too, 3 usage.\n",
+	      "Exit: 0 found out, 1 not, 3 usage.\n",
 	      to);
 }
 
@@ -104,7 +104,8 @@ static void read_all(int from, void *ret, size_t size_bytes)
 
 static void child(uint64_t seed, int answer, int errors)
 {
-	const struct sim_chaos_options options = {0};
+	/* What a deposed owner answers is a figure to the others; here it is a mistake like any. */
+	const struct sim_chaos_options options = {.strict_reads = true};
 	struct sim_result result;
 	ssize_t written;
 
@@ -147,16 +148,25 @@ static void run(uint64_t seed, enum ferry_museum_piece piece, struct sim_result 
 									  : "it crashes");
 }
 
+/* Whether @seed shows the mistake: it fails with it, and passes without. */
+static bool shows(uint64_t seed, enum ferry_museum_piece piece, struct sim_result *ret)
+{
+	struct sim_result without;
+
+	run(seed, piece, ret);
+	if (ret->exit_code == 0)
+		return false;
+	run(seed, FERRY_MUSEUM_NOTHING, &without);
+	return without.exit_code == 0;
+}
+
 static int count(const struct command_line *line)
 {
+	struct sim_result result;
 	uint64_t found = 0;
 
-	for (uint64_t seed = line->first; seed <= line->last; seed++) {
-		struct sim_result result;
-
-		run(seed, line->piece, &result);
-		found += result.exit_code != 0;
-	}
+	for (uint64_t seed = line->first; seed <= line->last; seed++)
+		found += shows(seed, line->piece, &result);
 	printf("%-24s %" PRIu64 " of %" PRIu64 " seeds\n", pieces[line->piece].name, found,
 	       line->last - line->first + 1);
 	return found == 0;
@@ -178,22 +188,14 @@ int main(int argc, char **argv)
 	piece = &pieces[line.piece];
 	printf("%-24s %-7s ", piece->name, piece->rules);
 	for (seed = line.before ? line.before : line.first; seed <= line.last || line.before;) {
-		run(seed, line.piece, &result);
-		if (result.exit_code != 0)
-			break;
+		if (shows(seed, line.piece, &result)) {
+			printf("seed %-5" PRIu64 " %s\n", seed, result.what);
+			return 0;
+		}
 		seed = seed == line.before ? line.first : seed + 1;
 		line.before = 0;
 	}
-	if (result.exit_code == 0) {
-		printf("NOT FOUND OUT by seeds %" PRIu64 "..%" PRIu64 ": %s\n", line.first,
-		       line.last, piece->text);
-		return 1;
-	}
-	printf("seed %-5" PRIu64 " %s\n", seed, result.what);
-	run(seed, FERRY_MUSEUM_NOTHING, &result);
-	if (result.exit_code == 0)
-		return 0;
-	printf("%-24s %-7s BUT seed %" PRIu64 " fails without it: %s\n", piece->name, piece->rules,
-	       seed, result.what);
-	return 2;
+	printf("NOT FOUND OUT by seeds %" PRIu64 "..%" PRIu64 ": %s\n", line.first, line.last,
+	       piece->text);
+	return 1;
 }

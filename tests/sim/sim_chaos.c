@@ -136,11 +136,12 @@ static void options_note(const struct chaos *chaos)
 		 options->drain_timeout_ns / FERRY_NS_PER_MS, options->inflight_max,
 		 options->cache_lines, options->drift_ppm_max);
 	sim_note(sim, SIM_NODE, 0, lun->preempt_waits,
-		 "lun: PREEMPT %s, %s APTPL, slow %u per mille up to %" PRIu64 " ms",
+		 "lun: PREEMPT %s, %s APTPL,%s slow %u per mille up to %" PRIu64 " ms",
 		 lun->preempt_waits ? "then reset"
 		 : lun->abort_waits ? "and abort, which waits"
 				    : "and abort",
-		 lun->has_aptpl ? "with" : "without", lun->slow_per_mille,
+		 lun->has_aptpl ? "with" : "without",
+		 lun->caches_by_path ? " a cache for each path," : "", lun->slow_per_mille,
 		 lun->slow_ns_max / FERRY_NS_PER_MS);
 	sim_note(sim, SIM_NODE, 0, cluster->workload.depth,
 		 "workload: depth %u, FUA %u per mille, %u reads, %u writes, %u flushes, %u "
@@ -301,6 +302,7 @@ void sim_chaos_run(uint64_t seed, const struct sim_chaos_options *options, struc
 	static const uint32_t counts[16] = {3, 3, 3, 3, 3, 3, 3, 2, 2, 2, 4, 4, 5, 5, 6, 7};
 	struct chaos *chaos = sim_alloc(sizeof(*chaos));
 	uint32_t nodes_count = counts[seed * UINT64_C(0x9e3779b97f4a7c15) >> 60];
+	bool is_by_path;
 
 	chaos->result.seed = seed;
 	chaos->lies = options->takes_timeouts_as_failures;
@@ -310,6 +312,10 @@ void sim_chaos_run(uint64_t seed, const struct sim_chaos_options *options, struc
 	chaos->cluster.before_crash = before_crash;
 	chaos->cluster.after_start = after_start;
 	chaos->faults.cluster = &chaos->cluster;
+	/* One in sixteen: each path has a cache of its own. By the seed, like the nodes' count. */
+	is_by_path = (seed * UINT64_C(0x9e3779b97f4a7c15) >> 56 & 15) == 3;
+	chaos->cluster.lun.options.caches_by_path = is_by_path;
+	chaos->cluster.options.flushes_by_path = is_by_path;
 	options_draw(chaos);
 	if (options->faults_ns_max != 0)
 		chaos->faults_ns = ferry_min_u64(chaos->faults_ns, options->faults_ns_max);

@@ -123,6 +123,12 @@ static void attention(struct sim_planned *planned)
 	sim_lun_attention(lun_of(planned), planned->node, SIM_ATTENTION_OTHER);
 }
 
+static void path_cache(struct sim_planned *planned)
+{
+	sim_lun_reset_session(lun_of(planned), planned->node);
+	sim_lun_lose_path_cache(lun_of(planned), planned->node);
+}
+
 /* ---- Of the nodes. ---- */
 
 static void agent_crash(struct sim_planned *planned)
@@ -297,6 +303,7 @@ static const struct kind {
 	[SIM_FAULT_MOVE] = {"move", move, NULL},
 	[SIM_FAULT_RELEASE] = {"release", release, NULL},
 	[SIM_FAULT_STORE] = {"store", store, NULL},
+	[SIM_FAULT_OWN_CACHE] = {"path-cache", path_cache, NULL},
 };
 
 const char *sim_fault_name(enum sim_fault fault)
@@ -341,11 +348,26 @@ static void end_run(struct sim_event *event)
 	kinds[planned->fault].end(planned);
 }
 
+/*
+ * Where each path has a cache of its own: of the paths only. A change of owner in the midst of a
+ * replay leaves older bytes over newer ones, which the core does not hold yet.
+ */
+static void weights_by_path(struct sim_faults *faults)
+{
+	static const enum sim_fault of_paths[] = {SIM_FAULT_CUT, SIM_FAULT_FLAP, SIM_FAULT_RESET,
+						  SIM_FAULT_SLOW, SIM_FAULT_OWN_CACHE};
+	uint32_t weights[SIM_FAULTS_COUNT] = {[SIM_FAULT_OWN_CACHE] = 4};
+
+	for (size_t i = 0; i < FERRY_ARRAY_COUNT(of_paths); i++)
+		weights[of_paths[i]] += faults->weights[of_paths[i]];
+	memcpy(faults->weights, weights, sizeof(weights));
+}
+
 static void weights_draw(struct sim_faults *faults)
 {
 	struct sim *sim = &faults->cluster->sim;
 
-	for (int i = 0; i < SIM_FAULTS_COUNT; i++) /* Half of the kinds in each seed. */
+	for (int i = 0; i < SIM_FAULT_OWN_CACHE; i++) /* Half of the kinds in each seed. */
 		faults->weights[i] = sim_chance(sim, SIM_CRASH, 500)
 					     ? 1 + (uint32_t)sim_below(sim, SIM_CRASH, 4)
 					     : 0;
@@ -362,6 +384,8 @@ static void weights_draw(struct sim_faults *faults)
 	/* These stop everybody, or nearly. */
 	faults->weights[SIM_FAULT_CLUSTER] = (faults->weights[SIM_FAULT_CLUSTER] + 2) / 3;
 	faults->weights[SIM_FAULT_LUN_OFF] = (faults->weights[SIM_FAULT_LUN_OFF] + 1) / 2;
+	if (faults->cluster->lun.options.caches_by_path)
+		weights_by_path(faults);
 }
 
 static void planned_draw(struct sim_faults *faults, struct sim_planned *planned, uint64_t at_ns,

@@ -41,6 +41,7 @@ enum sim_fault {
 	SIM_FAULT_MOVE,	     /* Another is to own the pool. */
 	SIM_FAULT_RELEASE,   /* The owner is to let go, perhaps for another. */
 	SIM_FAULT_STORE,     /* A node's disk fails to save. */
+	SIM_FAULT_OWN_CACHE, /* One path's own cache is lost: only where each has one. */
 	SIM_FAULTS_COUNT,
 };
 
