@@ -216,6 +216,22 @@ static struct ferry_key elder_key(const struct ferry_registrar *registrar)
 	return (struct ferry_key){0};
 }
 
+/* Whether the lun still has this node's key, or its elder's. */
+static bool is_kept(const struct ferry_registrar *registrar)
+{
+	for (uint32_t i = 0; i < registrar->request.keys_count; i++)
+		if (ferry_key_shares_nexus(registrar->request.keys[i], registrar->config.own))
+			return true;
+	return false;
+}
+
+static void join_refuse_lost(struct ferry_registrar *registrar)
+{
+	join_refuse(registrar, FERRY_REGISTRAR_OUT,
+		    "this node's registration is gone, and the other node, which may have "
+		    "taken it, is not heard: not registering");
+}
+
 /* Before registering anew: is this the lun that we left? */
 static void join_read(struct ferry_registrar *registrar)
 {
@@ -235,14 +251,17 @@ static void join_read(struct ferry_registrar *registrar)
 			    "directory is an old copy");
 		return;
 	case FERRY_KEYS_LOST:
-		join_refuse(registrar, FERRY_REGISTRAR_OUT,
-			    "this node's registration is gone, and the other node, which may have "
-			    "taken it, is not heard: not registering");
+		join_refuse_lost(registrar);
 		return;
 	case FERRY_KEYS_REGISTER:
 	case FERRY_KEYS_REPLACE:
 	default:
 		break;
+	}
+	registrar->is_unsure |= !is_kept(registrar);
+	if (registrar->is_unsure && registrar->config.view->only_if_kept) {
+		join_refuse_lost(registrar);
+		return;
 	}
 	registrar->is_refused = false;
 	if (verdict == FERRY_KEYS_REPLACE)
@@ -277,6 +296,12 @@ static void join_finish(struct ferry_registrar *registrar)
 	if (!ferry_router_lane_is_clean(registrar->config.router, local_lane(registrar)) &&
 	    !FERRY_MUSEUM(JOINS_UNCLEAN))
 		return;
+	if (registrar->is_unsure && view->only_if_kept) {
+		registrar->session_is_new = true; /* All of it again, once the other is heard. */
+		join_refuse_lost(registrar);
+		return;
+	}
+	registrar->is_unsure = false;
 	if (registrar->was_in)
 		registrar->config.on_rejoin(registrar->config.context);
 	registrar->state = FERRY_REGISTRAR_IN;

@@ -79,6 +79,7 @@ struct ferry_registrar {
 	uint64_t word;		/* ASKING: what the view's word has to be. */
 	uint32_t generation;	/* Of the keys, when last read. */
 	struct ferry_key elder; /* Its key was on the lun before this agent's; 0: none was. */
+	bool is_unsure;		/* Its key was gone, and the group has not granted another since. */
 	bool is_refused;	/* By the keys on the lun; said once. */
 	struct ferry_epoch preempted; /* As its owner: only a later one registers. */
 	struct ferry_timer retry_timer;

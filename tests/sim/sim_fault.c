@@ -359,12 +359,6 @@ static void weights_draw(struct sim_faults *faults)
 	 * that fail and drop the cache).
 	 */
 	faults->weights[SIM_FAULT_CACHE] = 0;
-	/*
-	 * Nor this with two nodes: one is paused, the other's agent dies, and both own one epoch
-	 * (seed 229 with it, in 4.9 s of three faults).
-	 */
-	if (faults->cluster->nodes_count == 2)
-		faults->weights[SIM_FAULT_PAUSE] = 0;
 	/* These stop everybody, or nearly. */
 	faults->weights[SIM_FAULT_CLUSTER] = (faults->weights[SIM_FAULT_CLUSTER] + 2) / 3;
 	faults->weights[SIM_FAULT_LUN_OFF] = (faults->weights[SIM_FAULT_LUN_OFF] + 1) / 2;

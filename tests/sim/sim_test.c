@@ -1106,6 +1106,41 @@ static void test_two_nodes_apart(void **state)
 	}
 }
 
+static bool has_key_at_lun(struct sim_cluster *self, void *context)
+{
+	return self->lun.nexuses[*(uint32_t *)context].key.v != 0;
+}
+
+/*
+ * A paused guest has lost the lun to the other, wakes, and registers by what it last heard: that
+ * the other is there. When it then finds itself alone, that key is no proof of having won.
+ */
+static void test_two_nodes_wakes_alone(void **state)
+{
+	uint32_t one = 1;
+	uint32_t two = 2;
+
+	(void)state;
+	for (uint64_t seed = 160; seed < 170; seed++) {
+		begin(seed, 2, 4);
+		sim_cluster_pause(&cluster, 2, SIM_FREEZE_GUEST);
+		sim_cluster_run(&cluster, 3 * FERRY_NS_PER_S);
+		assert_true(sim_cluster_run_until(&cluster, owner_is, &one, 10 * FERRY_NS_PER_S));
+		assert_false(has_key_at_lun(&cluster, &two));
+		sim_lun_reset_session(&cluster.lun, 2);
+		sim_cluster_wake(&cluster, 2);
+		assert_true(
+			sim_cluster_run_until(&cluster, has_key_at_lun, &two, 1 * FERRY_NS_PER_S));
+		sim_cluster_crash(&cluster, 1, /* is_power_cut= */ true);
+		for (int i = 0; i < 20; i++) {
+			sim_cluster_acquire(&cluster, 2);
+			sim_cluster_run(&cluster, 500 * FERRY_NS_PER_MS);
+			assert_false(sim_cluster_node(&cluster, 2)->engine.router.is_open);
+		}
+		end();
+	}
+}
+
 /* ---- The simulator itself. ---- */
 
 static void test_same_seed_same_trace(void **state)
@@ -1200,6 +1235,7 @@ int main(void)
 		cmocka_unit_test(test_owner_is_preempted_from_outside),
 		cmocka_unit_test(test_two_nodes_take_over),
 		cmocka_unit_test(test_two_nodes_apart),
+		cmocka_unit_test(test_two_nodes_wakes_alone),
 		cmocka_unit_test(test_same_seed_same_trace),
 		cmocka_unit_test(test_seeds_of_old),
 		cmocka_unit_test(test_canary_timeouts_as_failures),
