@@ -75,7 +75,7 @@ struct ferry_registrar {
 	bool session_is_new;	/* Since the last registration was lost. */
 	bool was_in;		/* Registered at least once: then vanished keys are suspicious. */
 	bool must_reserve;	/* Nobody held the reservation when the keys were read. */
-	bool was_laid;		/* The vanished key is our own doing. */
+	bool is_explained;	/* The key's vanishing: our own doing, or another's. */
 	uint64_t word;		/* ASKING: what the view's word has to be. */
 	uint32_t generation;	/* Of the keys, when last read. */
 	struct ferry_key elder; /* Its key was on the lun before this agent's; 0: none was. */

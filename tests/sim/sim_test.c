@@ -449,6 +449,35 @@ static void test_target_restarts_unseen_by_the_owner(void **state)
 	}
 }
 
+/*
+ * Its count of registrations begins anew, and others, who have not seen what was before, have
+ * raised it by the time the owner is back.
+ */
+static void test_target_restarts_and_the_owner_is_last(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 170; seed < 176; seed++) {
+		sim_cluster_init(&cluster, seed, 3);
+		cluster.lun.generation = 0;
+		start(/* depth= */ 0);
+		assert_int_equal(do_io(1, FERRY_OP_WRITE, 0), 0);
+		sim_lun_cut(&cluster.lun, 1);
+		for (uint32_t i = 2; i <= 3; i++)
+			sim_cluster_crash(&cluster, i, /* is_power_cut= */ false);
+		sim_lun_restart(&cluster.lun);
+		for (uint32_t i = 2; i <= 3; i++)
+			sim_cluster_start(&cluster, i);
+		for (int i = 0; i < 10; i++) {
+			sim_cluster_run(&cluster, 500 * FERRY_NS_PER_MS);
+			sim_lun_reset_session(&cluster.lun, 2 + (uint32_t)i % 2);
+		}
+		sim_lun_heal(&cluster.lun, 1);
+		sim_cluster_run(&cluster, 3 * FERRY_NS_PER_S);
+		assert_int_equal(do_io(1, FERRY_OP_FLUSH, 0), -EIO);
+		sim_cluster_done(&cluster);
+	}
+}
+
 /* A peer that starts anew has not seen what was before: it must not pass for a witness. */
 static void test_restarted_peers_do_not_vouch(void **state)
 {
@@ -1208,6 +1237,7 @@ int main(void)
 		cmocka_unit_test(test_lun_fails),
 		cmocka_unit_test(test_target_restarts),
 		cmocka_unit_test(test_target_restarts_unseen_by_the_owner),
+		cmocka_unit_test(test_target_restarts_and_the_owner_is_last),
 		cmocka_unit_test(test_restarted_peers_do_not_vouch),
 		cmocka_unit_test(test_flush_by_every_path),
 		cmocka_unit_test(test_canary_flush_by_one_path),
