@@ -216,6 +216,43 @@ static struct ferry_key elder_key(const struct ferry_registrar *registrar)
 	return (struct ferry_key){0};
 }
 
+/* Whether the lun still has this node's key, or its elder's. */
+static bool is_kept(const struct ferry_registrar *registrar)
+{
+	for (uint32_t i = 0; i < registrar->request.keys_count; i++)
+		if (ferry_key_shares_nexus(registrar->request.keys[i], registrar->config.own))
+			return true;
+	return false;
+}
+
+/*
+ * The count of changes grows, and begins anew only when the target is (SPC-4, 5.13.7): its volatile
+ * cache is gone then too. Others may have registered since, even so often that the count tells
+ * nothing. But the owner's key is taken by nobody unknown to it; where a registration ends with its
+ * session, that tells nothing either.
+ */
+static bool was_restarted(const struct ferry_registrar *registrar)
+{
+	const struct ferry_view *view = registrar->config.view;
+	bool ends_with_session = registrar->config.fence->ability.laying == FERRY_LAYING_RESET;
+	bool is_owner = view->owner.v == ferry_key_node(registrar->config.own).v;
+
+	if (registrar->request.generation < registrar->generation)
+		return true;
+	if (is_kept(registrar) || ends_with_session)
+		return false;
+	/* Whoever took it was counted. */
+	return (is_owner && !registrar->is_explained) ||
+	       registrar->request.generation == registrar->generation;
+}
+
+static void join_refuse_lost(struct ferry_registrar *registrar)
+{
+	join_refuse(registrar, FERRY_REGISTRAR_OUT,
+		    "this node's registration is gone, and the other node, which may have "
+		    "taken it, is not heard: not registering");
+}
+
 /* Before registering anew: is this the lun that we left? */
 static void join_read(struct ferry_registrar *registrar)
 {
@@ -235,24 +272,22 @@ static void join_read(struct ferry_registrar *registrar)
 			    "directory is an old copy");
 		return;
 	case FERRY_KEYS_LOST:
-		join_refuse(registrar, FERRY_REGISTRAR_OUT,
-			    "this node's registration is gone, and the other node, which may have "
-			    "taken it, is not heard: not registering");
+		join_refuse_lost(registrar);
 		return;
 	case FERRY_KEYS_REGISTER:
 	case FERRY_KEYS_REPLACE:
 	default:
 		break;
 	}
+	registrar->is_unsure |= !is_kept(registrar);
+	if (registrar->is_unsure && registrar->config.view->only_if_kept) {
+		join_refuse_lost(registrar);
+		return;
+	}
 	registrar->is_refused = false;
 	if (verdict == FERRY_KEYS_REPLACE)
 		registrar->elder = elder_key(registrar);
-	/*
-	 * The count of changes grows, and begins anew only when the target was restarted (SPC-4,
-	 * 5.13.7; there is no APTPL in this class): its volatile cache is gone too. Others may
-	 * have registered since.
-	 */
-	if (registrar->was_in && request->generation < registrar->generation)
+	if (registrar->was_in && was_restarted(registrar))
 		ferry_router_note_reset(registrar->config.router, /* lane= */ NULL,
 					"the target has lost its registrations: it was restarted");
 	registrar->generation = request->generation;
@@ -277,11 +312,17 @@ static void join_finish(struct ferry_registrar *registrar)
 	if (!ferry_router_lane_is_clean(registrar->config.router, local_lane(registrar)) &&
 	    !FERRY_MUSEUM(JOINS_UNCLEAN))
 		return;
+	if (registrar->is_unsure && view->only_if_kept) {
+		registrar->session_is_new = true; /* All of it again, once the other is heard. */
+		join_refuse_lost(registrar);
+		return;
+	}
+	registrar->is_unsure = false;
 	if (registrar->was_in)
 		registrar->config.on_rejoin(registrar->config.context);
 	registrar->state = FERRY_REGISTRAR_IN;
 	registrar->was_in = true;
-	registrar->was_laid = false;
+	registrar->is_explained = false;
 	emit(registrar, FERRY_EVENT_ADMIN, FERRY_SEVERITY_INFO, registrar->config.own.v,
 	     "registered at the lun");
 	ferry_lane_allow(local_lane(registrar), true, "registered");
@@ -457,6 +498,7 @@ void ferry_registrar_lost(struct ferry_registrar *registrar)
 	if (registrar->state != FERRY_REGISTRAR_IN && registrar->state != FERRY_REGISTRAR_ASKING)
 		return;
 	registrar->state = FERRY_REGISTRAR_OUT;
+	registrar->is_explained = true;
 	take_again(registrar);
 	if (view->owner.v == ferry_key_node(registrar->config.own).v && view->is_in_force) {
 		registrar->preempted = view->epoch;
@@ -478,7 +520,7 @@ void ferry_registrar_verify(struct ferry_registrar *registrar)
 void ferry_registrar_note_laid(struct ferry_registrar *registrar)
 {
 	ferry_assert(registrar);
-	registrar->was_laid = true;
+	registrar->is_explained = true;
 	registrar->state = FERRY_REGISTRAR_OUT;
 	take_again(registrar);
 }

@@ -581,15 +581,9 @@ static void abort_all(struct sim_lun *lun)
 	}
 }
 
-static void generation_fall(struct sim_lun *lun)
-{
-	lun->generation = lun->options.generation_begins_anew ? 0 : lun->generation - 100;
-}
-
 void sim_lun_reset_hard(struct sim_lun *lun)
 {
 	abort_all(lun);
-	generation_fall(lun);
 	sim_lun_lose_cache(lun);
 	for (uint32_t i = 1; i <= SIM_NODES_MAX; i++)
 		sim_lun_attention(lun, i, SIM_ATTENTION_RESET);
@@ -606,7 +600,7 @@ void sim_lun_power_cut(struct sim_lun *lun)
 		lun->nexuses[i].key.v = 0;
 	if (!lun->options.has_aptpl)
 		lun->holder = 0;
-	generation_fall(lun);
+	lun->generation = 0; /* SPC-4, 5.13.7. */
 }
 
 void sim_lun_lose_path_cache(struct sim_lun *lun, uint32_t node)

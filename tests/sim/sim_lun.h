@@ -98,12 +98,7 @@ struct sim_lun_options {
 	bool preempt_lies;   /* PREEMPT alone, which proves nothing: for canaries. */
 	bool caches_by_path; /* Each path has a cache of its own: a FLUSH reaches only that. */
 	bool abort_waits;    /* PREEMPT AND ABORT is answered when what ran has ended (as LIO's). */
-	/*
-	 * As SPC-4 has it, the generation is 0 after a restart: then a node that is back after
-	 * the others, who have registered anew, cannot see it there. Else it falls by 100.
-	 */
-	bool generation_begins_anew;
-	bool has_aptpl; /* Registrations survive a restart. */
+	bool has_aptpl;	     /* Registrations survive a restart. */
 };
 
 struct sim_lun_stats {

@@ -449,6 +449,35 @@ static void test_target_restarts_unseen_by_the_owner(void **state)
 	}
 }
 
+/*
+ * Its count of registrations begins anew, and others, who have not seen what was before, have
+ * raised it by the time the owner is back.
+ */
+static void test_target_restarts_and_the_owner_is_last(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 170; seed < 176; seed++) {
+		sim_cluster_init(&cluster, seed, 3);
+		cluster.lun.generation = 0;
+		start(/* depth= */ 0);
+		assert_int_equal(do_io(1, FERRY_OP_WRITE, 0), 0);
+		sim_lun_cut(&cluster.lun, 1);
+		for (uint32_t i = 2; i <= 3; i++)
+			sim_cluster_crash(&cluster, i, /* is_power_cut= */ false);
+		sim_lun_restart(&cluster.lun);
+		for (uint32_t i = 2; i <= 3; i++)
+			sim_cluster_start(&cluster, i);
+		for (int i = 0; i < 10; i++) {
+			sim_cluster_run(&cluster, 500 * FERRY_NS_PER_MS);
+			sim_lun_reset_session(&cluster.lun, 2 + (uint32_t)i % 2);
+		}
+		sim_lun_heal(&cluster.lun, 1);
+		sim_cluster_run(&cluster, 3 * FERRY_NS_PER_S);
+		assert_int_equal(do_io(1, FERRY_OP_FLUSH, 0), -EIO);
+		sim_cluster_done(&cluster);
+	}
+}
+
 /* A peer that starts anew has not seen what was before: it must not pass for a witness. */
 static void test_restarted_peers_do_not_vouch(void **state)
 {
@@ -1131,6 +1160,41 @@ static void test_two_nodes_apart(void **state)
 	}
 }
 
+static bool has_key_at_lun(struct sim_cluster *self, void *context)
+{
+	return self->lun.nexuses[*(uint32_t *)context].key.v != 0;
+}
+
+/*
+ * A paused guest has lost the lun to the other, wakes, and registers by what it last heard: that
+ * the other is there. When it then finds itself alone, that key is no proof of having won.
+ */
+static void test_two_nodes_wakes_alone(void **state)
+{
+	uint32_t one = 1;
+	uint32_t two = 2;
+
+	(void)state;
+	for (uint64_t seed = 160; seed < 170; seed++) {
+		begin(seed, 2, 4);
+		sim_cluster_pause(&cluster, 2, SIM_FREEZE_GUEST);
+		sim_cluster_run(&cluster, 3 * FERRY_NS_PER_S);
+		assert_true(sim_cluster_run_until(&cluster, owner_is, &one, 10 * FERRY_NS_PER_S));
+		assert_false(has_key_at_lun(&cluster, &two));
+		sim_lun_reset_session(&cluster.lun, 2);
+		sim_cluster_wake(&cluster, 2);
+		assert_true(
+			sim_cluster_run_until(&cluster, has_key_at_lun, &two, 1 * FERRY_NS_PER_S));
+		sim_cluster_crash(&cluster, 1, /* is_power_cut= */ true);
+		for (int i = 0; i < 20; i++) {
+			sim_cluster_acquire(&cluster, 2);
+			sim_cluster_run(&cluster, 500 * FERRY_NS_PER_MS);
+			assert_false(sim_cluster_node(&cluster, 2)->engine.router.is_open);
+		}
+		end();
+	}
+}
+
 /* ---- The simulator itself. ---- */
 
 static void test_same_seed_same_trace(void **state)
@@ -1198,6 +1262,7 @@ int main(void)
 		cmocka_unit_test(test_lun_fails),
 		cmocka_unit_test(test_target_restarts),
 		cmocka_unit_test(test_target_restarts_unseen_by_the_owner),
+		cmocka_unit_test(test_target_restarts_and_the_owner_is_last),
 		cmocka_unit_test(test_restarted_peers_do_not_vouch),
 		cmocka_unit_test(test_flush_by_every_path),
 		cmocka_unit_test(test_canary_flush_by_one_path),
@@ -1226,6 +1291,7 @@ int main(void)
 		cmocka_unit_test(test_owner_is_preempted_from_outside),
 		cmocka_unit_test(test_two_nodes_take_over),
 		cmocka_unit_test(test_two_nodes_apart),
+		cmocka_unit_test(test_two_nodes_wakes_alone),
 		cmocka_unit_test(test_same_seed_same_trace),
 		cmocka_unit_test(test_seeds_of_old),
 		cmocka_unit_test(test_canary_timeouts_as_failures),
