@@ -1,8 +1,10 @@
 # Ferry: one word for each thing that people do here. CMake builds (see CMakePresets.json).
 #
 #     make demo    the main job, shown on this machine: a path fails, the application goes on
-#     make test    everything that is checked; what CI runs
+#     make test    everything that is checked
+#     make ci      what CI adds to it: fresh seeds of the simulator, a minute of each fuzzer
 #     make test-vm reservations through kernels of their own, in emulated guests; minutes
+#     make fuzz    a minute of each fuzzer, from a fresh seed
 #     make bench   Ferry's NBD beside others', in turns
 #     make soak    fresh seeds of the simulator and cuts in the lab, until stopped
 #     make museum  known mistakes, each put into the core, and the seed that finds it out
@@ -13,7 +15,7 @@
 PRESET ?= plain
 JOBS ?= $(shell nproc)
 
-.PHONY: all build test test-unit test-vm tidy demo bench soak museum mutation deps clean
+.PHONY: all build test ci test-unit test-vm tidy demo bench soak fuzz museum mutation deps clean
 all: build
 
 deps:
@@ -26,6 +28,9 @@ build:
 
 test: deps
 	JOBS=$(JOBS) tests/all
+
+ci: build
+	JOBS=$(JOBS) tests/ci
 
 # What needs no cluster and no stock client; PRESET=asan, tsan, clang, coverage work too.
 test-unit: build
@@ -47,6 +52,9 @@ bench: deps build
 
 soak: deps build
 	tests/soak
+
+fuzz: deps
+	JOBS=$(JOBS) tests/fuzz/run.sh
 
 museum: build
 	JOBS=$(JOBS) tests/museum/run

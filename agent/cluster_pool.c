@@ -217,7 +217,7 @@ void cluster_pool_mail(struct cluster_pool *pool, const struct ferry_mail *mail)
 	else if (mail->kind == FERRY_MAIL_PREEMPTED && has_ownership)
 		ferry_ownership_preempted(&pool->ownership);
 	else if (mail->kind == FERRY_MAIL_TAKEN && has_ownership)
-		ferry_ownership_taken(&pool->ownership, mail->error);
+		ferry_ownership_taken(&pool->ownership, mail->epoch, mail->error);
 	else if (mail->kind == FERRY_MAIL_SHOWN)
 		handle_shown(pool, mail->error, mail->count);
 	else if (mail->kind == FERRY_MAIL_HIDDEN)

@@ -71,6 +71,7 @@ struct data_pool {
 	enum ferry_verdict verdict;
 	bool has_path;
 	int taken_error;
+	struct ferry_epoch taking; /* Installed when the cluster thread asked for it. */
 	int shown_error;
 
 	/* What an administrator asks of the lun: one thing at a time. */

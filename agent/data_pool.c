@@ -89,6 +89,7 @@ bool data_pool_say(struct data_pool *pool)
 			mail.count = pool->word_asked;
 		} else if (kinds[i] == FERRY_MAIL_TAKEN) {
 			mail.error = pool->taken_error;
+			mail.epoch = pool->taking;
 		} else if (kinds[i] == FERRY_MAIL_HEALTH) {
 			mail.flag = pool->has_path;
 		} else if (kinds[i] == FERRY_MAIL_VERDICT) {
@@ -155,6 +156,7 @@ static int engine_open(struct data_pool *pool, const struct ferry_lun_identity *
 		.is_read_only = pool->config->is_read_only,
 		.flushes_by_path = flushes_by_path(pool, identity),
 		.resets_keep_cache = pool->iscsi && ferry_iscsi_lays_by_reset(pool->iscsi),
+		.aborts_may_reset = fence && ferry_laying_may_reset(fence->ability.laying),
 		.inflight_max = INFLIGHT_MAX,
 		.path_timeout_ns = data->config.path_timeout_ns,
 		.hold_timeout_ns = data->config.hold_timeout_ns,
@@ -422,6 +424,21 @@ static void pool_show_and_say(struct data_pool *pool)
 	data_pool_say_soon(pool, DATA_DUE_SHOWN);
 }
 
+/* Whatever an older taking has come to, or still waits for, is no answer to this one. */
+static void pool_take(struct data_pool *pool, const struct ferry_drained_keys *drained)
+{
+	pool->taking = pool->view.epoch;
+	pool->due &= ~(uint32_t)DATA_DUE_TAKEN;
+	if (pool->has_pull)
+		ferry_pull_stop(&pool->pull);
+	if (!pool->is_open) {
+		data_pool_taken(pool, -ENXIO);
+		return;
+	}
+	pool->drained_keys = *drained;
+	ferry_engine_take(&pool->engine, drained);
+}
+
 void data_pool_mail(struct data_pool *pool, const struct ferry_mail *mail)
 {
 	switch (mail->kind) {
@@ -432,13 +449,7 @@ void data_pool_mail(struct data_pool *pool, const struct ferry_mail *mail)
 			ferry_engine_set_view(&pool->engine, &mail->view);
 		break;
 	case FERRY_MAIL_TAKE:
-		if (pool->is_open) {
-			pool->drained_keys = mail->drained;
-			ferry_engine_take(&pool->engine, &mail->drained);
-		} else {
-			pool->taken_error = -ENXIO;
-			data_pool_say_soon(pool, DATA_DUE_TAKEN);
-		}
+		pool_take(pool, &mail->drained);
 		break;
 	case FERRY_MAIL_PEER_PATH:
 		if (pool->is_open)

@@ -40,7 +40,7 @@ enum ferry_mail_kind {
 	/* To the cluster thread. */
 	FERRY_MAIL_OPENED,    /* identity: the pool's lun is known. flag: it has reservations. */
 	FERRY_MAIL_DRAINED,   /* epoch. */
-	FERRY_MAIL_TAKEN,     /* error. */
+	FERRY_MAIL_TAKEN,     /* error; epoch: that was installed when it was asked for. */
 	FERRY_MAIL_HEALTH,    /* flag: this node's own path works. */
 	FERRY_MAIL_VERDICT,   /* verdict. */
 	FERRY_MAIL_ASK,	      /* count: have the group asked; a view with that word answers. */

@@ -378,6 +378,7 @@ static struct ferry_reaction decide_state(const struct ferry_situation *situatio
 		/* This node was away. What it owned then, it does not now. */
 		reaction.kind = FERRY_REACTION_LEARN;
 		reaction.deposes = is_others;
+		reaction.is_own_past = !is_others;
 	} else if (message->epoch.v == situation->epoch.v && is_in_force &&
 		   !situation->is_in_force && message->owner.v != 0 && is_others) {
 		reaction.kind = FERRY_REACTION_FOLLOW;

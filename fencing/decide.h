@@ -129,6 +129,8 @@ struct ferry_reaction {
 	enum ferry_reaction_kind kind;
 	const char *why;
 	bool deposes; /* What this node owns or wants, another has. */
+	/* LEARN: of an epoch that an earlier agent of this node owned: now nobody does (rule 8). */
+	bool is_own_past;
 };
 
 /* What a message of a member's is to this node. Reads nothing that is not in the two. */

@@ -508,10 +508,13 @@ static void deposed(struct ferry_ownership *ownership, const char *why)
 }
 
 /* Others have it already, and say whose it is. */
-static void learn(struct ferry_ownership *ownership, const struct ferry_group_message *message)
+static void learn(struct ferry_ownership *ownership, const struct ferry_group_message *message,
+		  bool is_own_past)
 {
-	if (!epoch_install(ownership, message->epoch, message->owner,
-			   message->flags & FERRY_GROUP_IS_IN_FORCE))
+	struct ferry_node owner = is_own_past ? (struct ferry_node){0} : message->owner;
+	bool is_in_force = message->flags & FERRY_GROUP_IS_IN_FORCE && !is_own_past;
+
+	if (!epoch_install(ownership, message->epoch, owner, is_in_force))
 		return;
 	emit(ownership, FERRY_EVENT_EPOCH, FERRY_SEVERITY_NOTICE, "learnt a newer epoch");
 	ownership->state_is_due = true;
@@ -750,7 +753,7 @@ static void react(struct ferry_ownership *ownership, struct ferry_node from,
 		install(ownership, from, message);
 		break;
 	case FERRY_REACTION_LEARN:
-		learn(ownership, message);
+		learn(ownership, message, reaction->is_own_past);
 		break;
 	case FERRY_REACTION_FOLLOW:
 		follow(ownership, message->type == FERRY_GROUP_STATE ? message->owner : from);
@@ -906,14 +909,14 @@ static void take_failed(struct ferry_ownership *ownership, int error)
 			  : "the lun could not be taken");
 }
 
-void ferry_ownership_taken(struct ferry_ownership *ownership, int error)
+void ferry_ownership_taken(struct ferry_ownership *ownership, struct ferry_epoch epoch, int error)
 {
 	struct ferry_situation situation;
 	struct ferry_decision decision;
 
 	ferry_assert(ownership);
-	if (ownership->phase != FERRY_OWNERSHIP_TAKING)
-		return; /* Overtaken meanwhile. */
+	if (ownership->phase != FERRY_OWNERSHIP_TAKING || epoch.v != ownership->claimed.v)
+		return; /* Overtaken meanwhile, if only by a claim of its own. */
 	if (error < 0) {
 		take_failed(ownership, error);
 		return;

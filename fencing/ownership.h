@@ -120,7 +120,8 @@ void ferry_ownership_message(struct ferry_ownership *ownership, struct ferry_nod
 
 /* From the data thread. */
 void ferry_ownership_drained(struct ferry_ownership *ownership, struct ferry_epoch epoch);
-void ferry_ownership_taken(struct ferry_ownership *ownership, int error);
+/* @epoch: the one that was installed when the taking was asked for. */
+void ferry_ownership_taken(struct ferry_ownership *ownership, struct ferry_epoch epoch, int error);
 void ferry_ownership_health(struct ferry_ownership *ownership, bool has_path);
 /* Somebody took this node's registration, not at its own wish: only a new epoch gives it back. */
 void ferry_ownership_preempted(struct ferry_ownership *ownership);

@@ -4,6 +4,8 @@
 
 #include "agent/base/museum.h"
 
+#define OWN_FLUSH_NS FERRY_NS_PER_S
+
 enum { LINES_PER_READ_MAX = FERRY_IO_BYTES_MAX / FERRY_CACHE_LINE_BYTES + 1 };
 
 _Static_assert(FERRY_IO_RANGE_BYTES_MAX / FERRY_CACHE_LINE_BYTES + 1 < FERRY_CACHE_STAMPS,
@@ -77,6 +79,18 @@ static void drop(struct ferry_cache *cache, const char *why)
 	turn(cache, FERRY_CACHE_OFF, "off", why);
 }
 
+/* Whether a FLUSH has covered what the line holds. */
+static bool is_durable(const struct ferry_cache *cache, uint32_t slot)
+{
+	return cache->index.lines[slot].mark <= cache->durable;
+}
+
+static void hold(struct ferry_cache *cache)
+{
+	cache->holds_volatile = ferry_flush_has_unflushed(cache->config.flush);
+	turn(cache, FERRY_CACHE_HELD, "held", "this node does not serve the pool");
+}
+
 /* ---- Writes that may yet land. ---- */
 
 static void ticket_free(struct ferry_cache *cache, struct ferry_cache_ticket *ticket)
@@ -137,8 +151,12 @@ static void write_doubt(struct ferry_cache *cache, struct ferry_cache_ticket *ti
 /* What happened below since last time. */
 static void look_below(struct ferry_cache *cache)
 {
-	if (cache->losses_seen != *cache->config.losses_count) {
-		cache->losses_seen = *cache->config.losses_count;
+	const struct ferry_flush *flush = cache->config.flush;
+
+	if (cache->mode == FERRY_CACHE_SERVING)
+		cache->durable = flush->writes_flushed;
+	if (cache->losses_seen != flush->losses_count) {
+		cache->losses_seen = flush->losses_count;
 		empty(cache); /* The lun may hold less than was acknowledged, and was kept here. */
 		emit(cache, "empty", "acknowledged writes may have been lost below");
 	}
@@ -161,6 +179,8 @@ static void line_put(struct ferry_cache *cache, uint64_t number,
 		slot = ferry_index_add(&cache->index, number);
 	ferry_segments_read(segments, (uint32_t)offset_bytes, ferry_index_data(&cache->index, slot),
 			    FERRY_CACHE_LINE_BYTES);
+	/* What is read may have been written just now. */
+	cache->index.lines[slot].mark = cache->config.flush->writes_done;
 }
 
 /* ---- Writes. ---- */
@@ -309,18 +329,47 @@ static void hit_copy(struct ferry_cache *cache, struct ferry_io *io, const struc
 	cache->stats.warm_hits += is_warm;
 }
 
-/* Answer @io from here, if all of it is here and there is a buffer for it now. */
+static void own_flush_done(struct ferry_io *io, int error)
+{
+	struct ferry_cache *cache = io->context;
+
+	(void)error; /* The router has told of it, and the lines stay as they are. */
+	ferry_assert(cache->is_flushing);
+	cache->is_flushing = false;
+}
+
+/* Whoever reads and never flushes would have nothing of the cache. */
+static void own_flush(struct ferry_cache *cache)
+{
+	uint64_t now_ns = ferry_loop_now_ns(cache->config.loop);
+
+	if (cache->is_flushing || now_ns < cache->flush_next_ns)
+		return;
+	cache->flush_next_ns = now_ns + OWN_FLUSH_NS;
+	cache->flush_io = (struct ferry_io){
+		.op = FERRY_OP_FLUSH, .on_done = own_flush_done, .context = cache};
+	cache->is_flushing = ferry_block_submit(cache->config.next, &cache->flush_io) == 0;
+}
+
+/* Answer @io from here, if all of it is here, durable, and there is a buffer for it now. */
 static bool read_hit(struct ferry_cache *cache, struct ferry_io *io,
 		     struct ferry_cache_ticket *ticket)
 {
 	struct lines lines = lines_of(cache, io);
 	uint32_t slots[LINES_PER_READ_MAX];
+	bool all_durable = true;
 
 	ferry_assert(lines.end - lines.first <= LINES_PER_READ_MAX);
 	for (uint64_t i = lines.first; i < lines.end; i++) {
 		slots[i - lines.first] = ferry_index_find(&cache->index, i);
 		if (slots[i - lines.first] == FERRY_INDEX_NONE)
 			return false;
+		all_durable &= is_durable(cache, slots[i - lines.first]);
+	}
+	if (!all_durable) {
+		cache->stats.volatile_misses++;
+		own_flush(cache);
+		return false;
 	}
 	if (ferry_arena_take(cache->config.arena, io->length_blocks * cache->block.block_bytes,
 			     &io->segments) < 0)
@@ -435,6 +484,8 @@ static void serve(struct ferry_cache *cache, struct ferry_epoch epoch)
 
 	if (!is_kept && !FERRY_MUSEUM(KEPT_CACHE))
 		empty(cache); /* Another may have owned the pool since. */
+	else if (cache->mode == FERRY_CACHE_HELD && cache->holds_volatile)
+		empty(cache); /* Nobody has asked meanwhile whether the lun has lost it. */
 	cache->epoch = epoch;
 	turn(cache, FERRY_CACHE_SERVING, "serving", "this node owns the pool, its epoch in force");
 }
@@ -446,6 +497,7 @@ void ferry_cache_set_view(struct ferry_cache *cache, const struct ferry_view *vi
 	ferry_assert(cache && view);
 	FERRY_ASSERT_ON_LOOP(cache->config.loop);
 	is_mine = view->owner.v == cache->config.self.v;
+	look_below(cache);
 	heritage_follow(cache, view);
 	if (is_mine && view->is_in_force && view->is_quorate && !cache->is_barred)
 		serve(cache, view->epoch);
@@ -453,7 +505,7 @@ void ferry_cache_set_view(struct ferry_cache *cache, const struct ferry_view *vi
 		 !cache->config.is_majority_real)
 		drop(cache, "no quorum: another may own the pool");
 	else if (cache->mode == FERRY_CACHE_SERVING && !FERRY_MUSEUM(DEPOSED_CACHE))
-		turn(cache, FERRY_CACHE_HELD, "held", "this node does not serve the pool");
+		hold(cache);
 }
 
 void ferry_cache_bar(struct ferry_cache *cache, bool is_barred)
@@ -506,13 +558,13 @@ int ferry_cache_init(struct ferry_cache *cache, struct ferry_region *region, voi
 	int r;
 
 	ferry_assert(config->loop && config->arena && config->next);
-	ferry_assert(config->ghosts_count && config->losses_count && config->pool);
+	ferry_assert(config->ghosts_count && config->flush && config->pool);
 	ferry_assert(FERRY_CACHE_LINE_BYTES % config->next->block_bytes == 0);
 	ferry_assert(config->tickets_max > 1 && config->tickets_max <= FERRY_CACHE_TICKETS_MAX);
 	*cache = (struct ferry_cache){.block = *config->next,
 				      .config = *config,
 				      .mode = FERRY_CACHE_OFF,
-				      .losses_seen = *config->losses_count,
+				      .losses_seen = config->flush->losses_count,
 				      .hits_task = {.run = hits_answer}};
 	cache->block.ops = &cache_ops;
 	ferry_list_init(&cache->tickets_free);
@@ -533,7 +585,7 @@ int ferry_cache_init(struct ferry_cache *cache, struct ferry_region *region, voi
 bool ferry_cache_is_idle(const struct ferry_cache *cache)
 {
 	ferry_assert(cache);
-	return ferry_list_is_empty(&cache->hits);
+	return ferry_list_is_empty(&cache->hits) && !cache->is_flushing;
 }
 
 void ferry_cache_done(struct ferry_cache *cache)
@@ -544,12 +596,31 @@ void ferry_cache_done(struct ferry_cache *cache)
 
 /* ---- Moving to another node. ---- */
 
+/* What was written and not flushed goes: the lun may have lost it, and nobody would know. */
+static void drop_volatile(struct ferry_cache *cache)
+{
+	uint32_t slot = cache->index.newest;
+
+	while (slot != FERRY_INDEX_NONE) {
+		uint32_t next = cache->index.lines[slot].older;
+
+		if (!is_durable(cache, slot))
+			ferry_index_remove(&cache->index, slot);
+		slot = next;
+	}
+	cache->holds_volatile = false;
+}
+
 int ferry_cache_export(struct ferry_cache *cache, struct ferry_cache_export *ret)
 {
 	ferry_assert(cache && ret);
 	FERRY_ASSERT_ON_LOOP(cache->config.loop);
 	look_below(cache);
-	if (cache->mode != FERRY_CACHE_HELD || cache->is_blocked || cache->index.lines_count == 0)
+	if (cache->mode != FERRY_CACHE_HELD || cache->is_blocked)
+		return -ENODATA;
+	if (cache->holds_volatile)
+		drop_volatile(cache);
+	if (cache->index.lines_count == 0)
 		return -ENODATA;
 	if (!cache->is_sorted)
 		ferry_index_sort(&cache->index);
@@ -616,6 +687,7 @@ int ferry_cache_import(struct ferry_cache *cache, struct ferry_epoch epoch, uint
 	cache->index.lines[slot].heat =
 		(uint16_t)ferry_min_u64(heat, FERRY_CACHE_HEAT_IMPORTED_MAX);
 	cache->index.lines[slot].is_warm = true;
+	cache->index.lines[slot].mark = 0; /* Only what is durable is given away. */
 	cache->index.warm_count++;
 	cache->stats.imported++;
 	return 0;

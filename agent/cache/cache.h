@@ -5,9 +5,11 @@
  * enters from a read only if no write touched it since that read began (design, rule 16): every
  * write stamps its lines at its submission and at its end, and a line that a write is in flight
  * for takes nothing. A write that did not end well may yet land: its lines stay out until no ghost
- * is alive. What the cache holds is true only while this node alone can have changed the lun, so
- * it follows the view of ownership: it serves while this node owns the pool, holds still (for the
- * next owner to ask for it) when it no longer does, and is dropped when it cannot be sure.
+ * is alive. A line is served only once a FLUSH has covered it: until then the lun may lose what it
+ * holds, and whoever had read it here would see it go. What the cache holds is true only while this
+ * node alone can have changed the lun, so it follows the view of ownership: it serves while this
+ * node owns the pool, holds still (for the next owner to ask for it) when it no longer does, and is
+ * dropped when it cannot be sure.
  *
  * Owns:    the index, the lines' data, and one ticket per I/O that it has to follow.
  * Callers: core/volume.c submits through it; core/engine.c tells it the view; migrate/warm.c takes
@@ -19,6 +21,7 @@
 
 #include "agent/base/region.h"
 #include "agent/cache/index.h"
+#include "agent/core/flush.h"
 #include "agent/core/view.h"
 #include "agent/ports/block.h"
 #include "agent/ports/events.h"
@@ -39,11 +42,12 @@ enum ferry_cache_mode {
 struct ferry_cache_stats {
 	uint64_t hits; /* Reads, not lines. */
 	uint64_t misses;
-	uint64_t warm_hits;	/* Of the hits, those with a line that came from another node. */
-	uint64_t fills;		/* Lines, from here on. */
-	uint64_t populated;	/* By writes. */
-	uint64_t invalidations; /* By writes. */
-	uint64_t overtaken;	/* Read, but not entered: a write had touched them. */
+	uint64_t volatile_misses; /* Of them, for a line that is here but not durable. */
+	uint64_t warm_hits;	  /* Of the hits, those with a line that came from another node. */
+	uint64_t fills;		  /* Lines, from here on. */
+	uint64_t populated;	  /* By writes. */
+	uint64_t invalidations;	  /* By writes. */
+	uint64_t overtaken;	  /* Read, but not entered: a write had touched them. */
 	uint64_t imported;
 	uint64_t drops; /* Times that the whole of it was dropped. */
 };
@@ -62,9 +66,9 @@ struct ferry_cache_config {
 	 * with the epoch unchanged, has broken nothing.
 	 */
 	bool is_majority_real;
-	/* The router's: ghosts alive now; times that acknowledged writes may have been lost. */
+	/* The router's: ghosts alive now; what is flushed, and what may have been lost. */
 	const uint32_t *ghosts_count;
-	const uint64_t *losses_count;
+	const struct ferry_flush *flush;
 };
 
 /* What is known of the writes to lines of equal number modulo FERRY_CACHE_STAMPS. */
@@ -100,6 +104,11 @@ struct ferry_cache {
 	uint64_t floor;		  /* What began before it neither fills nor populates. */
 	uint64_t writes_count;	  /* Ever: "write sequence". */
 	uint64_t losses_seen;
+	uint64_t durable; /* Lines marked up to here are; while it serves, flush->writes_flushed. */
+	bool holds_volatile; /* HELD: some line may not be. */
+	bool is_flushing;
+	uint64_t flush_next_ns;
+	struct ferry_io flush_io; /* Its own. */
 	struct ferry_cache_stamp *stamps;
 	struct ferry_list tickets_free;
 	struct ferry_list hits;	    /* To be answered by the task. */
@@ -154,7 +163,8 @@ struct ferry_cache_export {
 };
 
 /*
- * Be read by the next owner. -ENODATA: nothing that it could use. The lines are walked by
+ * Be read by the next owner, without what the lun may yet lose. -ENODATA: nothing that it could
+ * use. The lines are walked by
  * ferry_cache_hottest() and _cooler(); they are all of them true as long as writes_count is what
  * was said.
  */

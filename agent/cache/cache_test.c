@@ -286,9 +286,84 @@ static void lost_writes_below_empty_it(void **state)
 	(void)state;
 	rig_write(&rig, 0, LINE);
 	memset(rig.disk, 0x77, FERRY_CACHE_LINE_BYTES); /* The target came back without it. */
-	rig.losses_count++;
+	rig.flush.losses_count++;
 	assert_false(rig_read(&rig, 0, LINE));
 	assert_true(rig_read(&rig, 0, LINE));
+}
+
+/* One write more that no FLUSH has covered, as the router counts. */
+static void write_volatile(uint64_t lba)
+{
+	struct rig_io io;
+
+	assert_int_equal(rig_submit(&rig, &io, FERRY_OP_WRITE, lba, LINE), 0);
+	rig.flush.writes_done++;
+	rig_end_all(&rig);
+	rig_forget(&io);
+}
+
+/* The lun may lose it yet, and who had read it here would see it go. */
+static void what_is_not_durable_is_not_served(void **state)
+{
+	(void)state;
+	write_volatile(0);
+	assert_false(rig_read(&rig, 0, LINE));
+	assert_int_equal(rig.cache.stats.volatile_misses, 1);
+	assert_false(rig_read(&rig, LINE, LINE)); /* Read, but perhaps not for long. */
+	assert_false(rig_read(&rig, LINE, LINE));
+	rig.flush.writes_flushed = 1;
+	assert_true(rig_read(&rig, 0, LINE));
+	assert_true(rig_read(&rig, LINE, LINE));
+	assert_int_equal(rig.cache.stats.volatile_misses, 2);
+}
+
+static void it_flushes_for_who_only_reads(void **state)
+{
+	struct rig_io io;
+
+	(void)state;
+	write_volatile(0);
+	for (uint32_t i = 0; i < 3; i++) {
+		assert_int_equal(rig_submit(&rig, &io, FERRY_OP_READ, 0, LINE), 0);
+		assert_int_equal(rig.below_count, i == 0 ? 2 : 1); /* Once a second. */
+		if (i == 0)
+			assert_int_equal(rig.below[0]->op, FERRY_OP_FLUSH);
+		assert_int_equal(ferry_cache_is_idle(&rig.cache), i > 0);
+		rig_end_all(&rig);
+		rig_forget(&io);
+	}
+	rig_advance(&rig, FERRY_NS_PER_S);
+	assert_int_equal(rig_submit(&rig, &io, FERRY_OP_READ, 0, LINE), 0);
+	assert_int_equal(rig.below_count, 2);
+	rig_end_all(&rig);
+	rig_forget(&io);
+}
+
+/* Nor is it given to the next owner, nor kept for later: nobody asks for losses meanwhile. */
+static void what_is_not_durable_does_not_move(void **state)
+{
+	struct ferry_cache_export export;
+
+	(void)state;
+	rig_write(&rig, 0, LINE);
+	write_volatile(LINE);
+	rig_view(&rig, 2, 2, false, true);
+	rig.flush.writes_flushed = 1; /* Deposed, nobody expects it to be there any more. */
+	assert_int_equal(ferry_cache_export(&rig.cache, &export), 0);
+	assert_true(rig_has(&rig, 0));
+	assert_false(rig_has(&rig, 1));
+}
+
+static void what_is_not_durable_does_not_return(void **state)
+{
+	(void)state;
+	write_volatile(0);
+	rig_view(&rig, 0, 1, false, true); /* Released. */
+	rig.flush.writes_flushed = 1;
+	rig_view(&rig, 1, 2, false, true);
+	rig_view(&rig, 1, 2, true, true);
+	assert_false(rig_has(&rig, 0));
+	assert_false(rig_read(&rig, 0, LINE));
 }
 
 /* ---- Whose it is. ---- */
@@ -444,7 +519,7 @@ static void import_takes_only_what_nobody_has_written(void **state)
 	for (uint64_t i = 10; i < 24; i++)
 		assert_int_equal(ferry_cache_import(&rig.cache, epoch, begun, i, 1, line), 0);
 	assert_int_equal(ferry_cache_import(&rig.cache, epoch, begun, 30, 1, line), -ENOSPC);
-	rig.losses_count++;
+	rig.flush.losses_count++;
 	assert_int_equal(ferry_cache_import(&rig.cache, epoch, begun, 31, 1, line), -ESTALE);
 }
 
@@ -555,7 +630,7 @@ static void chaos_own(struct chaos *chaos)
 	for (uint32_t i = 0; i < rig.below_count; i++)
 		has_ghosts |= ferry_op_changes_blocks(rig.below[i]->op);
 	if (ferry_prng_below(&chaos->prng, 50) == 0) {
-		rig.losses_count++; /* Some block goes back to what it was. */
+		rig.flush.losses_count++; /* Some block goes back to what it was. */
 		memset(rig.disk + ferry_prng_below(&chaos->prng, CHAOS_LINES) * 4096, 0x10, 512);
 		return;
 	}
@@ -578,7 +653,8 @@ static void chaos_own(struct chaos *chaos)
 /* What is in the cache while it serves is what is on the disk, always. */
 static void chaos_check(struct chaos *chaos)
 {
-	if (rig.cache.losses_seen == rig.losses_count && rig.cache.mode == FERRY_CACHE_SERVING)
+	if (rig.cache.losses_seen == rig.flush.losses_count &&
+	    rig.cache.mode == FERRY_CACHE_SERVING)
 		for (uint64_t i = 0; i < CHAOS_LINES + 4; i++)
 			(void)rig_has(&rig, i);
 	for (uint32_t i = 0; i < FERRY_ARRAY_COUNT(chaos->ios); i++)
@@ -646,6 +722,10 @@ int main(void)
 		T(no_buffer_makes_a_miss),
 		T(memory_is_bounded_and_the_used_stays),
 		T(lost_writes_below_empty_it),
+		T(what_is_not_durable_is_not_served),
+		T(it_flushes_for_who_only_reads),
+		T(what_is_not_durable_does_not_move),
+		T(what_is_not_durable_does_not_return),
 		T(it_serves_only_the_owner_with_quorum),
 		T(another_owner_empties_it),
 		T(a_gap_in_the_epochs_empties_it),

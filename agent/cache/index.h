@@ -33,6 +33,7 @@ struct ferry_index_line {
 	uint32_t hash_next; /* In its bucket, or in the free list. */
 	uint32_t newer;	    /* In the queue, towards the front. */
 	uint32_t older;
+	uint64_t mark; /* The cache's. */
 	uint16_t heat;
 	bool is_there;	 /* Its data is valid. */
 	bool is_visited; /* Since the hand last came by. */

@@ -42,7 +42,7 @@ struct rig {
 	int below_refuses; /* The next submit below says this. */
 	uint64_t content;  /* Of the last write. */
 	uint32_t ghosts_count;
-	uint64_t losses_count;
+	struct ferry_flush flush;
 	struct ferry_cache cache;
 	struct ferry_region region;
 	void *memory[3];

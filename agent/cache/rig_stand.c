@@ -270,7 +270,7 @@ void rig_open(struct rig *rig, uint32_t lines_max, uint32_t tickets_max)
 		.lines_max = lines_max,
 		.tickets_max = tickets_max,
 		.ghosts_count = &rig->ghosts_count,
-		.losses_count = &rig->losses_count,
+		.flush = &rig->flush,
 	};
 
 	memset(rig, 0, sizeof(*rig));

@@ -451,6 +451,7 @@ static int router_open(struct ferry_engine *engine, struct ferry_region *region)
 		.convict_window_ns = config->convict_window_ns,
 		.seed = config->seed,
 		.resets_keep_cache = config->resets_keep_cache,
+		.aborts_may_reset = config->aborts_may_reset,
 		.flushes_by_path = config->flushes_by_path,
 		.waits_for_ghosts = config->waits_for_ghosts,
 		.lay = router_lay,
@@ -484,7 +485,7 @@ static int cache_open(struct ferry_engine *engine, struct ferry_region *region)
 		 */
 		.is_majority_real = false,
 		.ghosts_count = &engine->router.ghosts_count,
-		.losses_count = &engine->router.flush.losses_count,
+		.flush = &engine->router.flush,
 	};
 	int r;
 
@@ -677,6 +678,7 @@ void ferry_engine_take(struct ferry_engine *engine, const struct ferry_drained_k
 		engine->config.on_taken(engine, 0);
 		return;
 	}
+	ferry_registrar_drop_take(&engine->registrar); /* What it proves is of an older epoch. */
 	engine->take_drained = *drained;
 	engine->wants_take = true;
 	news_soon(engine);

@@ -41,6 +41,7 @@ struct ferry_engine_config {
 	struct ferry_carrier *carrier; /* NULL: stands alone, carries for nobody. */
 	bool is_read_only;
 	bool resets_keep_cache; /* See struct ferry_router_config. */
+	bool aborts_may_reset;	/* Likewise. */
 	bool flushes_by_path;	/* Likewise. */
 	bool waits_for_ghosts;	/* Likewise. */
 	uint32_t inflight_max;

@@ -447,6 +447,12 @@ void ferry_registrar_session(struct ferry_registrar *registrar, bool is_up)
 		return;
 	}
 	registrar->session_is_new = true;
+	/*
+	 * Who has been registered before may have been preempted, and know nothing of it: frozen,
+	 * its clock too. By what it knew it would leave a key that passes for one that was kept.
+	 */
+	if (registrar->was_in && !FERRY_MUSEUM(REGISTERS_ITSELF))
+		registrar->word = registrar->config.ask(registrar->config.context);
 	ferry_registrar_poke(registrar);
 }
 
@@ -473,6 +479,8 @@ void ferry_registrar_poke(struct ferry_registrar *registrar)
 		return;
 	}
 	if (!registrar->config.view->may_help || !registrar->session_is_new)
+		return;
+	if (registrar->config.view->word < registrar->word)
 		return;
 	if (registrar->preempted.v != 0 &&
 	    registrar->config.view->epoch.v <= registrar->preempted.v)

@@ -76,7 +76,7 @@ struct ferry_registrar {
 	bool was_in;		/* Registered at least once: then vanished keys are suspicious. */
 	bool must_reserve;	/* Nobody held the reservation when the keys were read. */
 	bool is_explained;	/* The key's vanishing: our own doing, or another's. */
-	uint64_t word;		/* ASKING: what the view's word has to be. */
+	uint64_t word;		/* What the view's word has to be, to register or be IN. */
 	uint32_t generation;	/* Of the keys, when last read. */
 	struct ferry_key elder; /* Its key was on the lun before this agent's; 0: none was. */
 	bool is_unsure;		/* Its key was gone, and the group has not granted another since. */

@@ -337,6 +337,8 @@ static void resets_mark(struct ferry_router *router)
 void ferry_router_expect_reset(struct ferry_router *router)
 {
 	ferry_assert(router);
+	if (!router->config.aborts_may_reset)
+		return;
 	router->resets_asked++;
 	resets_mark(router);
 }
@@ -344,6 +346,8 @@ void ferry_router_expect_reset(struct ferry_router *router)
 void ferry_router_reset_answered(struct ferry_router *router)
 {
 	ferry_assert(router);
+	if (!router->config.aborts_may_reset)
+		return;
 	ferry_assert(router->resets_asked > 0);
 	router->resets_asked--;
 	resets_mark(router);

@@ -82,6 +82,7 @@ struct ferry_router_config {
 	 * of targets where aborts are done so (docs/decisions/0003).
 	 */
 	bool resets_keep_cache;
+	bool aborts_may_reset; /* Some way of aborting here resets the lun (ports/fence.h). */
 	bool flushes_by_path;  /* A FLUSH covers only what its own path acknowledged. */
 	bool waits_for_ghosts; /* A write is tried again only when its ghosts are laid. */
 
@@ -191,8 +192,9 @@ void ferry_router_note_reset(struct ferry_router *router, struct ferry_lane *lan
 			     const char *what);
 
 /*
- * An abort is being asked for, which may take a LUN RESET: every nexus will report it once, before
- * or after the abort itself is answered, and it loses nothing.
+ * An abort is being asked for. Where that may take a LUN RESET, every nexus will report it once,
+ * before or after the abort itself is answered, and it loses nothing. Elsewhere a reset that is
+ * seen meanwhile is somebody else's, and a loss.
  */
 void ferry_router_expect_reset(struct ferry_router *router);
 

@@ -555,6 +555,29 @@ static void test_losses_of_what_was_inherited_fail_the_flush(void **state)
 	flush_by_local(2, -EIO);
 }
 
+/* Only where an abort may reset the lun is a reset during one no news. */
+static void test_reset_during_an_abort(void **state)
+{
+	struct ferry_lane *local = ferry_router_local(&router);
+
+	(void)state;
+	router.config.aborts_may_reset = true;
+	submit(0, FERRY_OP_WRITE, 0);
+	stand_done(&paths[0], 0);
+	ferry_router_expect_reset(&router);
+	ferry_router_note_reset(&router, local, "test");
+	ferry_router_reset_answered(&router);
+	stand_run_ms(&stand, 1);
+	flush_by_local(1, 0); /* And with it all have been reported. */
+	router.config.aborts_may_reset = false;
+	submit(2, FERRY_OP_WRITE, 0);
+	stand_done(&paths[0], paths[0].count - 1);
+	ferry_router_expect_reset(&router);
+	ferry_router_note_reset(&router, local, "test");
+	ferry_router_reset_answered(&router);
+	flush_by_local(3, -EIO);
+}
+
 /* With another's answer, and for a write that is under way when it comes. */
 static void test_peers_losses_hit_what_is_in_flight(void **state)
 {
@@ -816,6 +839,7 @@ int main(void)
 		TEST(test_failed_flush_stays_failed),
 		TEST(test_peers_losses_fail_the_flush),
 		TEST(test_losses_of_what_was_inherited_fail_the_flush),
+		TEST(test_reset_during_an_abort),
 		TEST(test_peers_losses_hit_what_is_in_flight),
 		TEST(test_new_peer_does_not_vouch),
 		TEST(test_lost_writes_fail_the_flush),

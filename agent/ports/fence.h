@@ -97,6 +97,12 @@ enum ferry_laying_way {
 	FERRY_LAYING_QUIESCE, /* PREEMPT, then the time after which nothing lands: a promise. */
 };
 
+/* PREEMPT AND ABORT too: of a victim that is not registered (any more) nothing else is left. */
+static inline bool ferry_laying_may_reset(enum ferry_laying_way way)
+{
+	return way == FERRY_LAYING_ABORT || way == FERRY_LAYING_RESET;
+}
+
 /* What a lun was found to do when it was opened: probed, tested or promised, never assumed. */
 struct ferry_fence_ability {
 	enum ferry_laying_way laying; /* 0: PREEMPT proves nothing here. */

@@ -214,6 +214,7 @@ static void save_vpd(void)
 	static const uint8_t provisioning[] = {4, 0, 0xb2, 0, 4, 0, 0xe4};
 	static const uint8_t capacity[33] = {5, 0, 0, 0, 0, 0, 1, 0xff, 0xff, 0, 0, 2, 0};
 	static const uint8_t caching[29] = {6, 0, 26, 0, 0x10, 0, 0, 0, 0, 0x08, 0x12, 0x04};
+	static const uint8_t capabilities[9] = {7, 0, 8, 1, 0x81, 0xea, 1};
 
 	save("vpd", standard, sizeof(standard));
 	save("vpd", identification, sizeof(identification));
@@ -222,6 +223,30 @@ static void save_vpd(void)
 	save("vpd", provisioning, sizeof(provisioning));
 	save("vpd", capacity, sizeof(capacity));
 	save("vpd", caching, sizeof(caching));
+	save("vpd", capabilities, sizeof(capabilities));
+}
+
+/* READ FULL STATUS: one registrant, two, and a name that is not ours. */
+static void save_registrants(void)
+{
+	static const char *const PORTS[] = {"iqn.2026-11.t:n1,i,0x80fe44190001",
+					    "iqn.2026-11.t:n2,i,0x80FE4419000a",
+					    "iqn.2026-11.t:n3,i,0x80fe44180001"};
+	uint8_t data[8 + 3 * 72] = {0};
+
+	for (size_t i = 0; i < 3; i++) {
+		uint8_t *row = data + 8 + 72 * i;
+
+		row[0] = 0xfe;
+		row[3] = (uint8_t)(i + 1);
+		row[7] = row[19] = 1;
+		row[23] = 72 - 24;
+		row[24] = 0x45; /* An iSCSI initiator port. */
+		row[27] = 72 - 28;
+		memcpy(row + 28, PORTS[i], strlen(PORTS[i]));
+		data[7] = (uint8_t)(72 * (i + 1));
+		save("registrants", data, 8 + 72 * (i + 1));
+	}
 }
 
 int main(int argc, char **argv)
@@ -244,5 +269,7 @@ int main(int argc, char **argv)
 	save_state();
 	count = 0;
 	save_vpd();
+	count = 0;
+	save_registrants();
 	return 0;
 }

@@ -26,7 +26,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length_bytes)
 	static const parser PARSERS[] = {
 		ferry_iscsi_vpd_standard, ferry_iscsi_vpd_identification, ferry_iscsi_vpd_serial,
 		ferry_iscsi_vpd_limits,	  ferry_iscsi_vpd_provisioning,	  ferry_iscsi_vpd_capacity,
-		ferry_iscsi_vpd_caching,
+		ferry_iscsi_vpd_caching,  ferry_iscsi_vpd_capabilities,
 	};
 	struct ferry_iscsi_lun lun = {};
 	parser parse;

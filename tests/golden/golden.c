@@ -348,8 +348,9 @@ static bool ask_message(struct golden *golden)
 	if (message.type == 0)
 		return false;
 	reaction = ferry_decide_message(&golden->situation, from, &message);
-	say(golden, "%s from %u: %s%s%s%s\n", golden->words[1], from.v, names[reaction.kind],
-	    reaction.deposes ? ", another has the pool" : "", reaction.why ? ": " : "",
+	say(golden, "%s from %u: %s%s%s%s%s\n", golden->words[1], from.v, names[reaction.kind],
+	    reaction.deposes ? ", another has the pool" : "",
+	    reaction.is_own_past ? ", nobody's now" : "", reaction.why ? ": " : "",
 	    reaction.why ? reaction.why : "");
 	return true;
 }

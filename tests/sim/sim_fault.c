@@ -354,9 +354,9 @@ static void weights_draw(struct sim_faults *faults)
 	faults->weights[SIM_FAULT_CRASH] += 1;
 	faults->weights[SIM_FAULT_BREAK] += 1;
 	/*
-	 * Not drawn yet: the core takes a 29h for a reset of its own while an abort is under way,
-	 * whatever way the lun's aborts are done (seeds 383, 894, 982 with it; 327 with flushes
-	 * that fail and drop the cache).
+	 * Not drawn yet: for the unflushed writes that a new owner inherits any peer vouches, though
+	 * it was first heard after the cache was lost (seed 982 with it); and where an abort may be a
+	 * LUN RESET, a real 29h meanwhile passes for it.
 	 */
 	faults->weights[SIM_FAULT_CACHE] = 0;
 	/* These stop everybody, or nearly. */

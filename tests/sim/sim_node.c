@@ -44,6 +44,9 @@ static void post_to_data(struct sim_node *node, const struct sim_post *post)
 		break;
 	case SIM_POST_TAKE:
 		node->drained = post->drained;
+		node->taking = node->engine.view.epoch;
+		if (ferry_engine_cache(&node->engine))
+			ferry_pull_stop(&node->pull);
 		ferry_engine_take(&node->engine, &post->drained);
 		break;
 	case SIM_POST_PEER_PATH:
@@ -75,7 +78,7 @@ static void post_run(struct sim_input *input)
 		ferry_ownership_drained(&node->ownership, post->epoch);
 		break;
 	case SIM_POST_TAKEN:
-		ferry_ownership_taken(&node->ownership, post->error);
+		ferry_ownership_taken(&node->ownership, post->epoch, post->error);
 		break;
 	case SIM_POST_HEALTH:
 		ferry_ownership_health(&node->ownership, post->flag);
@@ -208,9 +211,17 @@ static struct ferry_peer *pull_peer_of(struct ferry_node id, void *context)
 	return ferry_engine_peer(&node->engine, id);
 }
 
+static void taken_say(struct sim_node *node, int error)
+{
+	struct sim_post *post = post_new(node, SIM_POST_TAKEN);
+
+	post->epoch = node->taking;
+	post->error = error;
+}
+
 static void pull_ready(void *context)
 {
-	post_new(context, SIM_POST_TAKEN)->error = 0;
+	taken_say(context, 0);
 }
 
 static bool last_owner_drained(const struct sim_node *node)
@@ -233,7 +244,7 @@ static void engine_taken(struct ferry_engine *engine, int error)
 	}
 	if (has_cache)
 		ferry_pull_stop(&node->pull);
-	post_new(node, SIM_POST_TAKEN)->error = error;
+	taken_say(node, error);
 }
 
 static void pull_open(struct sim_node *node)
@@ -391,6 +402,7 @@ static void engine_start(struct sim_node *node, const struct sim_node_world *wor
 		.carrier = &node->carrier,
 		.inflight_max = options->inflight_max,
 		.resets_keep_cache = world->lun->options.preempt_waits,
+		.aborts_may_reset = world->lun->options.preempt_waits,
 		.cache_data = node->cache_data,
 		.cache_lines_max = options->cache_lines,
 		.on_warm = options->cache_lines > 0 ? engine_warm : NULL,

@@ -87,6 +87,7 @@ struct sim_node {
 	struct ferry_ownership ownership;
 	struct ferry_pull pull; /* Of the last owner's cache, if there is a cache. */
 	struct ferry_drained_keys drained;
+	struct ferry_epoch taking;    /* Installed when the lun was last asked to be taken. */
 	struct ferry_members members; /* As the data side has heard. */
 	struct sim_client client;
 	struct ferry_list posts;

@@ -22,12 +22,10 @@
 #include <inttypes.h>
 
 #include "agent/adapters/iscsi/private.h"
+#include "proto/scsi_reservation.h"
 
 enum {
-	KEYS_BYTES = 8 + 8 * FERRY_KEYS_MAX,
 	STATUS_BYTES = 8 + FERRY_KEYS_MAX * (24 + 4 + 256),
-	RESERVATION_BYTES = 24,
-	TYPE_WRITE_EXCLUSIVE_REGISTRANTS = 5, /* SPC-4, 6.15.3.4; also the next three. */
 	RETRIES_MAX = 32,
 };
 
@@ -144,12 +142,12 @@ static struct scsi_task *make_task(struct ferry_iscsi *iscsi, struct ferry_iscsi
 		if (way_of(iscsi) == FERRY_LAYING_REINSTATE)
 			return make_in(iscsi, call, SCSI_PERSISTENT_RESERVE_READ_FULL_STATUS,
 				       STATUS_BYTES);
-		return make_in(iscsi, call, SCSI_PERSISTENT_RESERVE_READ_KEYS, KEYS_BYTES);
+		return make_in(iscsi, call, SCSI_PERSISTENT_RESERVE_READ_KEYS, FERRY_PR_KEYS_BYTES);
 	case STEP_PERSISTED:
 		return make_in(iscsi, call, SCSI_PERSISTENT_RESERVE_REPORT_CAPABILITIES, 8);
 	case STEP_RESERVATION:
 		return make_in(iscsi, call, SCSI_PERSISTENT_RESERVE_READ_RESERVATION,
-			       RESERVATION_BYTES);
+			       FERRY_PR_RESERVATION_BYTES);
 	case STEP_REGISTER:
 		return make_out(iscsi, call,
 				SCSI_PERSISTENT_RESERVE_REGISTER_AND_IGNORE_EXISTING_KEY, 0,
@@ -276,17 +274,13 @@ static bool has_key(const struct ferry_fence_request *request, struct ferry_key 
 
 static int parse_keys(struct ferry_fence_request *request, const uint8_t *data, size_t length_bytes)
 {
-	uint32_t told_bytes;
+	struct ferry_pr_keys keys = {0};
 
-	if (!data || length_bytes < 8)
+	if (!data || ferry_pr_get_keys(data, length_bytes, &keys) < 0)
 		return -EIO;
-	told_bytes = ferry_iscsi_get_u32(data + 4);
-	if (told_bytes % 8 != 0 || told_bytes > 8 * FERRY_KEYS_MAX || told_bytes > length_bytes - 8)
-		return -EIO; /* More registrations than a cluster of ours has. */
-	request->generation = ferry_iscsi_get_u32(data);
-	request->keys_count = told_bytes / 8;
-	for (uint32_t i = 0; i < request->keys_count; i++)
-		request->keys[i].v = ferry_iscsi_get_u64(data + 8 + 8 * (size_t)i);
+	request->generation = keys.generation;
+	request->keys_count = keys.count;
+	memcpy(request->keys, keys.keys, sizeof(request->keys));
 	return 0;
 }
 
@@ -318,15 +312,13 @@ static bool has_successor(const struct ferry_fence_request *request)
 static int parse_reservation(struct ferry_fence_request *request, const uint8_t *data,
 			     size_t length_bytes)
 {
+	struct ferry_pr_reservation reservation;
+
 	request->holder.v = 0;
-	if (!data || length_bytes < 8)
+	if (!data || ferry_pr_get_reservation(data, length_bytes, &reservation) < 0)
 		return -EIO;
-	if (ferry_iscsi_get_u32(data + 4) == 0)
-		return 0;
-	if (length_bytes < 22)
-		return -EIO;
-	request->holder.v = ferry_iscsi_get_u64(data + 8);
-	return data[21] & 0x0f;
+	request->holder = reservation.holder;
+	return reservation.type;
 }
 
 static void preempt_with_keys(struct ferry_iscsi *iscsi)
@@ -387,7 +379,7 @@ static void reservation_answered(struct ferry_iscsi *iscsi, struct ferry_iscsi_c
 		finish(iscsi, type);
 	else if (request->op == FERRY_FENCE_READ_KEYS)
 		finish(iscsi, 0);
-	else if (type >= TYPE_WRITE_EXCLUSIVE_REGISTRANTS)
+	else if (type >= FERRY_PR_WRITE_EXCLUSIVE_REGISTRANTS)
 		go_lay(iscsi);
 	else
 		finish(iscsi, -ENOENT); /* Nothing keeps the victim from writing on. */
