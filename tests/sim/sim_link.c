@@ -297,8 +297,10 @@ static const char *type_name(enum ferry_wire_type type)
 		[FERRY_WIRE_REQUEST] = "REQUEST", [FERRY_WIRE_REPLY] = "REPLY",
 		[FERRY_WIRE_LAY] = "LAY",	  [FERRY_WIRE_LAY_REPLY] = "LAY_REPLY",
 		[FERRY_WIRE_PING] = "PING",	  [FERRY_WIRE_PONG] = "PONG",
+		[FERRY_WIRE_WARM] = "WARM",	  [FERRY_WIRE_WARM_REPLY] = "WARM_REPLY",
 	};
 
+	ferry_assert((size_t)type < FERRY_ARRAY_COUNT(names));
 	return names[type];
 }
 

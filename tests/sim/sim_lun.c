@@ -120,18 +120,25 @@ static void land_change(struct sim_command *command)
 {
 	struct sim_lun *lun = command->lun;
 	uint8_t *to = lun->bytes + command->lba.v * SIM_BLOCK_BYTES;
+	size_t bytes = (size_t)command->length_blocks * SIM_BLOCK_BYTES;
+	bool is_there = false;
 	uint64_t tag = 0;
 
 	if (command->op == FERRY_OP_WRITE) {
 		sim_command_capture(command);
-		memcpy(to, command->data, (size_t)command->length_blocks * SIM_BLOCK_BYTES);
+		is_there = memcmp(to, command->data, bytes) == 0;
+		memcpy(to, command->data, bytes);
 		memcpy(&tag, command->data, sizeof(tag));
 	} else if (command->op == FERRY_OP_WRITE_ZEROES || sim_chance(lun->sim, SIM_STORAGE, 500)) {
-		memset(to, 0, (size_t)command->length_blocks * SIM_BLOCK_BYTES);
+		memset(to, 0, bytes);
 	}
 	for (uint64_t i = 0; i < command->length_blocks; i++) {
+		uint8_t *by = &lun->dirty_by[command->lba.v + i];
+
+		/* The same once more, by another path's cache: then both have it. */
+		*by = (uint8_t)((is_there && lun->is_dirty[command->lba.v + i] ? *by : 0) |
+				1u << command->node);
 		block_written(lun, command->lba.v + i, is_fua(command));
-		lun->dirty_by[command->lba.v + i] = (uint8_t)command->node;
 	}
 	lun->stats.landed++;
 	lun->stats.fuas += is_fua(command);
@@ -149,7 +156,8 @@ static void land_change(struct sim_command *command)
 static void land_flush(struct sim_lun *lun, uint32_t node)
 {
 	for (uint64_t i = 0; i < lun->identity.size_blocks; i++)
-		if (lun->is_dirty[i] && (!lun->options.caches_by_path || lun->dirty_by[i] == node))
+		if (lun->is_dirty[i] &&
+		    (!lun->options.caches_by_path || lun->dirty_by[i] & 1u << node))
 			block_written(lun, i, /* is_durable= */ true);
 }
 
@@ -609,7 +617,10 @@ void sim_lun_lose_path_cache(struct sim_lun *lun, uint32_t node)
 	lun->nexuses[node].session++; /* And what the cache was in, with all that it was at. */
 	abort_nexus(lun, node);
 	for (uint64_t i = 0; i < lun->identity.size_blocks; i++) {
-		if (!lun->is_dirty[i] || lun->dirty_by[i] != node)
+		if (!lun->is_dirty[i] || !(lun->dirty_by[i] & 1u << node))
+			continue;
+		lun->dirty_by[i] = (uint8_t)(lun->dirty_by[i] & ~(1u << node));
+		if (lun->dirty_by[i] != 0)
 			continue;
 		memcpy(lun->bytes + i * SIM_BLOCK_BYTES, lun->durable + i * SIM_BLOCK_BYTES,
 		       SIM_BLOCK_BYTES);

@@ -122,7 +122,8 @@ struct sim_lun {
 	uint8_t *bytes;	   /* What reads see. */
 	uint8_t *durable;  /* What survives a power cut. */
 	bool *is_dirty;	   /* By block: bytes is newer than durable. */
-	uint8_t *dirty_by; /* By block: the node by whose path it became so. */
+	uint8_t *dirty_by; /* By block: whose paths' caches have it, a bit for each node. */
+	_Static_assert(SIM_NODES_MAX < 8, "a bit each");
 	struct sim_nexus nexuses[SIM_NODES_MAX + 1];
 	uint32_t holder; /* A node; 0: no reservation. */
 	uint32_t generation;
