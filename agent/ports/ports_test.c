@@ -155,9 +155,12 @@ static void test_names_of_the_unknown(void **state)
 	(void)state;
 	assert_string_equal(ferry_severity_name(FERRY_SEVERITY_ERROR), "error");
 	assert_string_equal(ferry_event_kind_name(FERRY_EVENT_ADMIN), "admin");
-	for (int i = 0; i < 4; i++) {
-		assert_string_equal(ferry_severity_name(FERRY_SEVERITY_ERROR + 1 + i), "other");
-		assert_string_equal(ferry_event_kind_name(FERRY_EVENT_ADMIN + 1 + i), "other");
+	for (uint32_t i = 1; i < 5; i++) {
+		enum ferry_severity severity = (enum ferry_severity)(FERRY_SEVERITY_ERROR + i);
+		enum ferry_event_kind kind = (enum ferry_event_kind)(FERRY_EVENT_ADMIN + i);
+
+		assert_string_equal(ferry_severity_name(severity), "other");
+		assert_string_equal(ferry_event_kind_name(kind), "other");
 	}
 	assert_string_equal(ferry_severity_name(0), "other");
 	assert_string_equal(ferry_event_kind_name(0), "other");
