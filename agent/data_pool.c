@@ -304,6 +304,7 @@ static int iscsi_open(struct data_pool *pool, struct ferry_error *reterr)
 		.laying = lun->laying,
 		.quiesce_time_ns = lun->quiesce_time_ns,
 		.isid_qualifier = (uint16_t)(pool->index + 1),
+		.is_shared = pool->config->is_shared,
 		.on_state = iscsi_state,
 		.on_unit_attention = iscsi_attention,
 		.context = pool,

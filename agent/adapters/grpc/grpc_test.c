@@ -38,29 +38,45 @@ static size_t seen_count;
 
 enum { ORDER_SERVE = 1, ORDER_DO_NOT, ORDER_STOP };
 
-static struct ferry_control_request heard; /* What the last request asked for. */
+/* What the last request asked for; the loop's thread writes it, the test's reads a copy. */
+static struct ferry_control_request heard;
+static struct ferry_control_request told;
+static pthread_mutex_t heard_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void hear(void)
+{
+	(void)pthread_mutex_lock(&heard_lock);
+	told = heard;
+	(void)pthread_mutex_unlock(&heard_lock);
+}
 
 static void force(struct ferry_control *control, struct ferry_control_request *request)
 {
 	(void)control;
+	(void)pthread_mutex_lock(&heard_lock);
 	memcpy(heard.pool, request->pool, sizeof(heard.pool));
 	heard.nodes = request->nodes;
+	(void)pthread_mutex_unlock(&heard_lock);
 	ferry_control_done(request, 0, NULL);
 }
 
 static void fence(struct ferry_control *control, struct ferry_control_request *request)
 {
 	(void)control;
+	(void)pthread_mutex_lock(&heard_lock);
 	memcpy(heard.pool, request->pool, sizeof(heard.pool));
 	memcpy(heard.node, request->node, sizeof(heard.node));
+	(void)pthread_mutex_unlock(&heard_lock);
 	ferry_control_done(request, 0, NULL); /* A report without pools. */
 }
 
 static void clean_key(struct ferry_control *control, struct ferry_control_request *request)
 {
 	(void)control;
+	(void)pthread_mutex_lock(&heard_lock);
 	memcpy(heard.key, request->key, sizeof(heard.key));
 	heard.is_foreign = request->is_foreign;
+	(void)pthread_mutex_unlock(&heard_lock);
 	ferry_control_done(request, 0, NULL);
 }
 
@@ -276,9 +292,10 @@ static void test_nodes_that_a_person_answers_for(void **state)
 			      &ferry__v1__acquire_pool_reply__descriptor, &answer),
 			 0);
 	protobuf_c_message_free_unpacked(TAKE_PTR(answer), NULL);
-	assert_string_equal(heard.pool, "pg");
-	assert_int_equal(heard.nodes.count, FERRY_NODES_MAX);
-	assert_int_equal(heard.nodes.nodes[FERRY_NODES_MAX - 1].v, FERRY_NODES_MAX);
+	hear();
+	assert_string_equal(told.pool, "pg");
+	assert_int_equal(told.nodes.count, FERRY_NODES_MAX);
+	assert_int_equal(told.nodes.nodes[FERRY_NODES_MAX - 1].v, FERRY_NODES_MAX);
 	request.n_nodes++;
 	assert_int_equal(call("/ferry.v1.Ferry/ForcePool", &request.base,
 			      &ferry__v1__acquire_pool_reply__descriptor, &answer),
@@ -293,17 +310,21 @@ static void test_a_node_from_all_its_pools(void **state)
 	ProtobufCMessage *answer = NULL;
 
 	(void)state;
+	(void)pthread_mutex_lock(&heard_lock);
 	(void)snprintf(heard.pool, sizeof(heard.pool), "unheard");
+	(void)pthread_mutex_unlock(&heard_lock);
 	assert_int_equal(call("/ferry.v1.Ferry/FenceNode", &request.base,
 			      &ferry__v1__fence_report__descriptor, &answer),
 			 -EINVAL); /* No node. */
-	assert_string_equal(heard.pool, "unheard");
+	hear();
+	assert_string_equal(told.pool, "unheard");
 	request.node = node;
 	assert_int_equal(call("/ferry.v1.Ferry/FenceNode", &request.base,
 			      &ferry__v1__fence_report__descriptor, &answer),
 			 0);
-	assert_string_equal(heard.pool, "");
-	assert_string_equal(heard.node, "n1");
+	hear();
+	assert_string_equal(told.pool, "");
+	assert_string_equal(told.node, "n1");
 	assert_false(((Ferry__V1__FenceReport *)(void *)answer)->fenced);
 	protobuf_c_message_free_unpacked(answer, NULL);
 }
@@ -334,8 +355,9 @@ static void test_keys(void **state)
 			      &ferry__v1__clean_key_reply__descriptor, &answer),
 			 0);
 	protobuf_c_message_free_unpacked(answer, NULL);
-	assert_string_equal(heard.key, "0xabc");
-	assert_true(heard.is_foreign);
+	hear();
+	assert_string_equal(told.key, "0xabc");
+	assert_true(told.is_foreign);
 }
 
 int main(void)

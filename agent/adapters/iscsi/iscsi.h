@@ -55,6 +55,7 @@ struct ferry_iscsi_config {
 	const char *target_password;
 	uint16_t lun;
 	uint16_t isid_qualifier; /* Fixed per node and path: the nexus keeps its name. */
+	bool is_shared;		 /* Other nodes use the lun, and some may have to be kept out. */
 	/*
 	 * What the administrator says of this storage, after testing it (docs/fault-model.md); 0:
 	 * for targets that tests/target knows what they show, else PREEMPT AND ABORT if there is

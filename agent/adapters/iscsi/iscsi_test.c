@@ -497,6 +497,37 @@ static void test_data(void **state)
 	ferry_segments_drop(&small);
 }
 
+/*
+ * tgtd executes WRITE SAME and UNMAP of whom it refuses WRITE: shared, nobody sends it any, so that
+ * none is on its way when its sender is preempted.
+ */
+static void test_unguarded_ranges_are_not_used(void **state)
+{
+	struct ferry_iscsi_config config =
+		config_of(&side_a, "127.0.0.1:3260", "iqn.2026-11.test.ferry:a");
+	struct ferry_segments small = take(4096);
+	static struct fence_try fence;
+	static struct try try;
+
+	(void)state;
+	config.is_shared = true;
+	open_side(&side_a, &config);
+	assert_true(wait_for(is_up, &side_a, 10000));
+	assert_false(ferry_iscsi_identity(side_a.iscsi)->can_discard);
+	fill(&small, 7);
+	do_io(&side_a, FERRY_OP_WRITE, 16, 8, 0, &small);
+	do_io(&side_a, FERRY_OP_WRITE_ZEROES, 16, 8, FERRY_IO_FUA, NULL);
+	do_io(&side_a, FERRY_OP_READ, 16, 8, 0, &small);
+	assert_true(is_zero(&small, 0, 4096));
+
+	open_up(&side_b, "127.0.0.2:3260", "iqn.2026-11.test.ferry:b");
+	assert_int_equal(do_fence(&side_b, &fence, FERRY_FENCE_REGISTER, 0xb, 0), 0);
+	assert_int_equal(do_fence(&side_b, &fence, FERRY_FENCE_RESERVE, 0xb, 0), 0);
+	submit(&side_a, &try, FERRY_OP_WRITE_ZEROES, 16, 8, 0, NULL);
+	expect(&try, FERRY_OUTCOME_FAILED, FERRY_CAUSE_CONFLICT);
+	ferry_segments_drop(&small);
+}
+
 static void test_invalid_is_not_the_path(void **state)
 {
 	struct ferry_segments small = take(4096);
@@ -999,6 +1030,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_config_is_checked),
 		TEST(test_data),
+		TEST(test_unguarded_ranges_are_not_used),
 		TEST(test_invalid_is_not_the_path),
 		TEST(test_many_and_room),
 		TEST(test_black_hole),

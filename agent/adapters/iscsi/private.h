@@ -151,7 +151,7 @@ struct ferry_iscsi {
 	struct ferry_iscsi_lun lun; /* As this session sees it. */
 	struct ferry_lun_identity identity;
 	bool has_identity;
-	bool lacks_same;	 /* The target refused WRITE SAME. */
+	bool lacks_same;	 /* The target refuses WRITE SAME, or refuses it nobody. */
 	bool has_abort;		 /* It knows PREEMPT AND ABORT. */
 	bool lacks_persistence;	 /* It refused a registration that outlives a power cut. */
 	struct ferry_key quiet;	 /* Whose commands are waited out, in this session, */

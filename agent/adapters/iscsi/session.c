@@ -18,14 +18,16 @@ enum {
  * LUN RESET passes over the commands of a session that is closing, and waits for a silent
  * initiator until the target drops its session; reinstatement waits for the commands themselves.
  * tgtd: no PREEMPT AND ABORT; a session's commands outlive it; LUN RESET waits for all of them.
+ * Of who is not registered it refuses WRITE, but neither WRITE SAME nor UNMAP.
  */
 static const struct {
 	const char *vendor; /* NULL: any. */
 	const char *product;
 	enum ferry_laying_way laying;
+	bool refuses_writes_only;
 } TESTED[] = {
-	{"LIO-ORG", NULL, FERRY_LAYING_REINSTATE},
-	{NULL, "VIRTUAL-DISK", FERRY_LAYING_RESET},
+	{"LIO-ORG", NULL, FERRY_LAYING_REINSTATE, false},
+	{NULL, "VIRTUAL-DISK", FERRY_LAYING_RESET, true},
 };
 
 /* No lun holds such a key; see start_abort(). */
@@ -297,6 +299,26 @@ static bool differs(struct ferry_iscsi *iscsi, const struct ferry_lun_identity *
 	return true;
 }
 
+static int find_tested(const struct ferry_iscsi_lun *lun)
+{
+	for (int i = 0; i < (int)FERRY_ARRAY_COUNT(TESTED); i++)
+		if ((!TESTED[i].vendor || strcmp(lun->vendor, TESTED[i].vendor) == 0) &&
+		    (!TESTED[i].product || strcmp(lun->product, TESTED[i].product) == 0))
+			return i;
+	return -ENOENT;
+}
+
+/*
+ * Whether a preempted node's commands on ranges would be executed all the same, at any time later:
+ * then nobody may send any.
+ */
+static bool ranges_are_unguarded(const struct ferry_iscsi *iscsi)
+{
+	int tested = find_tested(&iscsi->lun);
+
+	return iscsi->config.is_shared && tested >= 0 && TESTED[tested].refuses_writes_only;
+}
+
 static bool identify(struct ferry_iscsi *iscsi, struct ferry_lun_identity *ret)
 {
 	const struct ferry_iscsi_lun *lun = &iscsi->lun;
@@ -305,7 +327,8 @@ static bool identify(struct ferry_iscsi *iscsi, struct ferry_lun_identity *ret)
 	*ret = (struct ferry_lun_identity){
 		.size_blocks = lun->size_blocks,
 		.block_bytes = lun->block_bytes,
-		.can_discard = lun->has_unmap || lun->has_unmap_by_same,
+		.can_discard =
+			(lun->has_unmap || lun->has_unmap_by_same) && !ranges_are_unguarded(iscsi),
 		.has_volatile_cache = lun->has_write_cache,
 	};
 	if (lun->wwid[0]) {
@@ -324,12 +347,12 @@ static bool identify(struct ferry_iscsi *iscsi, struct ferry_lun_identity *ret)
 /* Which way this lun is laid by, from what it was seen to know and to be. */
 static enum ferry_laying_way choose_laying(const struct ferry_iscsi *iscsi)
 {
+	int tested = find_tested(&iscsi->lun);
+
 	if (iscsi->config.laying)
 		return iscsi->config.laying;
-	for (size_t i = 0; i < FERRY_ARRAY_COUNT(TESTED); i++)
-		if ((!TESTED[i].vendor || strcmp(iscsi->lun.vendor, TESTED[i].vendor) == 0) &&
-		    (!TESTED[i].product || strcmp(iscsi->lun.product, TESTED[i].product) == 0))
-			return TESTED[i].laying;
+	if (tested >= 0)
+		return TESTED[tested].laying;
 	if (iscsi->has_abort)
 		return FERRY_LAYING_ABORT;
 	return iscsi->config.quiesce_time_ns ? FERRY_LAYING_QUIESCE : 0;
@@ -348,7 +371,7 @@ static void come_up(struct ferry_iscsi *iscsi)
 		return;
 	iscsi->identity = identity;
 	iscsi->has_identity = true;
-	iscsi->lacks_same = false;
+	iscsi->lacks_same = ranges_are_unguarded(iscsi);
 	iscsi->lacks_persistence = false;
 	iscsi->quiet.v = 0;
 	iscsi->fence.ability =
