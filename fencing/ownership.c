@@ -519,6 +519,10 @@ static void learn(struct ferry_ownership *ownership, const struct ferry_group_me
 	emit(ownership, FERRY_EVENT_EPOCH, FERRY_SEVERITY_NOTICE, "learnt a newer epoch");
 	ownership->state_is_due = true;
 	view_publish(ownership);
+	/* What is under way for a lower one will not be answered any more. */
+	if (is_own_past && ownership->phase != FERRY_OWNERSHIP_IDLE &&
+	    ownership->phase != FERRY_OWNERSHIP_RELEASING)
+		claim_again(ownership);
 }
 
 /* It is claimed: to the disk, to the data thread, then acknowledged. */
