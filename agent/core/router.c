@@ -251,6 +251,7 @@ void ferry_router_depose(struct ferry_router *router)
 {
 	ferry_assert(router && !router->is_open);
 	router->is_deposed = true;
+	router->deposed_at = router->sequence_last;
 	router->is_holding = false;
 	/*
 	 * Its applications have an error of everything. What they had not flushed was promised to

@@ -126,6 +126,7 @@ struct ferry_router {
 	uint64_t peer_done_count_seen;
 	uint32_t resets_asked;	/* Aborts asked for and not yet answered. */
 	uint64_t sequence_last; /* Of tries. */
+	uint64_t deposed_at;	/* And what it was when the pool was last lost. */
 	struct ferry_flush flush;
 	struct ferry_keep keep;	     /* If config.flushes_by_path... */
 	struct ferry_io keep_io;     /* ...what it writes anew now... */

@@ -488,6 +488,31 @@ static void test_deposed_retries_nothing(void **state)
 	assert_int_equal(router.ghosts_count, 0);
 }
 
+static void flush_by_local(uint32_t io, int expected)
+{
+	submit(io, FERRY_OP_FLUSH, 0);
+	stand_done(&paths[0], paths[0].count - 1);
+	assert_int_equal(results[io], expected);
+}
+
+/* What a FLUSH was to cover is given up with the pool: its late answer promises nothing. */
+static void test_deposed_flush_fails(void **state)
+{
+	(void)state;
+	submit(0, FERRY_OP_WRITE, 0);
+	stand_done(&paths[0], 0);
+	submit(1, FERRY_OP_FLUSH, 0);
+	submit(2, FERRY_OP_FLUSH, 0);
+	ferry_router_close(&router);
+	ferry_router_depose(&router);
+	stand_done(&paths[0], 1);
+	assert_int_equal(results[1], -ESHUTDOWN);
+	ferry_router_open(&router, (struct ferry_epoch){9});
+	stand_done(&paths[0], 2);
+	assert_int_equal(results[2], -ESHUTDOWN);
+	flush_by_local(3, 0); /* One of its own time is believed. */
+}
+
 static void test_failed_flush_stays_failed(void **state)
 {
 	(void)state;
@@ -507,13 +532,6 @@ static void test_failed_flush_stays_failed(void **state)
 }
 
 /* ---- What a FLUSH may promise. ---- */
-
-static void flush_by_local(uint32_t io, int expected)
-{
-	submit(io, FERRY_OP_FLUSH, 0);
-	stand_done(&paths[0], paths[0].count - 1);
-	assert_int_equal(results[io], expected);
-}
 
 static void local_is_lost(void)
 {
@@ -855,6 +873,7 @@ int main(void)
 		TEST(test_nothing_can_carry),
 		TEST(test_closed_admits_nothing),
 		TEST(test_deposed_retries_nothing),
+		TEST(test_deposed_flush_fails),
 		TEST(test_failed_flush_stays_failed),
 		TEST(test_peers_losses_fail_the_flush),
 		TEST(test_losses_of_what_was_inherited_fail_the_flush),

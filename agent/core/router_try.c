@@ -177,6 +177,10 @@ static enum ferry_next flush_judge(struct ferry_router *router, const struct fer
 {
 	struct ferry_flush *flush = &router->flush;
 
+	if (try->sequence <= router->deposed_at) { /* What it was to cover is given up. */
+		*error = -ESHUTDOWN;
+		return FERRY_NEXT_FAIL;
+	}
 	if (next == FERRY_NEXT_FAIL && ferry_flush_lost(flush, router->sequence_last))
 		ferry_router_emit_suspect(router,
 					  "a flush failed: acknowledged writes may be lost");
