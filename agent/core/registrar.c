@@ -32,6 +32,7 @@ static void retry_later(struct ferry_registrar *registrar)
 static void ask(struct ferry_registrar *registrar, enum ferry_fence_op op, struct ferry_key victim)
 {
 	ferry_assert(!registrar->is_busy);
+	registrar->request.kept = ferry_fence_kept(&registrar->request, registrar->config.own);
 	registrar->is_busy = true;
 	registrar->request.op = op;
 	registrar->request.own = registrar->config.own;
@@ -219,10 +220,7 @@ static struct ferry_key elder_key(const struct ferry_registrar *registrar)
 /* Whether the lun still has this node's key, or its elder's. */
 static bool is_kept(const struct ferry_registrar *registrar)
 {
-	for (uint32_t i = 0; i < registrar->request.keys_count; i++)
-		if (ferry_key_shares_nexus(registrar->request.keys[i], registrar->config.own))
-			return true;
-	return false;
+	return ferry_fence_kept(&registrar->request, registrar->config.own).v != 0;
 }
 
 /*
@@ -397,6 +395,9 @@ static void request_done(struct ferry_fence_request *request, int error)
 	if (registrar->state == FERRY_REGISTRAR_RESERVING && error == -EBUSY)
 		error = 0; /* Somebody was first: that one is to be asked, or has us preempted. */
 	if (error < 0) {
+		/* Refused: the key that was read is gone, and who took it is not known. */
+		if (registrar->state == FERRY_REGISTRAR_JOINING && error == -EACCES)
+			registrar->is_unsure = true;
 		registrar->state = FERRY_REGISTRAR_OUT;
 		retry_later(registrar);
 		return;

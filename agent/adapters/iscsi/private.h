@@ -151,11 +151,12 @@ struct ferry_iscsi {
 	struct ferry_iscsi_lun lun; /* As this session sees it. */
 	struct ferry_lun_identity identity;
 	bool has_identity;
-	bool lacks_same;	 /* The target refuses WRITE SAME, or refuses it nobody. */
-	bool has_abort;		 /* It knows PREEMPT AND ABORT. */
-	bool lacks_persistence;	 /* It refused a registration that outlives a power cut. */
-	struct ferry_key quiet;	 /* Whose commands are waited out, in this session, */
-	uint64_t quiet_since_ns; /* from when on nothing new of it could start. */
+	bool lacks_same;	   /* The target refuses WRITE SAME, or refuses it nobody. */
+	bool has_abort;		   /* It knows PREEMPT AND ABORT. */
+	bool lacks_persistence;	   /* It refused a registration that outlives a power cut. */
+	struct ferry_key quiet;	   /* Whose commands are waited out, in this session, */
+	uint64_t quiet_since_ns;   /* from when on nothing new of it could start, */
+	uint32_t quiet_generation; /* while registrations are as they were then. */
 	struct ferry_iscsi_registrants seen; /* The last that was read of each node's nexus. */
 	struct ferry_iscsi_reinstatement reinstatement;
 

@@ -44,6 +44,7 @@ static struct {
 	uint64_t quiesce_time_ns;
 	bool refuses_reset;
 	uint8_t register_flags;
+	uint32_t preempted_after; /* So many registrations another preempts all of ours. */
 } lun;
 
 static uint64_t get_u64(const uint8_t *data)
@@ -130,6 +131,19 @@ static void model_preempt(uint64_t own, uint64_t victim)
 	lun.aborts++;
 }
 
+static void model_register(struct sg_io_hdr *header, int disk, uint64_t own, uint64_t other)
+{
+	if (header->cmdp[1] == 0 && lun.registered[disk] != own) {
+		header->status = 0x18;
+	} else {
+		lun.register_flags = ((const uint8_t *)header->dxferp)[20];
+		lun.registered[disk] = other;
+		lun.generation++;
+	}
+	if (lun.preempted_after > 0 && --lun.preempted_after == 0)
+		lun.registered[0] = lun.registered[1] = 0;
+}
+
 static void model_out(struct sg_io_hdr *header, int disk)
 {
 	const uint8_t *parameters = header->dxferp;
@@ -137,10 +151,8 @@ static void model_out(struct sg_io_hdr *header, int disk)
 
 	assert_true(header->dxfer_direction == SG_DXFER_TO_DEV);
 	assert_int_equal(header->dxfer_len, 24);
-	if (header->cmdp[1] == 6) {
-		lun.register_flags = parameters[20];
-		lun.registered[disk] = other;
-		lun.generation++;
+	if (header->cmdp[1] == 0 || header->cmdp[1] == 6) {
+		model_register(header, disk, own, other);
 		return;
 	}
 	assert_int_equal(header->cmdp[2], 5);
@@ -276,10 +288,14 @@ static void done(struct ferry_fence_request *which, int error)
 	ferry_uring_loop_stop(loop);
 }
 
-static int ask(enum ferry_fence_op op, uint64_t own, uint64_t victim)
+/* @other: the victim, or to REGISTER the kept key. */
+static int ask(enum ferry_fence_op op, uint64_t own, uint64_t other)
 {
-	request = (struct ferry_fence_request){
-		.op = op, .own = {own}, .victim = {victim}, .on_done = done};
+	request = (struct ferry_fence_request){.op = op, .own = {own}, .on_done = done};
+	if (op == FERRY_FENCE_REGISTER)
+		request.kept.v = other;
+	else
+		request.victim.v = other;
 	answer = 1;
 	ferry_fence_submit(ferry_sgio_fence(sgio), &request);
 	assert_int_equal(answer, 1); /* Never from inside. */
@@ -323,13 +339,55 @@ static void test_registers_each_path(void **state)
 	assert_int_equal(lun.registered[1], 0x11);
 	/* One is dead: by the other all goes on. */
 	lun.is_dead[0] = true;
-	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x12, 0), 0);
+	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x12, 0x11), 0);
 	assert_int_equal(lun.registered[1], 0x12);
 	assert_int_equal(ask(FERRY_FENCE_RESERVE, 0x12, 0), 0);
 	assert_int_equal(ask(FERRY_FENCE_READ_KEYS, 0, 0), 0);
 	lun.is_dead[1] = true;
-	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x13, 0), -ENOTCONN);
+	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x13, 0x12), -ENOTCONN);
 	assert_int_equal(ask(FERRY_FENCE_READ_KEYS, 0, 0), -ENOTCONN);
+	/* It is back, with the key of an elder. */
+	lun.is_dead[0] = lun.is_dead[1] = false;
+	assert_int_equal(lun.registered[0], 0x11);
+	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x12, 0x12), 0);
+	assert_int_equal(lun.registered[0], 0x12);
+	assert_int_equal(lun.registered[1], 0x12);
+}
+
+/* Between its reading of the keys and its registering, a node may have been preempted. */
+static void test_registers_only_what_was_kept(void **state)
+{
+	/* The second disk's key when it reads, and after which step it is preempted. */
+	static const struct {
+		uint64_t second;
+		uint32_t after;
+	} CASES[] = {{0x10, 1}, {0x9, 1}, {0x9, 2}, {0x9, 3}};
+
+	(void)state;
+	start(0);
+	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x11, 0x10), -EACCES);
+	for (size_t i = 0; i < FERRY_ARRAY_COUNT(CASES); i++) {
+		lun.registered[0] = 0x10;
+		lun.registered[1] = CASES[i].second;
+		lun.preempted_after = CASES[i].after;
+		assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x11, 0x10), -EACCES);
+		assert_int_equal(lun.preempted_after, 0);
+		assert_true(lun.registered[0] == 0 && lun.registered[1] == 0);
+	}
+	/* It had none as it read. */
+	lun.registered[0] = 0x10;
+	lun.registered[1] = 0;
+	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x10, 0), 0);
+	lun.registered[1] = 0x10;
+	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x11, 0), -EACCES);
+	/* The kept key is another nexus': of an older name. */
+	lun.registered[0] = lun.registered[1] = 0;
+	lun.others[0] = 0x10;
+	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x11, 0x10), 0);
+	lun.registered[0] = lun.registered[1] = 0;
+	lun.others[0] = 0x11;
+	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x11, 0x11), 0);
+	assert_true(lun.registered[0] == 0x11 && lun.registered[1] == 0x11);
 }
 
 static void test_an_answer_lost_is_no_refusal(void **state)
@@ -338,7 +396,7 @@ static void test_an_answer_lost_is_no_refusal(void **state)
 	start(0);
 	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x11, 0), 0);
 	lun.is_mute[0] = lun.is_mute[1] = true;
-	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x11, 0), -ETIMEDOUT);
+	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x11, 0x11), -ETIMEDOUT);
 	assert_int_equal(ask(FERRY_FENCE_RESERVE, 0x11, 0), -ETIMEDOUT);
 	assert_int_equal(ask(FERRY_FENCE_READ_KEYS, 0, 0), -ENOTCONN);
 }
@@ -594,6 +652,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		WITH_LOOP(test_takes_a_lun),
 		WITH_LOOP(test_registers_each_path),
+		WITH_LOOP(test_registers_only_what_was_kept),
 		WITH_LOOP(test_an_answer_lost_is_no_refusal),
 		WITH_LOOP(test_attentions_are_told_and_retried),
 		WITH_LOOP(test_lays_the_unregistered),
