@@ -466,6 +466,8 @@ static void let_go(bool hangs)
 /* The abort waits for a write that hangs: given up, it still counts when it is answered. */
 static void test_a_late_abort_is_not_lost(void **state)
 {
+	uint32_t generation;
+
 	(void)state;
 	start(50 * FERRY_NS_PER_MS);
 	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x11, 0), 0);
@@ -486,6 +488,15 @@ static void test_a_late_abort_is_not_lost(void **state)
 	lun.holder = 0x11;
 	assert_int_equal(ask(FERRY_FENCE_PREEMPT, 0x11, 0x22), 0);
 	assert_int_equal(lun.resets, 1);
+	assert_int_equal(ask(FERRY_FENCE_PREEMPT, 0x11, 0x22), 0);
+	assert_int_equal(lun.resets, 1);
+	/* The target counts anew, and comes to the same number. */
+	generation = lun.generation;
+	lun.generation = 1;
+	assert_int_equal(ask(FERRY_FENCE_READ_KEYS, 0, 0), 0);
+	lun.generation = generation;
+	assert_int_equal(ask(FERRY_FENCE_PREEMPT, 0x11, 0x22), 0);
+	assert_int_equal(lun.resets, 2);
 }
 
 static void test_closes_while_it_hangs(void **state)
