@@ -30,7 +30,6 @@
 	PIECE(FLIGHT_BESIDE_GHOST, "4", "a retry overtakes what was in flight with its ghost")     \
 	PIECE(FROZEN_UNAWARE, "14,15", "an owner that was frozen does not ask who owns")           \
 	PIECE(REGISTERS_ITSELF, "6,13", "after a conflict a node registers on its own word")       \
-	PIECE(KEY_IGNORED, "6,13", "a node that was preempted a moment ago registers over it")     \
 	PIECE(EPOCH_UNCHECKED, "7", "a peer carries for whoever asks, in any epoch")               \
 	PIECE(CHECKED_ONCE, "7", "a peer looks at receipt only, and forgets what waits")           \
 	PIECE(NO_REPLY_CACHE, "8", "a request asked again is executed again")                      \
