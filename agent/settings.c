@@ -442,6 +442,8 @@ static int lun_data(struct ferry_settings *settings, uint32_t index, const char 
 
 	*ret = (struct ferry_data_lun){.block_bytes = lun->block_bytes,
 				       .flush_scope = lun->flush_scope,
+				       .laying = lun->laying,
+				       .quiesce_time_ns = lun->quiesce_time_ns,
 				       .wwid = lun->wwid[0] ? lun->wwid : NULL};
 	if (lun->kind != FERRY_CONFIG_LUN_ISCSI) {
 		ret->file = lun->path;
@@ -454,8 +456,6 @@ static int lun_data(struct ferry_settings *settings, uint32_t index, const char 
 		if (r < 0)
 			return r;
 	}
-	ret->laying = lun->laying;
-	ret->quiesce_time_ns = lun->quiesce_time_ns;
 	ret->iscsi_portal = settings->portals[index];
 	ret->iscsi_target = lun->target;
 	ret->iscsi_lun = (uint16_t)lun->target_lun;

@@ -42,6 +42,7 @@ static struct {
 	uint32_t resets;
 	bool is_untrue;
 	uint64_t quiesce_time_ns;
+	enum ferry_laying_way laying; /* As configured. */
 	bool refuses_reset;
 	uint8_t register_flags;
 	uint32_t preempted_after; /* So many registrations another preempts all of ours. */
@@ -167,7 +168,10 @@ static void model_out(struct sg_io_hdr *header, int disk)
 			lun.holder = own;
 		return;
 	}
-	assert_int_equal(header->cmdp[1], lun.is_untrue ? 4 : 5);
+	if (header->cmdp[1] == 4)
+		assert_true(lun.is_untrue || lun.laying == FERRY_LAYING_QUIESCE);
+	else
+		assert_int_equal(header->cmdp[1], 5);
 	model_preempt(own, other);
 }
 
@@ -240,6 +244,7 @@ static int start_error(uint64_t timeout_ns, struct ferry_error *error)
 	struct ferry_sgio_config config = {.loop = ferry_uring_loop_of(loop),
 					   .path = "unused",
 					   .timeout_ns = timeout_ns,
+					   .laying = lun.laying,
 					   .quiesce_time_ns = lun.quiesce_time_ns,
 					   .on_unit_attention = attention};
 
@@ -453,6 +458,30 @@ static void test_untrue_target(void **state)
 	assert_true(ferry_loop_now_ns(ferry_uring_loop_of(loop)) - begin_ns >= lun.quiesce_time_ns);
 	assert_int_equal(lun.others[0], 0);
 	assert_int_equal(lun.resets, 0);
+	assert_int_equal(lun.aborts, 1); /* By PREEMPT, as the model counts it. */
+}
+
+/* What the administrator says of the storage goes first. */
+static void test_laying_as_configured(void **state)
+{
+	uint64_t begin_ns;
+
+	(void)state;
+	lun.laying = FERRY_LAYING_QUIESCE;
+	lun.quiesce_time_ns = 200 * FERRY_NS_PER_MS;
+	start(0);
+	assert_int_equal(ferry_sgio_fence(sgio)->ability.laying, FERRY_LAYING_QUIESCE);
+	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x11, 0), 0);
+	lun.others[0] = 0x22;
+	begin_ns = ferry_loop_now_ns(ferry_uring_loop_of(loop));
+	assert_int_equal(ask(FERRY_FENCE_PREEMPT, 0x11, 0x22), 0);
+	assert_true(ferry_loop_now_ns(ferry_uring_loop_of(loop)) - begin_ns >= lun.quiesce_time_ns);
+	ferry_sgio_close(TAKE_PTR(sgio));
+
+	lun.laying = FERRY_LAYING_ABORT;
+	lun.is_untrue = true;
+	start(0);
+	assert_int_equal(ferry_sgio_fence(sgio)->ability.laying, FERRY_LAYING_ABORT);
 }
 
 static void let_go(bool hangs)
@@ -668,6 +697,7 @@ int main(void)
 		WITH_LOOP(test_attentions_are_told_and_retried),
 		WITH_LOOP(test_lays_the_unregistered),
 		WITH_LOOP(test_untrue_target),
+		WITH_LOOP(test_laying_as_configured),
 		WITH_LOOP(test_a_late_abort_is_not_lost),
 		WITH_LOOP(test_closes_while_it_hangs),
 		WITH_LOOP(test_classes),
