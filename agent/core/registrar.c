@@ -29,10 +29,18 @@ static void retry_later(struct ferry_registrar *registrar)
 	ferry_timer_start_in(registrar->config.loop, &registrar->retry_timer, RETRY_NS);
 }
 
+/* Of this node, by the answer that goes now. */
+static struct ferry_key kept_key(const struct ferry_registrar *registrar)
+{
+	if (registrar->request.op == FERRY_FENCE_REGISTER) /* Done; else the keys are read again. */
+		return registrar->config.own;
+	return ferry_fence_kept(&registrar->request, registrar->config.own);
+}
+
 static void ask(struct ferry_registrar *registrar, enum ferry_fence_op op, struct ferry_key victim)
 {
 	ferry_assert(!registrar->is_busy);
-	registrar->request.kept = ferry_fence_kept(&registrar->request, registrar->config.own);
+	registrar->request.kept = kept_key(registrar);
 	registrar->is_busy = true;
 	registrar->request.op = op;
 	registrar->request.own = registrar->config.own;
@@ -220,7 +228,7 @@ static struct ferry_key elder_key(const struct ferry_registrar *registrar)
 /* Whether the lun still has this node's key, or its elder's. */
 static bool is_kept(const struct ferry_registrar *registrar)
 {
-	return ferry_fence_kept(&registrar->request, registrar->config.own).v != 0;
+	return kept_key(registrar).v != 0;
 }
 
 /*
