@@ -306,6 +306,7 @@ static int iscsi_open(struct data_pool *pool, struct ferry_error *reterr)
 		.laying = lun->laying,
 		.quiesce_time_ns = lun->quiesce_time_ns,
 		.isid_qualifier = (uint16_t)(pool->index + 1),
+		.idle_timeout_ns = pool->data->config.path_timeout_ns,
 		.is_shared = pool->config->is_shared,
 		.on_state = iscsi_state,
 		.on_unit_attention = iscsi_attention,

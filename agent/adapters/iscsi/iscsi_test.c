@@ -618,6 +618,39 @@ static void test_black_hole(void **state)
 	ferry_segments_drop(&small);
 }
 
+/* Nothing is asked of it, and nothing closes it: it says so by itself, and comes back by itself. */
+static void test_idle_session_is_cut(void **state)
+{
+	struct ferry_iscsi_config config =
+		config_of(&side_a, "127.0.0.1:3260", "iqn.2026-11.test.ferry:a");
+	struct ferry_segments small = take(4096);
+	static struct try held;
+
+	(void)state;
+	config.idle_timeout_ns = 200 * MS;
+	open_side(&side_a, &config);
+	assert_true(wait_for(is_up, &side_a, 10000));
+	pass_time(1500); /* It answers. */
+	assert_int_equal(side_a.downs, 0);
+	rig_cut(1, "drop");
+	assert_true(wait_for(is_down, &side_a, 800));
+	assert_int_equal(side_a.down_cause, FERRY_CAUSE_PATH);
+	assert_true(strstr(ferry_iscsi_last_error(side_a.iscsi), "connect to") ||
+		    strstr(ferry_iscsi_last_error(side_a.iscsi), "NOP-Out"));
+	rig_cut(0, NULL);
+	assert_true(wait_for(is_up, &side_a, 8000));
+
+	/* With something in flight its deadline is the router's. */
+	rig_hold(&rig);
+	submit(&side_a, &held, FERRY_OP_WRITE, SLOW_LBA, 8, 0, &small);
+	pass_time(1500);
+	assert_int_equal(side_a.downs, 1);
+	assert_false(held.is_ended);
+	rig_let_go(&rig);
+	expect(&held, FERRY_OUTCOME_DONE, FERRY_CAUSE_NONE);
+	ferry_segments_drop(&small);
+}
+
 static void test_tcp_reset(void **state)
 {
 	struct ferry_segments small = take(4096);
@@ -1106,6 +1139,7 @@ int main(void)
 		TEST(test_invalid_is_not_the_path),
 		TEST(test_many_and_room),
 		TEST(test_black_hole),
+		TEST(test_idle_session_is_cut),
 		TEST(test_tcp_reset),
 		TEST(test_unsent),
 		TEST(test_login_deadline),
