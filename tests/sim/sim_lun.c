@@ -285,6 +285,8 @@ static int fence_execute(struct sim_command *command)
 	case FERRY_FENCE_READ_KEYS:
 		return 0;
 	case FERRY_FENCE_REGISTER:
+		if (nexus->key.v != command->kept.v)
+			return -EACCES;
 		nexus->key = command->own;
 		lun->generation++;
 		return 0;

@@ -81,6 +81,7 @@ struct sim_command {
 	enum ferry_fence_op fence_op; /* 0: an attempt. */
 	struct ferry_key own;
 	struct ferry_key victim;
+	struct ferry_key kept;
 	struct ferry_fence_request *request;
 	int error;
 	bool is_held;	      /* By sim_lun_hold(). */
