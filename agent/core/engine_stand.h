@@ -3,7 +3,7 @@
  * a lun, a fence, two peers (nodes 2 and 3), and what it carries for them.
  *
  * Owns:    all of that; one of each.
- * Callers: engine_test.c, engine_fence_test.c.
+ * Callers: engine_test.c, engine_fence_test.c, laying_test.c.
  * Thread:  the test's.
  * Rooms:   tests only.
  */
