@@ -3,7 +3,7 @@
  * hold after every step.
  *
  * Owns:    all of the simulated world.
- * Callers: scenarios (sim_test.c), ferry_sim.c.
+ * Callers: scenarios (scenario_*.c), ferry_sim.c.
  * Thread:  one.
  * Rooms:   rank 5.
  */
