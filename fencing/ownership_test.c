@@ -27,6 +27,8 @@ static void test_opens_with_what_is_stored(void **state)
 	assert_false(view.is_in_force);
 	stored_bytes--;
 	assert_int_equal(ferry_ownership_open(&other, &config, &error), -EBADMSG);
+	stored_bytes = 0;
+	assert_int_equal(ferry_ownership_open(&other, &config, &error), -EBADMSG);
 	stored_bytes = -EIO;
 	assert_int_equal(ferry_ownership_open(&other, &config, &error), -EIO);
 	stored_bytes = 28;
@@ -140,6 +142,17 @@ static void test_claims_drains_takes(void **state)
 	assert_int_equal(wishes, 2);
 	assert_int_equal(wish, 0);
 	assert_int_equal(says[FERRY_GROUP_CLAIM], 1);
+}
+
+/* The voice that makes the majority is the last that drains: there is nothing to wait for. */
+static void test_takes_at_once(void **state)
+{
+	(void)state;
+	ring_of(2, true);
+	speak(0, 0, 0);
+	ferry_ownership_acquire(&ownership);
+	all_drain(1);
+	assert_int_equal(takes, 1);
 }
 
 /* Those who have not drained in time are preempted. */
@@ -367,6 +380,7 @@ int main(void)
 		TEST(test_claims_nothing_unsaved),
 		TEST(test_reclaims),
 		TEST(test_claims_drains_takes),
+		TEST(test_takes_at_once),
 		TEST(test_drain_timeout),
 		TEST(test_claim_timeout),
 		TEST(test_waits_for_quorum_and_for_words),

@@ -381,6 +381,109 @@ static void test_two_nodes(void **state)
 	assert_false(view.is_in_force);
 }
 
+/* The other is there and does not answer: its agent hangs. The lun says who goes on. */
+static void test_two_nodes_by_the_lun(void **state)
+{
+	(void)state;
+	ferry_ownership_done(&ownership);
+	open_as(2, /* has_reservations= */ true);
+	ring_of(2, true);
+	speak(0, 0, 0);
+	ferry_ownership_acquire(&ownership);
+	echo();
+	ferry_ownership_drained(&ownership, (struct ferry_epoch){1});
+	echo();
+	stand_run_ms(&stand, CLAIM_MS - 10);
+	assert_int_equal(ownership.phase, FERRY_OWNERSHIP_CLAIMING);
+	stand_run_ms(&stand, 20);
+	assert_int_equal(ownership.phase, FERRY_OWNERSHIP_DRAINING);
+	stand_run_ms(&stand, DRAIN_MS);
+	assert_int_equal(takes, 1);
+	assert_true(is_drained(1));
+	assert_false(is_drained(2));
+	ferry_ownership_taken(&ownership, (struct ferry_epoch){1}, 0);
+	assert_true(view.is_in_force);
+	assert_int_equal(says[FERRY_GROUP_CLAIM], 1);
+	ferry_ownership_done(&ownership);
+	open_as(2, /* has_reservations= */ false); /* Without them nobody says. */
+	ring_of(2, true);
+	speak(0, 0, 0);
+	ferry_ownership_acquire(&ownership);
+	echo();
+	stand_run_ms(&stand, CLAIM_MS + 10);
+	assert_int_equal(ownership.phase, FERRY_OWNERSHIP_CLAIMING);
+	assert_int_equal(says[FERRY_GROUP_CLAIM], 2);
+}
+
+/* A fencing that is over is over: the next change of owner is like any other. */
+static void test_after_a_fencing(void **state)
+{
+	(void)state;
+	own(1);
+	hear_fence(2, FERRY_GROUP_FENCE, 3, 0, 0);
+	all_drain(2);
+	ferry_ownership_taken(&ownership, (struct ferry_epoch){2}, 0);
+	echo();
+	ferry_ownership_preempted(&ownership);
+	all_drain(3);
+	assert_true(is_drained(3));
+	ferry_ownership_taken(&ownership, (struct ferry_epoch){3}, 0);
+	echo();
+	assert_int_equal(says[FERRY_GROUP_FENCED], 1);
+	assert_int_equal(ferry_ownership_fence(&ownership, (struct ferry_node){3}), 0);
+	echo();
+	assert_int_equal(last[FERRY_GROUP_CLAIM].epoch.v, 4);
+	all_drain(4);
+	ferry_ownership_taken(&ownership, (struct ferry_epoch){4}, 0);
+	echo();
+	assert_int_equal(fences, 1);
+	assert_int_equal(fenced, 0);
+	assert_int_equal(ferry_ownership_fence(&ownership, (struct ferry_node){3}), 0);
+}
+
+/* A wish that was taken back before its time comes to nothing. */
+static void test_takes_a_wish_back(void **state)
+{
+	struct ferry_error error;
+
+	(void)state;
+	ring_of(1, false);
+	ferry_ownership_acquire(&ownership);
+	ferry_ownership_release(&ownership, (struct ferry_node){0});
+	ring_of(3, true);
+	speak(0, 0, 0);
+	assert_int_equal(says[FERRY_GROUP_CLAIM], 0);
+	own(1);
+	ferry_ownership_done(&ownership);
+	assert_int_equal(ferry_ownership_open(&ownership, &config, &error), 0);
+	assert_true(ownership.was_owner);
+	ferry_ownership_release(&ownership, (struct ferry_node){0});
+	said_count = 0;
+	ring_of(3, true);
+	speak(1, 0, 0);
+	assert_int_equal(says[FERRY_GROUP_CLAIM], 1);
+}
+
+/* What the others say of the lun changes what this node may do, at once. */
+static void test_rights_follow_the_others(void **state)
+{
+	struct ferry_group_message others = message_of(FERRY_GROUP_STATE, 0, 0, 0);
+
+	(void)state;
+	assert_true(view.may_register && view.may_help);
+	others.lun.bytes[0]++;
+	for (uint32_t node = 2; node <= 3; node++)
+		ferry_ownership_message(&ownership, (struct ferry_node){node}, &others);
+	assert_false(view.may_register || view.may_help);
+	assert_false(ferry_ownership_lun_is_agreed(&ownership));
+	ferry_ownership_acquire(&ownership);
+	assert_int_equal(wish, -EPERM);
+	hear(2, FERRY_GROUP_STATE, 0, 0, 0);
+	assert_true(view.may_register && view.may_help);
+	assert_true(ferry_ownership_lun_is_agreed(&ownership));
+	assert_int_equal(says[FERRY_GROUP_CLAIM], 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -400,6 +503,10 @@ int main(void)
 		TEST(test_reminds),
 		TEST(test_is_fenced),
 		TEST(test_two_nodes),
+		TEST(test_two_nodes_by_the_lun),
+		TEST(test_after_a_fencing),
+		TEST(test_takes_a_wish_back),
+		TEST(test_rights_follow_the_others),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
