@@ -47,6 +47,18 @@ static void uncut(struct sim_planned *planned)
 	sim_lun_heal(lun_of(planned), planned->node);
 }
 
+/* Whoever it is by then; mostly the session goes with it, and all is carried at once. */
+static void owner_cut(struct sim_planned *planned)
+{
+	const struct sim_node *owner = sim_cluster_owner(cluster_of(planned));
+
+	if (owner)
+		planned->node = owner->id;
+	cut(planned);
+	if (draw(planned, 4) > 0)
+		sim_lun_reset_session(lun_of(planned), planned->node);
+}
+
 static void flap(struct sim_planned *planned)
 {
 	if (!turns(planned) || lun_of(planned)->nexuses[planned->node].is_cut)
@@ -303,6 +315,7 @@ static const struct kind {
 	[SIM_FAULT_MOVE] = {"move", move, NULL},
 	[SIM_FAULT_RELEASE] = {"release", release, NULL},
 	[SIM_FAULT_STORE] = {"store", store, NULL},
+	[SIM_FAULT_OWNER_CUT] = {"owner-cut", owner_cut, uncut},
 	[SIM_FAULT_OWN_CACHE] = {"path-cache", path_cache, NULL},
 };
 
@@ -363,6 +376,58 @@ static void weights_by_path(struct sim_faults *faults)
 	memcpy(faults->weights, weights, sizeof(weights));
 }
 
+static const struct focus {
+	const char *name;
+	/* What it is about, and what goes with it: at most so heavy. 0 ends them. */
+	struct {
+		enum sim_fault fault;
+		uint32_t weight_max;
+	} kinds[12];
+} foci[SIM_FOCI_COUNT] = {
+	[SIM_FOCUS_NONE] = {.name = "everything"},
+	[SIM_FOCUS_HANDOVER] = {.name = "handovers",
+				.kinds = {{SIM_FAULT_MOVE, 30},
+					  {SIM_FAULT_OWNER_CUT, 8},
+					  {SIM_FAULT_DELAY, 6},
+					  {SIM_FAULT_RELEASE, 4},
+					  {SIM_FAULT_FREEZE, 4},
+					  {SIM_FAULT_STOP, 4},
+					  {SIM_FAULT_ISOLATE, 3}}},
+	[SIM_FOCUS_CARRYING] = {.name = "carrying",
+				.kinds = {{SIM_FAULT_OWNER_CUT, 20},
+					  {SIM_FAULT_LINK, 12},
+					  {SIM_FAULT_BREAK, 8},
+					  {SIM_FAULT_HALF_OPEN, 6},
+					  {SIM_FAULT_MOVE, 16},
+					  {SIM_FAULT_SLOW, 6},
+					  {SIM_FAULT_DELAY, 6},
+					  {SIM_FAULT_RESET, 4},
+					  {SIM_FAULT_STALL, 4},
+					  {SIM_FAULT_CRASH, 4}}},
+};
+
+const char *sim_focus_name(enum sim_focus focus)
+{
+	ferry_assert((size_t)focus < SIM_FOCI_COUNT);
+	return foci[focus].name;
+}
+
+static void weights_focus(struct sim_faults *faults)
+{
+	const struct focus *focus = &foci[faults->focus];
+	struct sim *sim = &faults->cluster->sim;
+
+	if (faults->focus == SIM_FOCUS_NONE)
+		return;
+	for (size_t i = 0; i < SIM_FAULTS_COUNT; i++)
+		if (!sim_chance(sim, SIM_CRASH, 200))
+			faults->weights[i] = 0;
+	for (size_t i = 0; focus->kinds[i].weight_max != 0; i++)
+		faults->weights[focus->kinds[i].fault] += (uint32_t)sim_between(
+			sim, SIM_CRASH, i == 0 ? focus->kinds[i].weight_max / 2 : 0,
+			focus->kinds[i].weight_max);
+}
+
 static void weights_draw(struct sim_faults *faults)
 {
 	struct sim *sim = &faults->cluster->sim;
@@ -384,6 +449,7 @@ static void weights_draw(struct sim_faults *faults)
 	/* These stop everybody, or nearly. */
 	faults->weights[SIM_FAULT_CLUSTER] = (faults->weights[SIM_FAULT_CLUSTER] + 2) / 3;
 	faults->weights[SIM_FAULT_LUN_OFF] = (faults->weights[SIM_FAULT_LUN_OFF] + 1) / 2;
+	weights_focus(faults);
 	if (faults->cluster->lun.options.caches_by_path)
 		weights_by_path(faults);
 }
@@ -420,7 +486,7 @@ static void planned_draw(struct sim_faults *faults, struct sim_planned *planned,
 	planned->prng.state = ferry_prng_next(&sim->streams[SIM_CRASH]);
 }
 
-void sim_faults_draw(struct sim_faults *faults, struct sim_cluster *cluster,
+void sim_faults_draw(struct sim_faults *faults, struct sim_cluster *cluster, enum sim_focus focus,
 		     uint64_t interval_ns_max, uint64_t length_ns)
 {
 	uint32_t weights_sum = 0;
@@ -428,6 +494,7 @@ void sim_faults_draw(struct sim_faults *faults, struct sim_cluster *cluster,
 
 	memset(faults, 0, sizeof(*faults));
 	faults->cluster = cluster;
+	faults->focus = focus;
 	weights_draw(faults);
 	for (int i = 0; i < SIM_FAULTS_COUNT; i++)
 		weights_sum += faults->weights[i];

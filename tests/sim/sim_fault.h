@@ -41,11 +41,22 @@ enum sim_fault {
 	SIM_FAULT_MOVE,	     /* Another is to own the pool. */
 	SIM_FAULT_RELEASE,   /* The owner is to let go, perhaps for another. */
 	SIM_FAULT_STORE,     /* A node's disk fails to save. */
+	SIM_FAULT_OWNER_CUT, /* A black hole on the path of whoever owns the pool. */
 	SIM_FAULT_OWN_CACHE, /* One path's own cache is lost: only where each has one. */
 	SIM_FAULTS_COUNT,
 };
 
 enum { SIM_PLAN_MAX = 256 };
+
+/* Some seeds have but a few kinds of faults, and much of them (swarm testing, ISSTA 2012). */
+enum sim_focus {
+	SIM_FOCUS_NONE = 0,
+	SIM_FOCUS_HANDOVER, /* The pool moves to and fro, and its cache along. */
+	SIM_FOCUS_CARRYING, /* Peers carry, by connections that break. */
+	SIM_FOCI_COUNT,
+};
+
+const char *sim_focus_name(enum sim_focus focus);
 
 const char *sim_fault_name(enum sim_fault fault);
 
@@ -69,12 +80,13 @@ struct sim_faults {
 	struct sim_cluster *cluster;
 	struct sim_planned plan[SIM_PLAN_MAX];
 	uint32_t count;
+	enum sim_focus focus;
 	uint32_t weights[SIM_FAULTS_COUNT]; /* Each seed has its own kinds of weather. */
 	uint64_t made[SIM_FAULTS_COUNT];
 };
 
-/* Draw weights and plan: faults at most @interval_ns_max apart, for @length_ns. */
-void sim_faults_draw(struct sim_faults *faults, struct sim_cluster *cluster,
+/* Draw weights, by @focus, and plan: faults at most @interval_ns_max apart, for @length_ns. */
+void sim_faults_draw(struct sim_faults *faults, struct sim_cluster *cluster, enum sim_focus focus,
 		     uint64_t interval_ns_max, uint64_t length_ns);
 
 /* From now on. @skip: SIM_PLAN_MAX flags, or NULL. */
