@@ -32,6 +32,7 @@
 	PIECE(REGISTERS_ITSELF, "6,13", "after a conflict a node registers on its own word")       \
 	PIECE(EPOCH_UNCHECKED, "7", "a peer carries for whoever asks, in any epoch")               \
 	PIECE(CHECKED_ONCE, "7", "a peer looks at receipt only, and forgets what waits")           \
+	PIECE(PEER_CACHE, "7", "a peer answers the reads that it carries from its own cache")      \
 	PIECE(NO_REPLY_CACHE, "8", "a request asked again is executed again")                      \
 	PIECE(REPLY_EVICTED, "8", "a request whose reply was evicted is executed again")           \
 	PIECE(SAME_INCARNATION, "8", "an agent that starts anew takes its old incarnation")        \

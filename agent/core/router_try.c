@@ -119,7 +119,7 @@ void ferry_ghost_lay(struct ferry_router *router, struct ferry_try *try)
 		if (--route->ghosts_count == 0 && route->awaits_lay)
 			ferry_route_wait(router, route);
 	}
-	if (!try->has_ended && path->ops->abandon)
+	if (!try->has_ended && path->ops->abandon && !FERRY_MUSEUM(GIVEN_UP_RESENT))
 		path->ops->abandon(path, &try->flight.attempt);
 	try_free_if_over(router, try);
 	ferry_router_dispatch_soon(router);
