@@ -19,6 +19,7 @@ struct chaos {
 	uint64_t interval_ns_max;
 	uint64_t faults_ns; /* How long there are some. */
 	uint64_t calm_ns;   /* How long there is load without. */
+	enum sim_focus focus;
 	bool lies;
 	struct sim_result result;
 };
@@ -121,6 +122,36 @@ static void workload_draw(struct sim *sim, struct sim_workload *workload)
 	workload->shares[FERRY_OP_WRITE_ZEROES] = (uint32_t)sim_below(sim, SIM_WORKLOAD, 6);
 }
 
+/* The few kinds of faults that a seed is about meet what makes them matter. */
+static void focus_draw(struct chaos *chaos)
+{
+	struct sim_cluster *cluster = &chaos->cluster;
+	struct sim_workload *workload = &cluster->workload;
+	struct sim *sim = &cluster->sim;
+
+	if (chaos->focus == SIM_FOCUS_TAKING) {
+		cluster->options.path_timeout_ns =
+			sim_between(sim, SIM_CLOCK, 150 * FERRY_NS_PER_MS, 600 * FERRY_NS_PER_MS);
+		cluster->options.drain_timeout_ns =
+			sim_between(sim, SIM_CLOCK, 100 * FERRY_NS_PER_MS, 500 * FERRY_NS_PER_MS);
+		workload->shares[FERRY_OP_WRITE] += 60;
+		chaos->interval_ns_max =
+			sim_between(sim, SIM_CRASH, 100 * FERRY_NS_PER_MS, 800 * FERRY_NS_PER_MS);
+	} else if (chaos->focus == SIM_FOCUS_RINGS) {
+		cluster->corosync.quorum_lag_ns_max =
+			sim_between(sim, SIM_NETWORK, 1 * FERRY_NS_PER_MS, 400 * FERRY_NS_PER_MS);
+		chaos->interval_ns_max =
+			sim_between(sim, SIM_CRASH, 100 * FERRY_NS_PER_MS, 1500 * FERRY_NS_PER_MS);
+	} else if (chaos->focus == SIM_FOCUS_FREEZING) {
+		cluster->options.cache_lines = (uint32_t)sim_between(sim, SIM_CLOCK, 6, 12);
+		cluster->options.drain_timeout_ns =
+			sim_between(sim, SIM_CLOCK, 100 * FERRY_NS_PER_MS, 500 * FERRY_NS_PER_MS);
+		workload->shares[FERRY_OP_READ] += 60;
+		chaos->interval_ns_max =
+			sim_between(sim, SIM_CRASH, 500 * FERRY_NS_PER_MS, 3000 * FERRY_NS_PER_MS);
+	}
+}
+
 static void options_note(const struct chaos *chaos)
 {
 	const struct sim_cluster *cluster = &chaos->cluster;
@@ -143,6 +174,11 @@ static void options_note(const struct chaos *chaos)
 		 lun->has_aptpl ? "with" : "without",
 		 lun->caches_by_path ? " a cache for each path," : "", lun->slow_per_mille,
 		 lun->slow_ns_max / FERRY_NS_PER_MS);
+	sim_note(sim, SIM_NODE, 0, (uint64_t)chaos->focus,
+		 "about %s: %u per mille of the faults are aimed; quorum's word and CPG's are up "
+		 "to %" PRIu64 " ms apart",
+		 sim_focus_name(chaos->focus), chaos->faults.aimed_per_mille,
+		 cluster->corosync.quorum_lag_ns_max / FERRY_NS_PER_MS);
 	sim_note(sim, SIM_NODE, 0, cluster->workload.depth,
 		 "workload: depth %u, FUA %u per mille, %u reads, %u writes, %u flushes, %u "
 		 "discards, %u write-zeroes; %u faults in %" PRIu64 " ms",
@@ -164,12 +200,17 @@ static void options_draw(struct chaos *chaos)
 	workload_draw(sim, &cluster->workload);
 	cluster->net.latency_ns_max =
 		sim_between(sim, SIM_NETWORK, 50 * FERRY_NS_PER_US, 5000 * FERRY_NS_PER_US);
+	if (sim_chance(sim, SIM_NETWORK, 400))
+		cluster->corosync.quorum_lag_ns_max =
+			sim_between(sim, SIM_NETWORK, 1 * FERRY_NS_PER_MS, 100 * FERRY_NS_PER_MS);
 	cluster->clears_per_mille = (uint32_t)sim_below(sim, SIM_CLOCK, 600);
 	chaos->interval_ns_max =
 		sim_between(sim, SIM_CRASH, 100 * FERRY_NS_PER_MS, 2000 * FERRY_NS_PER_MS);
 	chaos->faults_ns = sim_between(sim, SIM_CRASH, 2 * FERRY_NS_PER_S, 15 * FERRY_NS_PER_S);
 	chaos->calm_ns = sim_between(sim, SIM_CRASH, 0, 3) * FERRY_NS_PER_S;
-	sim_faults_draw(&chaos->faults, cluster, chaos->interval_ns_max, chaos->faults_ns);
+	focus_draw(chaos);
+	sim_faults_draw(&chaos->faults, cluster, chaos->focus, chaos->interval_ns_max,
+			chaos->faults_ns);
 	cluster->workload.allows_eio = chaos->faults.weights[SIM_FAULT_REFUSE] > 0;
 	options_note(chaos);
 }
@@ -177,7 +218,7 @@ static void options_draw(struct chaos *chaos)
 static void faults_list(const struct chaos *chaos)
 {
 	for (uint32_t i = 0; i < chaos->faults.count; i++) {
-		char text[96];
+		char text[128];
 
 		if (chaos->faults.plan[i].is_skipped ||
 		    chaos->faults.plan[i].at_ns > chaos->faults_ns)
@@ -297,6 +338,18 @@ static void phases(struct chaos *chaos, const struct sim_chaos_options *options)
 		sim_violation(&cluster->sim, 0, "left over: %s", sim_cluster_leak(cluster));
 }
 
+/* Of sixteen seeds six are about something. */
+static enum sim_focus focus_of(uint64_t seed)
+{
+	uint64_t part = seed * UINT64_C(0x9e3779b97f4a7c15) >> 52 & 15;
+
+	if (part < 2)
+		return SIM_FOCUS_TAKING;
+	if (part < 4)
+		return SIM_FOCUS_RINGS;
+	return part < 6 ? SIM_FOCUS_FREEZING : SIM_FOCUS_NONE;
+}
+
 void sim_chaos_run(uint64_t seed, const struct sim_chaos_options *options, struct sim_result *ret)
 {
 	static const uint32_t counts[16] = {3, 3, 3, 3, 3, 3, 3, 2, 2, 2, 4, 4, 5, 5, 6, 7};
@@ -314,6 +367,7 @@ void sim_chaos_run(uint64_t seed, const struct sim_chaos_options *options, struc
 	chaos->faults.cluster = &chaos->cluster;
 	/* One in sixteen: each path has a cache of its own. By the seed, like the nodes' count. */
 	is_by_path = (seed * UINT64_C(0x9e3779b97f4a7c15) >> 56 & 15) == 3;
+	chaos->focus = is_by_path ? SIM_FOCUS_NONE : focus_of(seed);
 	chaos->cluster.lun.options.caches_by_path = is_by_path;
 	chaos->cluster.options.flushes_by_path = is_by_path;
 	options_draw(chaos);
