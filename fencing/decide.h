@@ -1,11 +1,11 @@
 /*
  * decide.h - what a node does about a pool: pure functions of what it knows.
  *
- * Nothing here sends, saves, waits or remembers: ownership.c does, by what is decided here. So each
+ * Nothing here sends, saves, waits or remembers: ownership.h does, by what is decided here. So each
  * of the rules 12 to 15 can be asked in every situation, and is (tests/golden/fencing).
  *
  * Owns:    nothing.
- * Callers: ownership.c; tests/golden.
+ * Callers: ownership.h's files; tests/golden.
  * Thread:  any.
  * Rooms:   rank 3.
  */

@@ -6,7 +6,7 @@
  * of them mean something depends on its type. corosync authenticates and encrypts on the way.
  *
  * Owns:    nothing.
- * Callers: fencing/ownership.c; tests/fuzz.
+ * Callers: fencing/ownership_messages.c; tests/fuzz.
  * Thread:  any.
  * Rooms:   rank 1.
  */

@@ -137,7 +137,27 @@ static void focus_draw(struct chaos *chaos)
 	struct sim_workload *workload = &cluster->workload;
 	struct sim *sim = &cluster->sim;
 
-	if (chaos->focus == SIM_FOCUS_HANDOVER) {
+	if (chaos->focus == SIM_FOCUS_TAKING) {
+		cluster->options.path_timeout_ns =
+			sim_between(sim, SIM_CLOCK, 150 * FERRY_NS_PER_MS, 600 * FERRY_NS_PER_MS);
+		cluster->options.drain_timeout_ns =
+			sim_between(sim, SIM_CLOCK, 100 * FERRY_NS_PER_MS, 500 * FERRY_NS_PER_MS);
+		workload->shares[FERRY_OP_WRITE] += 60;
+		chaos->interval_ns_max =
+			sim_between(sim, SIM_CRASH, 100 * FERRY_NS_PER_MS, 800 * FERRY_NS_PER_MS);
+	} else if (chaos->focus == SIM_FOCUS_RINGS) {
+		cluster->corosync.quorum_lag_ns_max =
+			sim_between(sim, SIM_NETWORK, 1 * FERRY_NS_PER_MS, 400 * FERRY_NS_PER_MS);
+		chaos->interval_ns_max =
+			sim_between(sim, SIM_CRASH, 100 * FERRY_NS_PER_MS, 1500 * FERRY_NS_PER_MS);
+	} else if (chaos->focus == SIM_FOCUS_FREEZING) {
+		cluster->options.cache_lines = (uint32_t)sim_between(sim, SIM_CLOCK, 6, 12);
+		cluster->options.drain_timeout_ns =
+			sim_between(sim, SIM_CLOCK, 100 * FERRY_NS_PER_MS, 500 * FERRY_NS_PER_MS);
+		workload->shares[FERRY_OP_READ] += 60;
+		chaos->interval_ns_max =
+			sim_between(sim, SIM_CRASH, 500 * FERRY_NS_PER_MS, 3000 * FERRY_NS_PER_MS);
+	} else if (chaos->focus == SIM_FOCUS_HANDOVER) {
 		cluster->options.cache_lines = (uint32_t)sim_between(sim, SIM_CLOCK, 3, 12);
 		workload->lines_per_mille = (uint32_t)sim_between(sim, SIM_WORKLOAD, 500, 950);
 		workload->strays_per_mille = (uint32_t)sim_between(sim, SIM_WORKLOAD, 3, 60);
@@ -181,14 +201,18 @@ static void options_note(const struct chaos *chaos)
 		 lun->caches_by_path ? " a cache for each path," : "", lun->slow_per_mille,
 		 lun->slow_ns_max / FERRY_NS_PER_MS);
 	sim_note(sim, SIM_NODE, 0, (uint64_t)chaos->focus,
-		 "about %s: %u per mille of answers break their link, which is back in %" PRIu64
+		 "about %s: %u per mille of the faults are aimed; quorum's word and CPG's are up "
+		 "to %" PRIu64 " ms apart",
+		 sim_focus_name(chaos->focus), chaos->faults.aimed_per_mille,
+		 cluster->corosync.quorum_lag_ns_max / FERRY_NS_PER_MS);
+	sim_note(sim, SIM_NODE, 0, options->warm_patience_ns,
+		 "%u per mille of answers break their link, which is back in %" PRIu64
 		 " ms; aborts take up to %" PRIu64 " ms; patience for warmth %" PRIu64
-		 " ms; %u per mille I/O of lines, %u strays",
-		 sim_focus_name(chaos->focus), cluster->net.fragile_per_mille,
-		 cluster->net.reconnect_ns / FERRY_NS_PER_MS,
+		 " ms; %u per mille I/O of lines, %u strays; a manager looks every %" PRIu64 " ms",
+		 cluster->net.fragile_per_mille, cluster->net.reconnect_ns / FERRY_NS_PER_MS,
 		 lun->abort_slow_ns_max / FERRY_NS_PER_MS,
 		 options->warm_patience_ns / FERRY_NS_PER_MS, cluster->workload.lines_per_mille,
-		 cluster->workload.strays_per_mille);
+		 cluster->workload.strays_per_mille, cluster->manager_ns_max / FERRY_NS_PER_MS);
 	sim_note(sim, SIM_NODE, 0, cluster->workload.depth,
 		 "workload: depth %u, FUA %u per mille, %u reads, %u writes, %u flushes, %u "
 		 "discards, %u write-zeroes; %u faults in %" PRIu64 " ms",
@@ -200,12 +224,18 @@ static void options_note(const struct chaos *chaos)
 		 chaos->faults_ns / FERRY_NS_PER_MS);
 }
 
-static void network_draw(struct sim *sim, struct sim_net *net)
+static void network_draw(struct sim_cluster *cluster)
 {
+	struct sim *sim = &cluster->sim;
+	struct sim_net *net = &cluster->net;
+
 	net->latency_ns_max =
 		sim_between(sim, SIM_NETWORK, 50 * FERRY_NS_PER_US, 5000 * FERRY_NS_PER_US);
 	if (sim_chance(sim, SIM_NETWORK, 500))
 		net->reconnect_ns =
+			sim_between(sim, SIM_NETWORK, 1 * FERRY_NS_PER_MS, 100 * FERRY_NS_PER_MS);
+	if (sim_chance(sim, SIM_NETWORK, 400))
+		cluster->corosync.quorum_lag_ns_max =
 			sim_between(sim, SIM_NETWORK, 1 * FERRY_NS_PER_MS, 100 * FERRY_NS_PER_MS);
 }
 
@@ -217,7 +247,7 @@ static void options_draw(struct chaos *chaos)
 	agents_draw(sim, &cluster->options);
 	lun_draw(sim, &cluster->lun.options, cluster->nodes_count);
 	workload_draw(sim, &cluster->workload);
-	network_draw(sim, &cluster->net);
+	network_draw(cluster);
 	cluster->clears_per_mille = (uint32_t)sim_below(sim, SIM_CLOCK, 600);
 	if (sim_chance(sim, SIM_CLOCK, 500))
 		cluster->manager_ns_max =
@@ -236,7 +266,7 @@ static void options_draw(struct chaos *chaos)
 static void faults_list(const struct chaos *chaos)
 {
 	for (uint32_t i = 0; i < chaos->faults.count; i++) {
-		char text[96];
+		char text[128];
 
 		if (chaos->faults.plan[i].is_skipped ||
 		    chaos->faults.plan[i].at_ns > chaos->faults_ns)
@@ -356,14 +386,20 @@ static void phases(struct chaos *chaos, const struct sim_chaos_options *options)
 		sim_violation(&cluster->sim, 0, "left over: %s", sim_cluster_leak(cluster));
 }
 
-/* Of sixteen seeds three are about handovers, and three about what peers carry. */
+/* Of sixteen seeds twelve are about something. */
 static enum sim_focus focus_of(uint64_t seed)
 {
 	uint64_t part = seed * UINT64_C(0x9e3779b97f4a7c15) >> 52 & 15;
 
-	if (part < 3)
+	if (part < 2)
+		return SIM_FOCUS_TAKING;
+	if (part < 4)
+		return SIM_FOCUS_RINGS;
+	if (part < 6)
+		return SIM_FOCUS_FREEZING;
+	if (part < 9)
 		return SIM_FOCUS_HANDOVER;
-	return part < 6 ? SIM_FOCUS_CARRYING : SIM_FOCUS_NONE;
+	return part < 12 ? SIM_FOCUS_CARRYING : SIM_FOCUS_NONE;
 }
 
 void sim_chaos_run(uint64_t seed, const struct sim_chaos_options *options, struct sim_result *ret)

@@ -59,6 +59,35 @@ static void open_check(struct sim_cluster *cluster, const struct sim_node *node)
 	opener_check(cluster, node);
 }
 
+/*
+ * A majority agreed on the newest epoch, in a ring; in each later ring a majority speaks before
+ * anybody believes anything, and one of it was there (rule 12). Of two nodes the lun has the last
+ * word.
+ */
+static void belief_check(struct sim_cluster *cluster, struct sim_cluster_node *slot)
+{
+	const struct ferry_view *view = &slot->node->ownership.view;
+	uint64_t ring = slot->node->group.group.ring;
+	struct ferry_epoch before = slot->believed;
+
+	slot->believed.v = 0;
+	if (view->is_quorate && view->is_in_force && view->owner.v == slot->node->id)
+		slot->believed = view->epoch;
+	if (slot->believed.v == before.v || slot->believed.v == 0 || cluster->nodes_count == 2)
+		return;
+	if (slot->believed.v > cluster->epoch_agreed.v) {
+		cluster->epoch_agreed = slot->believed;
+		cluster->epoch_agreed_ring = ring;
+	} else if (slot->believed.v < cluster->epoch_agreed.v &&
+		   ring > cluster->epoch_agreed_ring) {
+		sim_violation(&cluster->sim, slot->node->id,
+			      "owns epoch %" PRIu64 " in ring %" PRIu64 ", though epoch %" PRIu64
+			      " was agreed on in ring %" PRIu64,
+			      slot->believed.v, ring, cluster->epoch_agreed.v,
+			      cluster->epoch_agreed_ring);
+	}
+}
+
 static void check(struct sim *sim, void *context)
 {
 	struct sim_cluster *cluster = context;
@@ -70,6 +99,8 @@ static void check(struct sim *sim, void *context)
 
 		if (node && i == cluster->lun.owner)
 			cluster->was_deposed |= node->engine.router.is_deposed;
+		if (node)
+			belief_check(cluster, &cluster->nodes[i]);
 		if (!node || !node->engine.router.is_open)
 			continue;
 		open_check(cluster, node);
@@ -147,7 +178,10 @@ void sim_cluster_start(struct sim_cluster *cluster, uint32_t id)
 		return;
 	if (slot->incarnation.v == 0 || !FERRY_MUSEUM(SAME_INCARNATION))
 		slot->incarnation.v++;
+	slot->believed.v = 0;
 	slot->node = sim_node_start(&world, id, slot->incarnation);
+	slot->node->on_event = cluster->on_event;
+	slot->node->on_event_context = cluster->on_event_context;
 	if (cluster->after_start)
 		cluster->after_start(cluster, slot->node);
 }
@@ -290,6 +324,8 @@ void sim_cluster_heal(struct sim_cluster *cluster)
 		sim_lun_heal(&cluster->lun, i);
 		cluster->lun.nexuses[i].slow_ns = 0;
 		cluster->nodes[i].store.saves_to_fail = 0;
+		if (cluster->lun.nexuses[i].hold_per_mille > 0)
+			sim_lun_hold_some(&cluster->lun, i, 0);
 		sim_cluster_wake(cluster, i);
 		sim_cluster_start(cluster, i);
 	}

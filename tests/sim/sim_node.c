@@ -335,6 +335,8 @@ static void events_emit(struct ferry_events *events, const struct ferry_event *e
 	sim_note(node->sim, SIM_EVENT, node->id, (uint64_t)event->kind << 32 | event->value,
 		 "%s %s%s%s: %s", ferry_event_kind_name(event->kind), event->from,
 		 event->from[0] ? "->" : "", event->to, event->text);
+	if (node->on_event)
+		node->on_event(node->on_event_context, node->id, event);
 }
 
 static void path_attention(struct sim_path *path, uint32_t attentions)

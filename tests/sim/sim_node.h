@@ -97,6 +97,9 @@ struct sim_node {
 	uint64_t stall_ns_max;
 	uint64_t posted_ns[2]; /* In each direction, none overtakes. */
 	uint64_t events_seen[SIM_EVENT_KINDS];
+	/* Whoever waits for a moment; or NULL. */
+	void (*on_event)(void *context, uint32_t node, const struct ferry_event *event);
+	void *on_event_context;
 	uint64_t convictions;
 	int wish_error;	 /* What became of the last wish; 1 while it is open. */
 	int fence_error; /* And of the last ferry_ownership_fence(). */
