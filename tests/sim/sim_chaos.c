@@ -170,7 +170,7 @@ static void focus_draw(struct chaos *chaos)
 		cluster->options.path_timeout_ns =
 			sim_between(sim, SIM_CLOCK, 150 * FERRY_NS_PER_MS, 3000 * FERRY_NS_PER_MS);
 		cluster->options.drain_timeout_ns =
-			sim_between(sim, SIM_CLOCK, 50 * FERRY_NS_PER_MS, 500 * FERRY_NS_PER_MS);
+			sim_between(sim, SIM_CLOCK, 30 * FERRY_NS_PER_MS, 300 * FERRY_NS_PER_MS);
 		cluster->net.fragile_per_mille = (uint32_t)sim_below(sim, SIM_NETWORK, 40);
 		cluster->lun.options.slow_per_mille += (uint32_t)sim_below(sim, SIM_STORAGE, 100);
 		chaos->interval_ns_max =

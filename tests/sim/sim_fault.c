@@ -506,6 +506,7 @@ static const struct focus {
 					  {SIM_FAULT_BREAK, 8},
 					  {SIM_FAULT_HALF_OPEN, 6},
 					  {SIM_FAULT_MOVE, 16},
+					  {SIM_FAULT_HOLD, 10},
 					  {SIM_FAULT_SLOW, 6},
 					  {SIM_FAULT_DELAY, 6},
 					  {SIM_FAULT_RESET, 4},
