@@ -175,6 +175,11 @@ static void focus_draw(struct chaos *chaos)
 		cluster->lun.options.slow_per_mille += (uint32_t)sim_below(sim, SIM_STORAGE, 100);
 		chaos->interval_ns_max =
 			sim_between(sim, SIM_CRASH, 100 * FERRY_NS_PER_MS, 1000 * FERRY_NS_PER_MS);
+	} else if (chaos->focus == SIM_FOCUS_LOSSES) {
+		workload->fua_per_mille = 0;
+		workload->shares[FERRY_OP_FLUSH] += 10;
+		chaos->interval_ns_max =
+			sim_between(sim, SIM_CRASH, 100 * FERRY_NS_PER_MS, 1500 * FERRY_NS_PER_MS);
 	}
 }
 
@@ -386,7 +391,7 @@ static void phases(struct chaos *chaos, const struct sim_chaos_options *options)
 		sim_violation(&cluster->sim, 0, "left over: %s", sim_cluster_leak(cluster));
 }
 
-/* Of sixteen seeds twelve are about something. */
+/* Of sixteen seeds thirteen are about something. */
 static enum sim_focus focus_of(uint64_t seed)
 {
 	uint64_t part = seed * UINT64_C(0x9e3779b97f4a7c15) >> 52 & 15;
@@ -399,7 +404,9 @@ static enum sim_focus focus_of(uint64_t seed)
 		return SIM_FOCUS_FREEZING;
 	if (part < 9)
 		return SIM_FOCUS_HANDOVER;
-	return part < 12 ? SIM_FOCUS_CARRYING : SIM_FOCUS_NONE;
+	if (part < 12)
+		return SIM_FOCUS_CARRYING;
+	return part == 12 ? SIM_FOCUS_LOSSES : SIM_FOCUS_NONE;
 }
 
 void sim_chaos_run(uint64_t seed, const struct sim_chaos_options *options, struct sim_result *ret)

@@ -512,6 +512,15 @@ static const struct focus {
 					  {SIM_FAULT_RESET, 4},
 					  {SIM_FAULT_STALL, 4},
 					  {SIM_FAULT_CRASH, 4}}},
+	[SIM_FOCUS_LOSSES] = {.name = "losses",
+			      .aimed_per_mille_max = 300,
+			      .kinds = {{SIM_FAULT_TARGET, 16},
+					{SIM_FAULT_OWNER_CUT, 24},
+					{SIM_FAULT_CRASH, 16},
+					{SIM_FAULT_BREAK, 6},
+					{SIM_FAULT_CUT, 6},
+					{SIM_FAULT_RESET, 6},
+					{SIM_FAULT_MOVE, 6}}},
 };
 
 const char *sim_focus_name(enum sim_focus focus)

@@ -59,6 +59,7 @@ enum sim_focus {
 	SIM_FOCUS_FREEZING, /* Owners with caches stand still, and others take the pool. */
 	SIM_FOCUS_HANDOVER, /* The pool moves to and fro, and its cache along. */
 	SIM_FOCUS_CARRYING, /* Peers carry, by connections that break. */
+	SIM_FOCUS_LOSSES,   /* The target's cache is lost, and who saw it. */
 	SIM_FOCI_COUNT,
 };
 
