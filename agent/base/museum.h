@@ -1,5 +1,6 @@
 /*
- * museum.h - known mistakes, each behind a switch at the very place where its rule is kept.
+ * museum.h - known mistakes, each behind a switch at the very place where its rule is kept, or at
+ * all of them.
  *
  * In every build that does anything FERRY_MUSEUM() is the constant false: no code of it is left.
  * Only the museum's own program (tests/museum/, built from the same sources with
