@@ -84,6 +84,7 @@ struct sim_command {
 	struct ferry_key victim;
 	struct ferry_key kept;
 	struct ferry_fence_request *request;
+	struct ferry_fence_request answer; /* READ_KEYS: what they were then. */
 	int error;
 	bool is_held;	      /* By sim_lun_hold(). */
 	uint64_t accepted;    /* By the lun's count, when it arrived at the target. */
