@@ -81,6 +81,7 @@ struct data_pool {
 	/* What an administrator asks of the lun: one thing at a time. */
 	struct ferry_fence_request keys_request;
 	struct ferry_key keys_victim;
+	bool keys_must_register; /* Once its own keys are read. */
 	struct ferry_mail_keys keys;
 	int keys_error;
 };

@@ -239,6 +239,8 @@ static int sgio_open(struct data_pool *pool, struct ferry_error *reterr)
 	struct ferry_sgio_config config = {
 		.loop = pool->data->loop,
 		.path = pool->config->lun.file,
+		.laying = pool->config->lun.laying,
+		.quiesce_time_ns = pool->config->lun.quiesce_time_ns,
 		.on_unit_attention = sgio_attention,
 		.context = pool,
 	};
@@ -326,6 +328,7 @@ static int iscsi_open(struct data_pool *pool, struct ferry_error *reterr)
 		.laying = lun->laying,
 		.quiesce_time_ns = lun->quiesce_time_ns,
 		.isid_qualifier = (uint16_t)(pool->index + 1),
+		.idle_timeout_ns = pool->data->config.path_timeout_ns,
 		.is_shared = pool->config->is_shared,
 		.on_state = iscsi_state,
 		.on_unit_attention = iscsi_attention,
@@ -568,6 +571,8 @@ void data_pool_snap(const struct data_pool *pool, struct ferry_snapshot_pool *re
 	ret->has_reservations = pool->engine.config.fence != NULL;
 	if (pool->iscsi && ferry_iscsi_fence(pool->iscsi))
 		ret->ability = ferry_iscsi_fence(pool->iscsi)->ability;
+	else if (pool->sgio)
+		ret->ability = ferry_sgio_fence(pool->sgio)->ability;
 	ret->flushes_by_path = pool->engine.config.flushes_by_path;
 	ret->is_registered = pool->engine.registrar.state == FERRY_REGISTRAR_IN;
 	/* Also when all that is here waits for ghosts to be laid: with a cache no read shows it. */

@@ -173,5 +173,12 @@ int ferry_ownership_force(struct ferry_ownership *ownership) FERRY_MUST_CHECK;
 int ferry_ownership_fence(struct ferry_ownership *ownership,
 			  struct ferry_node victim) FERRY_MUST_CHECK;
 
+/*
+ * Whether the newest agent of @node has been fenced, and this agent has heard that it was verified
+ * at the lun: nothing that the node sent can land any more. False may be ignorance.
+ */
+bool ferry_ownership_is_fenced_for_sure(const struct ferry_ownership *ownership,
+					struct ferry_node node);
+
 /* Whether enough of the others see the lun that this node sees under the pool's name. */
 bool ferry_ownership_lun_is_agreed(const struct ferry_ownership *ownership);

@@ -29,9 +29,18 @@ static void retry_later(struct ferry_registrar *registrar)
 	ferry_timer_start_in(registrar->config.loop, &registrar->retry_timer, RETRY_NS);
 }
 
+/* Of this node, by the answer that goes now. */
+static struct ferry_key kept_key(const struct ferry_registrar *registrar)
+{
+	if (registrar->request.op == FERRY_FENCE_REGISTER) /* Done; else the keys are read again. */
+		return registrar->config.own;
+	return ferry_fence_kept(&registrar->request, registrar->config.own);
+}
+
 static void ask(struct ferry_registrar *registrar, enum ferry_fence_op op, struct ferry_key victim)
 {
 	ferry_assert(!registrar->is_busy);
+	registrar->request.kept = kept_key(registrar);
 	registrar->is_busy = true;
 	registrar->request.op = op;
 	registrar->request.own = registrar->config.own;
@@ -143,6 +152,20 @@ static void take_read(struct ferry_registrar *registrar)
 	}
 }
 
+/*
+ * Whoever registers again after that has asked the group since, whose newest epoch is at least this
+ * one: what it had sent is dead, and it sends no more of it. Where aborts take long, several who
+ * cannot drain would else be back before the last of them was preempted, again and again.
+ */
+static void note_preempted(struct ferry_registrar *registrar)
+{
+	struct ferry_drained_keys *drained = &registrar->drained;
+
+	ferry_assert(registrar->take == FERRY_TAKE_PREEMPTING);
+	if (drained->count < FERRY_KEYS_MAX)
+		drained->keys[drained->count++] = registrar->request.victim;
+}
+
 static void take_step(struct ferry_registrar *registrar, int error)
 {
 	switch (registrar->take) {
@@ -158,6 +181,8 @@ static void take_step(struct ferry_registrar *registrar, int error)
 		break;
 	case FERRY_TAKE_PREEMPTING:
 	case FERRY_TAKE_RESERVING:
+		if (error == 0 && registrar->take == FERRY_TAKE_PREEMPTING)
+			note_preempted(registrar);
 		/* Whatever it said, what the lun says next counts. */
 		if (error == 0 || error == -EBUSY || error == -ENOENT) {
 			registrar->take = FERRY_TAKE_READING;
@@ -219,10 +244,7 @@ static struct ferry_key elder_key(const struct ferry_registrar *registrar)
 /* Whether the lun still has this node's key, or its elder's. */
 static bool is_kept(const struct ferry_registrar *registrar)
 {
-	for (uint32_t i = 0; i < registrar->request.keys_count; i++)
-		if (ferry_key_shares_nexus(registrar->request.keys[i], registrar->config.own))
-			return true;
-	return false;
+	return kept_key(registrar).v != 0;
 }
 
 /*
@@ -547,6 +569,9 @@ static void request_done(struct ferry_fence_request *request, int error)
 	if (registrar->state == FERRY_REGISTRAR_RESERVING && error == -EBUSY)
 		error = 0; /* Somebody was first: that one is to be asked, or has us preempted. */
 	if (error < 0) {
+		/* Refused: the key that was read is gone, and who took it is not known. */
+		if (registrar->state == FERRY_REGISTRAR_JOINING && error == -EACCES)
+			registrar->is_unsure = true;
 		registrar->state = FERRY_REGISTRAR_OUT;
 		retry_later(registrar);
 		return;

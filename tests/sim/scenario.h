@@ -19,6 +19,7 @@
 #include "tests/sim/sim_chaos.h"
 
 /* Each file's, by subject; how many of them failed. */
+int scenario_aborts(void);
 int scenario_paths(void);
 int scenario_ghosts(void);
 int scenario_flush(void);

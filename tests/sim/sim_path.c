@@ -279,6 +279,7 @@ static void fence_submit(struct ferry_fence *fence, struct ferry_fence_request *
 	command->fence_op = request->op;
 	command->own = request->own;
 	command->victim = request->victim;
+	command->kept = request->kept;
 	command->request = request;
 	sim_command_send(command);
 	if (!sim_input_is_due(&self->fence_input))
