@@ -8,8 +8,8 @@
  *
  * Of a restart the owner knows before anybody carries anything at the target, where there are
  * registrations (docs/decisions/0009). Elsewhere a node sees of resets what its own nexus is told.
- * Peers count those that they see, and each of their answers bears the count (struct ferry_mark). So
- * there a FLUSH through a peer is proof only if the owner knows the peer's count from before the
+ * Peers count those that they see, and each of their answers bears the count (struct ferry_mark).
+ * So there a FLUSH through a peer is proof only if the owner knows the peer's count from before the
  * oldest unflushed write: then the peer vouches.
  *
  * Owns:    counters; pure.

@@ -163,19 +163,25 @@ test_target_loses_its_cache() {
 	timeout 60 qemu-io -f raw -c 'write -P 1 0 64k' -c flush "$URI" >"$WORK/client.log" 2>&1 ||
 		fail "no I/O"
 	cp "$WORK/disk" "$WORK/flushed"
-	# Killed: it would flush at its end.
-	qemu-io -t writeback -f raw -c 'write -P 2 16k 16k' -c 'write -P 3 24k 4k' -c 'sleep 100000' "$URI" \
-		>"$WORK/writer.log" 2>&1 &
+	# It waits for more, and is killed: at its end it would flush.
+	mkfifo "$WORK/commands"
+	exec 9<>"$WORK/commands"
+	stdbuf -oL qemu-io -t writeback -f raw "$URI" <&9 >"$WORK/writer.log" 2>&1 &
 	local writer=$!
 	HELPERS+=("$writer")
-	until_true 20 disk_has 3 24577 || fail "no write: $(cat "$WORK/writer.log")"
-	sleep 1 # And its answer.
+	echo 'write -P 2 16k 16k' >&9
+	until_true 20 grep -q 'wrote 16384' "$WORK/writer.log" ||
+		fail "no write: $(cat "$WORK/writer.log")"
+	echo 'write -P 3 24k 4k' >&9
+	until_true 20 grep -q 'wrote 4096' "$WORK/writer.log" ||
+		fail "no write: $(cat "$WORK/writer.log")"
 	target_kill
 	cp "$WORK/flushed" "$WORK/disk"
 	target 512
 	until_true 20 path_is '.up' || fail "no new session: $SAID"
 	kill -KILL "$writer"
 	wait "$writer" 2>/dev/null
+	exec 9>&-
 	timeout 60 qemu-io -f raw -c 'read -P 2 16k 8k' -c 'read -P 3 24k 4k' -c 'read -P 1 0 16k' \
 		-c flush "$URI" >"$WORK/client.log" 2>&1 || fail "I/O: $(cat "$WORK/client.log")"
 	! grep -qi 'error\|fail' "$WORK/client.log" || fail "lost: $(cat "$WORK/client.log")"
