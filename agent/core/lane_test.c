@@ -327,6 +327,7 @@ static void test_lost_without_an_answer(void **state)
 	assert_int_equal(reset_cause, FERRY_CAUSE_LOST);
 	end_with(FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_LOST);
 	assert_int_equal(lane.state, FERRY_LANE_FORWARDING);
+	assert_string_equal(lane.reason, "acknowledged writes are lost"); /* `ferry status` */
 	assert_int_equal(resets, 2);
 	close_lane();
 }
