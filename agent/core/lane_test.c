@@ -255,6 +255,15 @@ static void test_permit(void **state)
 	stand_release(&path, 0);
 	assert_false(lane.is_allowed); /* Stop: it is not the path's fault. */
 	assert_int_equal(lane.state, FERRY_LANE_FORWARDING);
+	assert_string_equal(lane.reason, "reservation conflict");
+	close_lane();
+	open_lane(FERRY_PATH_LOCAL, true, false);
+	path.path.is_up = false;
+	path.path.on_state(&path.path, false, FERRY_CAUSE_PATH);
+	assert_string_equal(lane.reason, "the path failed");
+	ferry_lane_allow(&lane, false, "consent"); /* The same state, for another reason. */
+	assert_int_equal(lane.state, FERRY_LANE_FORWARDING);
+	assert_string_equal(lane.reason, "consent");
 	close_lane();
 }
 

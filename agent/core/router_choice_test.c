@@ -409,6 +409,31 @@ static void test_patience(void **state)
 	assert_true(idles > 0);
 }
 
+/* Also if nothing else waits, for a lane or for a ghost. */
+static void test_patience_of_one(void **state)
+{
+	(void)state;
+	router.config.waits_for_ghosts = true;
+	submit(0, FERRY_OP_WRITE);
+	stand_run_ms(&stand, 1000);
+	end(0, FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_PATH);
+	stand_run_ms(&stand, HOLD_MS - 1010);
+	end_all();
+	assert_int_equal(results[0], 1);
+	stand_run_ms(&stand, 20);
+	assert_int_equal(results[0], -ETIMEDOUT);
+	end_all();
+	ferry_lane_allow(ferry_router_local(&router), false, "test");
+	(void)ferry_router_laid(&router, ferry_router_local(&router), UINT64_MAX, "test");
+	for (uint32_t i = 1; i < LANES; i++)
+		path_set_up(i, false);
+	submit(1, FERRY_OP_READ);
+	stand_run_ms(&stand, HOLD_MS - 10);
+	assert_int_equal(results[1], 1);
+	stand_run_ms(&stand, 20);
+	assert_int_equal(results[1], -ETIMEDOUT);
+}
+
 /* No lane is left to try it on beside its ghost; when one comes, it goes. */
 static void test_revives(void **state)
 {
@@ -484,6 +509,7 @@ int main(void)
 		TEST(test_holding_is_told_once),
 		TEST(test_avoided_lanes_come_back),
 		TEST(test_patience),
+		TEST(test_patience_of_one),
 		TEST(test_revives),
 		TEST(test_counts),
 		TEST(test_bounds),
