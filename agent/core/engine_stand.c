@@ -72,6 +72,7 @@ void answer_keys(struct ferry_key one, struct ferry_key other, struct ferry_key 
 	if (other.v != 0)
 		request->keys[request->keys_count++] = other;
 	request->holder = holder;
+	request->generation = 1000;
 	answer(FERRY_FENCE_READ_KEYS, 0);
 }
 
