@@ -360,6 +360,24 @@ static void test_holding_is_told_once(void **state)
 	assert_int_equal(resumes, 2); /* With nothing left that waits: a way for the next one. */
 }
 
+/* Nothing waits any more, and there is still no way for the next one. */
+static void test_holding_ends_with_a_way(void **state)
+{
+	(void)state;
+	for (uint32_t i = 0; i < LANES; i++)
+		path_set_up(i, false);
+	submit(0, FERRY_OP_READ);
+	stand_run_ms(&stand, 1);
+	ferry_router_fail_waiting(&router, -ETIMEDOUT);
+	ferry_lane_set_peer_has_path(&router.lanes[1], false); /* News, but no way. */
+	stand_run_ms(&stand, 1);
+	assert_int_equal(holds, 1);
+	assert_int_equal(resumes, 0);
+	path_set_up(2, true);
+	stand_run_ms(&stand, 1);
+	assert_int_equal(resumes, 1);
+}
+
 /* What is only avoided is tried again when that is over, and not before. */
 static void test_avoided_lanes_come_back(void **state)
 {
@@ -507,6 +525,7 @@ int main(void)
 		TEST(test_chooses_peers),
 		TEST(test_flush_goes_where_losses_are_known),
 		TEST(test_holding_is_told_once),
+		TEST(test_holding_ends_with_a_way),
 		TEST(test_avoided_lanes_come_back),
 		TEST(test_patience),
 		TEST(test_patience_of_one),
