@@ -211,9 +211,14 @@ static void keys_find(const struct ferry_situation *situation, struct ferry_drai
 		else if (elder_is_suspect(seen))
 			suspect_add(ret, elder_key(seen));
 	}
-	/* A node that this agent has never heard may have died with its registration. */
+	/*
+	 * A node that this agent has never heard may have died with its registration. Elsewhere the
+	 * lun has kept that; unless a taker before has removed it, and died before the proof.
+	 */
 	if (seen_count < situation->nodes_expected)
-		suspect_add(ret, ferry_key_of_nobody());
+		suspect_add(ret, situation->settled.v + 1 < situation->claimed.v
+					 ? ferry_key_of_forgotten()
+					 : ferry_key_of_nobody());
 }
 
 static void decide_taking(const struct ferry_situation *situation, struct ferry_decision *ret)

@@ -8,7 +8,10 @@
 #include "agent/base/museum.h"
 #include "proto/cursor.h"
 
-enum { STORED_BYTES = 16 + 8 + 4 };
+enum {
+	STORED_BYTES_FIRST = 16 + 8 + 4, /* Without the epoch that is settled. */
+	STORED_BYTES = STORED_BYTES_FIRST + 8,
+};
 
 static void store_key(const struct ferry_ownership *ownership, char ret[64])
 {
@@ -28,6 +31,7 @@ static int epoch_save(struct ferry_ownership *ownership, struct ferry_epoch epoc
 	ferry_writer_bytes(&writer, ownership->config.lineage.bytes, 16);
 	ferry_writer_u64(&writer, epoch.v);
 	ferry_writer_u32(&writer, owner.v);
+	ferry_writer_u64(&writer, ownership->settled.v);
 	return store->ops->save(store, key, bytes, sizeof(bytes));
 }
 
@@ -44,7 +48,7 @@ int ferry_ownership_epoch_load(struct ferry_ownership *ownership, struct ferry_e
 	r = store->ops->load(store, key, bytes, sizeof(bytes));
 	if (r == -ENOENT)
 		return 0; /* This node has never heard of the pool. */
-	if (r < 0 || r != STORED_BYTES)
+	if (r < 0 || (r != STORED_BYTES && r != STORED_BYTES_FIRST))
 		return ferry_error_set(reterr, r < 0 ? r : -EBADMSG,
 				       "pool %s: the stored epoch cannot be read or is damaged; "
 				       "this node must not vote: restore the state directory from "
@@ -59,6 +63,8 @@ int ferry_ownership_epoch_load(struct ferry_ownership *ownership, struct ferry_e
 	ownership->view.epoch.v = ferry_reader_u64(&reader);
 	/* Nobody owns it now: this agent has just started. It may ask for what was this node's. */
 	ownership->was_owner = ferry_reader_u32(&reader) == ferry_ownership_self(ownership).v;
+	if (r == STORED_BYTES)
+		ownership->settled.v = ferry_reader_u64(&reader);
 	return 0;
 }
 

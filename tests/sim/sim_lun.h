@@ -99,6 +99,11 @@ struct sim_lun_options {
 	bool caches_by_path; /* Each path has a cache of its own: a FLUSH reaches only that. */
 	bool abort_waits;    /* PREEMPT AND ABORT is answered when what ran has ended (as LIO's). */
 	bool has_aptpl;	     /* Registrations survive a restart. */
+	/*
+	 * By reinstatement: of a victim that is not registered it proves nothing, unless its name
+	 * was read before by the same path, or a newer agent of its node is registered.
+	 */
+	bool lays_by_name;
 };
 
 struct sim_lun_stats {

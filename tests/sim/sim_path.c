@@ -130,6 +130,8 @@ void sim_path_answered(struct sim_path *path, struct sim_command *command)
 	ending->error = command->error;
 	if (command->request)
 		keys_read(path->lun, &ending->answer);
+	for (uint32_t i = 1; command->request && i <= SIM_NODES_MAX; i++)
+		path->names |= (path->lun->nexuses[i].key.v != 0 ? 1u : 0) << i;
 	if (command->op == FERRY_OP_READ && command->outcome == FERRY_OUTCOME_DONE)
 		ending->data = TAKE_PTR(command->data);
 	sim_command_free(command);
@@ -316,6 +318,8 @@ void sim_path_open(struct sim_path *path, struct sim_lun *lun, struct sim_loop *
 		.loop = loop,
 		.node = node,
 	};
+	if (lun->options.lays_by_name)
+		path->fence.ability.laying = FERRY_LAYING_REINSTATE;
 	ferry_list_init(&path->endings);
 	ferry_list_init(&path->link);
 	ferry_list_append(&lun->paths, &path->link);

@@ -1,0 +1,183 @@
+/*
+ * Scenarios of fencing: takings that were left half done, and what a person answers for. One thing
+ * goes wrong, told step by step.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "agent/core/key.h"
+#include "tests/sim/sim_cluster.h"
+
+static struct sim_cluster cluster;
+
+static bool owner_is(struct sim_cluster *self, void *context)
+{
+	const struct sim_node *owner = sim_cluster_owner(self);
+
+	return owner && owner->id == *(uint32_t *)context && owner->engine.has_path;
+}
+
+static bool wish_is_over(struct sim_cluster *self, void *context)
+{
+	return sim_cluster_node(self, *(uint32_t *)context)->wish_error != 1;
+}
+
+/* What becomes of node @id's wish; 1: nothing, for so long. */
+static int wish_of(uint32_t id)
+{
+	(void)sim_cluster_run_until(&cluster, wish_is_over, &id, 20 * FERRY_NS_PER_S);
+	return sim_cluster_node(&cluster, id)->wish_error;
+}
+
+/* A cluster on a lun that lays by name; node 1 owns the pool. */
+static void begin(uint64_t seed, uint32_t nodes_count)
+{
+	uint32_t one = 1;
+
+	sim_cluster_init(&cluster, seed, nodes_count);
+	cluster.workload.is_stopped = true;
+	cluster.lun.options.slow_per_mille = 0;
+	cluster.lun.options.abort_waits = true;
+	cluster.lun.options.lays_by_name = true;
+	cluster.lun.options.has_aptpl = true;
+	sim_cluster_start_all(&cluster);
+	sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
+	sim_cluster_acquire(&cluster, 1);
+	assert_true(sim_cluster_run_until(&cluster, owner_is, &one, 10 * FERRY_NS_PER_S));
+	sim_cluster_run(&cluster, 3 * FERRY_NS_PER_S);
+}
+
+static void end(void)
+{
+	assert_int_equal(cluster.sim.violations, 0);
+	sim_cluster_done(&cluster);
+}
+
+/* Node 1 dies for good, with a write of its own in the target's queue. */
+static void owner_dies_with_a_write_held(void)
+{
+	sim_lun_hold(&cluster.lun, 1, 1);
+	assert_int_equal(
+		sim_client_submit(&sim_cluster_node(&cluster, 1)->client, FERRY_OP_WRITE, 8, 4), 0);
+	sim_cluster_run(&cluster, 10 * FERRY_NS_PER_MS);
+	sim_cluster_crash(&cluster, 1, /* is_power_cut= */ true);
+	sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
+}
+
+static void restart(uint32_t id)
+{
+	sim_cluster_crash(&cluster, id, /* is_power_cut= */ false);
+	sim_cluster_start(&cluster, id);
+	sim_cluster_run(&cluster, 3 * FERRY_NS_PER_S);
+}
+
+static bool is_held(void)
+{
+	ferry_list_foreach (link, &cluster.lun.commands)
+		if (ferry_list_entry(link, struct sim_command, link)->is_held)
+			return true;
+	return false;
+}
+
+/*
+ * A taker removes the dead owner's key and dies before the proof. Neither it, started anew, nor the
+ * third node, whose agent is younger than the owner's death, has ever heard the owner; nor does the
+ * lun know it any more.
+ */
+static void test_taker_dies_before_the_proof(void **state)
+{
+	uint32_t three = 3;
+
+	(void)state;
+	begin(701, 3);
+	owner_dies_with_a_write_held();
+	restart(3);
+	sim_cluster_acquire(&cluster, 2);
+	sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
+	assert_int_equal(cluster.lun.nexuses[1].key.v, 0);
+	restart(2);
+	sim_cluster_acquire(&cluster, 3);
+	assert_int_equal(wish_of(3), -EOPNOTSUPP);
+	assert_true(is_held());
+	/* The owner's node comes back: its login has ended what it had sent, and says so. */
+	sim_lun_let_go(&cluster.lun);
+	sim_cluster_start(&cluster, 1);
+	sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
+	sim_cluster_acquire(&cluster, 3);
+	assert_true(sim_cluster_run_until(&cluster, owner_is, &three, 20 * FERRY_NS_PER_S));
+	end();
+}
+
+/* The taker cannot prove it itself, and lives: asked again, it still cannot. */
+static void test_taker_remembers_whom_it_removed(void **state)
+{
+	(void)state;
+	begin(702, 3);
+	owner_dies_with_a_write_held();
+	restart(3);
+	sim_cluster_acquire(&cluster, 3);
+	sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
+	assert_int_equal(cluster.lun.nexuses[1].key.v, 0);
+	sim_cluster_node(&cluster, 3)->path.names = 0; /* As if the lun had not told. */
+	sim_lun_reset_session(&cluster.lun, 3);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(wish_of(3), -EOPNOTSUPP);
+		sim_cluster_acquire(&cluster, 3);
+	}
+	assert_true(is_held());
+	end();
+}
+
+/* The ring changes while it waits for the proof: it goes on waiting. */
+static void test_ring_changes_before_the_proof(void **state)
+{
+	uint32_t three = 3;
+
+	(void)state;
+	begin(703, 3);
+	owner_dies_with_a_write_held();
+	restart(3);
+	sim_cluster_acquire(&cluster, 3);
+	sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
+	assert_int_equal(cluster.lun.nexuses[1].key.v, 0);
+	restart(2);
+	assert_false(owner_is(&cluster, &three));
+	assert_true(is_held());
+	sim_lun_let_go(&cluster.lun);
+	assert_true(sim_cluster_run_until(&cluster, owner_is, &three, 20 * FERRY_NS_PER_S));
+	end();
+}
+
+/* Nobody took the lun in between: the lun knows whom nobody has heard, and that is enough. */
+static void test_lun_knows_whom_nobody_has_heard(void **state)
+{
+	uint32_t three = 3;
+
+	(void)state;
+	begin(704, 3);
+	owner_dies_with_a_write_held();
+	restart(3);
+	restart(2);
+	sim_cluster_acquire(&cluster, 3);
+	sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
+	assert_false(owner_is(&cluster, &three)); /* It waits for the write. */
+	sim_lun_let_go(&cluster.lun);
+	assert_true(sim_cluster_run_until(&cluster, owner_is, &three, 20 * FERRY_NS_PER_S));
+	end();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_taker_dies_before_the_proof),
+		cmocka_unit_test(test_taker_remembers_whom_it_removed),
+		cmocka_unit_test(test_ring_changes_before_the_proof),
+		cmocka_unit_test(test_lun_knows_whom_nobody_has_heard),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
