@@ -307,6 +307,7 @@ static void ask_next(struct golden *golden)
 	if (decision.kind == FERRY_DECISION_TAKE) {
 		say_keys(golden, "keep", decision.keys.keys, decision.keys.count);
 		say_keys(golden, "abort", decision.keys.suspects, decision.keys.suspects_count);
+		say(golden, "%s", decision.keys.is_answered_for ? ", proof or no proof" : "");
 	}
 	if (decision.error < 0)
 		say(golden, " (%d)", decision.error);

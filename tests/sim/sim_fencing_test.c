@@ -33,22 +33,38 @@ static int wish_of(uint32_t id)
 	return sim_cluster_node(&cluster, id)->wish_error;
 }
 
-/* A cluster on a lun that lays by name; node 1 owns the pool. */
-static void begin(uint64_t seed, uint32_t nodes_count)
+/* Node 1 owns the pool. */
+static void begin_on(uint64_t seed, uint32_t nodes_count, struct sim_lun_options options)
 {
 	uint32_t one = 1;
 
 	sim_cluster_init(&cluster, seed, nodes_count);
 	cluster.workload.is_stopped = true;
-	cluster.lun.options.slow_per_mille = 0;
-	cluster.lun.options.abort_waits = true;
-	cluster.lun.options.lays_by_name = true;
-	cluster.lun.options.has_aptpl = true;
+	options.latency_ns_max = cluster.lun.options.latency_ns_max;
+	options.service_ns_max = cluster.lun.options.service_ns_max;
+	cluster.lun.options = options;
 	sim_cluster_start_all(&cluster);
 	sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
 	sim_cluster_acquire(&cluster, 1);
 	assert_true(sim_cluster_run_until(&cluster, owner_is, &one, 10 * FERRY_NS_PER_S));
 	sim_cluster_run(&cluster, 3 * FERRY_NS_PER_S);
+}
+
+/* On a lun that lays by name. */
+static void begin(uint64_t seed, uint32_t nodes_count)
+{
+	begin_on(seed, nodes_count,
+		 (struct sim_lun_options){
+			 .abort_waits = true, .lays_by_name = true, .has_aptpl = true});
+}
+
+/* A person has made sure of the nodes that are missing. */
+static void force(uint32_t id)
+{
+	struct sim_node *node = sim_cluster_node(&cluster, id);
+
+	node->wish_error = 1;
+	assert_int_equal(ferry_ownership_force(&node->ownership), 0);
 }
 
 static void end(void)
@@ -170,6 +186,92 @@ static void test_lun_knows_whom_nobody_has_heard(void **state)
 	end();
 }
 
+/* No way of laying: nobody can prove the dead owner's writes dead. A person can answer for them. */
+static void test_forced_where_nothing_proves(void **state)
+{
+	uint32_t two = 2;
+
+	(void)state;
+	begin_on(710, 3, (struct sim_lun_options){.proves_nothing = true, .has_aptpl = true});
+	sim_cluster_crash(&cluster, 1, /* is_power_cut= */ true);
+	sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
+	sim_cluster_acquire(&cluster, 2);
+	assert_int_equal(wish_of(2), -EOPNOTSUPP);
+	assert_true(cluster.lun.nexuses[1].key.v != 0);
+	force(2);
+	assert_int_equal(wish_of(2), 0);
+	assert_true(sim_cluster_run_until(&cluster, owner_is, &two, 20 * FERRY_NS_PER_S));
+	/* Should it be on nevertheless, the lun refuses what it sends from now on. */
+	assert_int_equal(cluster.lun.nexuses[1].key.v, 0);
+	assert_int_equal(cluster.lun.holder, 2);
+	end();
+}
+
+/* Whose name nobody knows any more: the same. */
+static void test_forced_where_a_taker_died(void **state)
+{
+	uint32_t three = 3;
+
+	(void)state;
+	begin(711, 3);
+	owner_dies_with_a_write_held();
+	restart(3);
+	sim_cluster_acquire(&cluster, 2);
+	sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
+	restart(2);
+	sim_cluster_acquire(&cluster, 3);
+	assert_int_equal(wish_of(3), -EOPNOTSUPP);
+	sim_lun_let_go(&cluster.lun); /* The person has seen to it. */
+	sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
+	force(3);
+	assert_int_equal(wish_of(3), 0);
+	assert_true(sim_cluster_run_until(&cluster, owner_is, &three, 20 * FERRY_NS_PER_S));
+	end();
+}
+
+/*
+ * Of two nodes the owner is dead, and the target has lost both registrations: for all the survivor
+ * can know, the other has won. A person knows.
+ */
+static void test_forced_by_a_lone_survivor(void **state)
+{
+	uint32_t two = 2;
+
+	(void)state;
+	begin_on(712, 2, (struct sim_lun_options){.abort_waits = true});
+	sim_cluster_crash(&cluster, 1, /* is_power_cut= */ true);
+	sim_lun_restart(&cluster.lun);
+	sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
+	sim_cluster_acquire(&cluster, 2);
+	assert_int_equal(wish_of(2), -EACCES);
+	assert_int_equal(cluster.lun.nexuses[2].key.v, 0);
+	force(2);
+	assert_int_equal(wish_of(2), 0);
+	assert_true(sim_cluster_run_until(&cluster, owner_is, &two, 20 * FERRY_NS_PER_S));
+	end();
+}
+
+/* It is no word for a member that is there, and stands still. */
+static void test_forced_is_no_word_for_a_member(void **state)
+{
+	uint32_t two = 2;
+
+	(void)state;
+	begin_on(714, 3, (struct sim_lun_options){.proves_nothing = true, .has_aptpl = true});
+	sim_cluster_crash(&cluster, 3, /* is_power_cut= */ true);
+	sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
+	sim_lun_hold(&cluster.lun, 1, 1);
+	assert_int_equal(
+		sim_client_submit(&sim_cluster_node(&cluster, 1)->client, FERRY_OP_WRITE, 8, 4), 0);
+	sim_cluster_run(&cluster, 10 * FERRY_NS_PER_MS);
+	force(2);
+	assert_int_equal(wish_of(2), -EOPNOTSUPP);
+	assert_false(owner_is(&cluster, &two));
+	sim_lun_let_go(&cluster.lun);
+	sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
+	end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -177,6 +279,10 @@ int main(void)
 		cmocka_unit_test(test_taker_remembers_whom_it_removed),
 		cmocka_unit_test(test_ring_changes_before_the_proof),
 		cmocka_unit_test(test_lun_knows_whom_nobody_has_heard),
+		cmocka_unit_test(test_forced_where_nothing_proves),
+		cmocka_unit_test(test_forced_where_a_taker_died),
+		cmocka_unit_test(test_forced_by_a_lone_survivor),
+		cmocka_unit_test(test_forced_is_no_word_for_a_member),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -263,6 +263,8 @@ static int preempt(struct sim_command *command)
 
 	if (lun->nexuses[command->node].key.v != command->own.v)
 		return -EACCES;
+	if (lun->options.proves_nothing && !command->is_answered_for)
+		return -EOPNOTSUPP;
 	command->waits_until = lun->accepted_next;
 	if (victim == 0) {
 		/*
@@ -272,9 +274,11 @@ static int preempt(struct sim_command *command)
 		 */
 		if (lun->holder == 0)
 			return -ENOENT;
+		if (lun->options.proves_nothing)
+			return 0;
 		command->waits_for =
 			lun->options.lays_by_name ? nexus_by_name(command) : SIM_ALL_NODES;
-		return command->waits_for == 0 ? -EOPNOTSUPP : 0;
+		return command->waits_for == 0 && !command->is_answered_for ? -EOPNOTSUPP : 0;
 	}
 	lun->nexuses[victim].key.v = 0;
 	sim_lun_attention(lun, victim, SIM_ATTENTION_PREEMPTED);
@@ -285,6 +289,8 @@ static int preempt(struct sim_command *command)
 	sim_note(lun->sim, SIM_FENCE, command->node, victim, "preempts node %u", victim);
 	if (FERRY_MUSEUM(PREEMPT_ONLY))
 		return 0; /* As an adapter would that sends PREEMPT, not PREEMPT AND ABORT. */
+	if (lun->options.proves_nothing)
+		return 0;
 	if (lun->options.preempt_waits || lun->options.abort_waits)
 		command->waits_for = victim;
 	else if (!lun->options.preempt_lies)

@@ -81,6 +81,7 @@ struct sim_command {
 	enum ferry_fence_op fence_op; /* 0: an attempt. */
 	struct ferry_key own;
 	struct ferry_key victim;
+	bool is_answered_for;
 	struct ferry_fence_request *request;
 	int error;
 	bool is_held;	      /* By sim_lun_hold(). */
@@ -99,6 +100,7 @@ struct sim_lun_options {
 	bool caches_by_path; /* Each path has a cache of its own: a FLUSH reaches only that. */
 	bool abort_waits;    /* PREEMPT AND ABORT is answered when what ran has ended (as LIO's). */
 	bool has_aptpl;	     /* Registrations survive a restart. */
+	bool proves_nothing; /* PREEMPT only removes a registration, and only for a person. */
 	/*
 	 * By reinstatement: of a victim that is not registered it proves nothing, unless its name
 	 * was read before by the same path, or a newer agent of its node is registered.

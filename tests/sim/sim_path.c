@@ -292,6 +292,7 @@ static void fence_submit(struct ferry_fence *fence, struct ferry_fence_request *
 	command->fence_op = request->op;
 	command->own = request->own;
 	command->victim = request->victim;
+	command->is_answered_for = request->is_answered_for;
 	command->request = request;
 	sim_command_send(command);
 	if (!sim_input_is_due(&self->fence_input))
