@@ -683,6 +683,7 @@ void ferry_registrar_take(struct ferry_registrar *registrar,
 {
 	ferry_assert(registrar && drained);
 	registrar->drained = *drained;
+	registrar->request.is_answered_for = drained->is_answered_for;
 	registrar->suspects_done = 0;
 	registrar->take = FERRY_TAKE_WAITING;
 	ferry_registrar_poke(registrar);
