@@ -335,6 +335,15 @@ static void join_finish(struct ferry_registrar *registrar)
 	ferry_registrar_poke(registrar);
 }
 
+/* Registered, and in a session that goes on: the kernel's may outlive its target. */
+static void generation_note(struct ferry_registrar *registrar)
+{
+	if (registrar->request.generation < registrar->generation)
+		ferry_router_note_reset(registrar->config.router, /* lane= */ NULL,
+					"the target counts registrations anew: it was restarted");
+	registrar->generation = registrar->request.generation;
+}
+
 static void verify_done(struct ferry_registrar *registrar, int error)
 {
 	const struct ferry_fence_request *request = &registrar->request;
@@ -387,7 +396,7 @@ static void request_done(struct ferry_fence_request *request, int error)
 		ferry_router_reset_answered(registrar->config.router);
 	if (registrar->state == FERRY_REGISTRAR_IN) {
 		if (request->op == FERRY_FENCE_READ_KEYS && error == 0)
-			registrar->generation = request->generation;
+			generation_note(registrar);
 		if (registrar->is_verifying) {
 			verify_done(registrar, error);
 			ferry_registrar_poke(registrar);

@@ -98,7 +98,7 @@ void ferry_registrar_poke(struct ferry_registrar *registrar);
 /* A conflict, or a unit attention, said that this node's registration is gone. */
 void ferry_registrar_lost(struct ferry_registrar *registrar);
 
-/* Another node has taken the lun: look whether this node's key is still there. */
+/* Another node has taken the lun, or the target may be a new one: look at the keys. */
 void ferry_registrar_verify(struct ferry_registrar *registrar);
 
 /* The key was removed at this node's own wish. */
