@@ -219,6 +219,10 @@ void cluster_pool_mail(struct cluster_pool *pool, const struct ferry_mail *mail)
 		ferry_ownership_drained(&pool->ownership, mail->epoch);
 	else if (mail->kind == FERRY_MAIL_ASK && has_ownership)
 		ferry_ownership_ask(&pool->ownership, mail->count);
+	else if (mail->kind == FERRY_MAIL_WITNESS && has_ownership)
+		ferry_ownership_witness(&pool->ownership, mail->count);
+	else if (mail->kind == FERRY_MAIL_NOTED && has_ownership)
+		ferry_ownership_noted(&pool->ownership, mail->count);
 	else if (mail->kind == FERRY_MAIL_PREEMPTED && has_ownership)
 		ferry_ownership_preempted(&pool->ownership);
 	else if (mail->kind == FERRY_MAIL_TAKEN && has_ownership)

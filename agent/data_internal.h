@@ -35,6 +35,8 @@ enum data_due {
 	DATA_DUE_ASK = 1u << 7,
 	DATA_DUE_KEYS = 1u << 8,
 	DATA_DUE_PREEMPTED = 1u << 9,
+	DATA_DUE_WITNESS = 1u << 10,
+	DATA_DUE_NOTED = 1u << 11,
 };
 
 struct data_pool {
@@ -70,6 +72,8 @@ struct data_pool {
 	uint32_t due;
 	struct ferry_epoch drained;
 	uint64_t word_asked;
+	uint64_t witness;  /* As the cluster thread has to hear... */
+	uint64_t restarts; /* ...and how many are noted. */
 	enum ferry_verdict verdict;
 	bool has_path;
 	int taken_error;

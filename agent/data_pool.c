@@ -57,6 +57,22 @@ static void on_ask(struct ferry_engine *engine, uint64_t word)
 	data_pool_say_soon(pool, DATA_DUE_ASK);
 }
 
+static void on_witness(struct ferry_engine *engine, uint64_t number)
+{
+	struct data_pool *pool = pool_of(engine);
+
+	pool->witness = number;
+	data_pool_say_soon(pool, DATA_DUE_WITNESS);
+}
+
+static void on_noted(struct ferry_engine *engine, uint64_t restarts)
+{
+	struct data_pool *pool = pool_of(engine);
+
+	pool->restarts = restarts;
+	data_pool_say_soon(pool, DATA_DUE_NOTED);
+}
+
 static void on_preempted(struct ferry_engine *engine)
 {
 	data_pool_say_soon(pool_of(engine), DATA_DUE_PREEMPTED);
@@ -70,9 +86,9 @@ static void on_taken(struct ferry_engine *engine, int error)
 bool data_pool_say(struct data_pool *pool)
 {
 	static const enum ferry_mail_kind kinds[] = {
-		FERRY_MAIL_OPENED,    FERRY_MAIL_DRAINED,   FERRY_MAIL_TAKEN,  FERRY_MAIL_HEALTH,
-		FERRY_MAIL_VERDICT,   FERRY_MAIL_SHOWN,	    FERRY_MAIL_HIDDEN, FERRY_MAIL_ASK,
-		FERRY_MAIL_KEYS_READ, FERRY_MAIL_PREEMPTED,
+		FERRY_MAIL_OPENED,    FERRY_MAIL_DRAINED,   FERRY_MAIL_TAKEN,	FERRY_MAIL_HEALTH,
+		FERRY_MAIL_VERDICT,   FERRY_MAIL_SHOWN,	    FERRY_MAIL_HIDDEN,	FERRY_MAIL_ASK,
+		FERRY_MAIL_KEYS_READ, FERRY_MAIL_PREEMPTED, FERRY_MAIL_WITNESS, FERRY_MAIL_NOTED,
 	};
 
 	for (uint32_t i = 0; i < FERRY_ARRAY_COUNT(kinds); i++) {
@@ -87,6 +103,10 @@ bool data_pool_say(struct data_pool *pool)
 			mail.epoch = pool->drained;
 		} else if (kinds[i] == FERRY_MAIL_ASK) {
 			mail.count = pool->word_asked;
+		} else if (kinds[i] == FERRY_MAIL_WITNESS) {
+			mail.count = pool->witness;
+		} else if (kinds[i] == FERRY_MAIL_NOTED) {
+			mail.count = pool->restarts;
 		} else if (kinds[i] == FERRY_MAIL_TAKEN) {
 			mail.error = pool->taken_error;
 			mail.epoch = pool->taking;
@@ -168,6 +188,8 @@ static int engine_open(struct data_pool *pool, const struct ferry_lun_identity *
 		.on_drained = on_drained,
 		.on_taken = on_taken,
 		.on_ask = data->config.cluster ? on_ask : NULL,
+		.on_witness = data->config.cluster ? on_witness : NULL,
+		.on_noted = on_noted,
 		.on_preempted = on_preempted,
 		.on_warm = data_cache_on_warm,
 		.context = pool,
@@ -517,6 +539,8 @@ void data_pool_mail(struct data_pool *pool, const struct ferry_mail *mail)
 	case FERRY_MAIL_ASK:
 	case FERRY_MAIL_KEYS_READ:
 	case FERRY_MAIL_PREEMPTED:
+	case FERRY_MAIL_WITNESS:
+	case FERRY_MAIL_NOTED:
 	case FERRY_MAIL_SHOWN:
 	case FERRY_MAIL_HIDDEN:
 	case FERRY_MAIL_EVENT:

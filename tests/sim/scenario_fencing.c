@@ -67,7 +67,7 @@ static void test_fence_the_owner(void **state)
 	sim_cluster_acquire(&cluster, 2);
 	assert_true(sim_cluster_run_until(&cluster, owner_is, &two, 10 * FERRY_NS_PER_S));
 	sim_cluster_wake(&cluster, 1);
-	sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
+	sim_cluster_run(&cluster, 3 * FERRY_NS_PER_S); /* Its own I/O ends with an error. */
 	assert_int_equal(do_io(2, FERRY_OP_WRITE, 8), 0);
 	sim_lun_let_go(&cluster.lun);
 	sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
