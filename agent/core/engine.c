@@ -750,3 +750,10 @@ void ferry_engine_unit_attention(struct ferry_engine *engine, uint8_t asc, uint8
 		 engine->config.fence) /* Reservations or registrations preempted or released. */
 		registration_lost(engine);
 }
+
+void ferry_engine_maybe_reset(struct ferry_engine *engine)
+{
+	ferry_assert(engine);
+	if (engine->config.fence)
+		ferry_registrar_verify(&engine->registrar);
+}
