@@ -217,6 +217,7 @@ static int sgio_open(struct data_pool *pool, struct ferry_error *reterr)
 	struct ferry_sgio_config config = {
 		.loop = pool->data->loop,
 		.path = pool->config->lun.file,
+		.quiesce_time_ns = pool->config->lun.quiesce_time_ns,
 		.on_unit_attention = sgio_attention,
 		.context = pool,
 	};
@@ -542,8 +543,8 @@ void data_pool_snap(const struct data_pool *pool, struct ferry_snapshot_pool *re
 	}
 	ret->identity = pool->engine.config.identity;
 	ret->has_reservations = pool->engine.config.fence != NULL;
-	if (pool->iscsi && ferry_iscsi_fence(pool->iscsi))
-		ret->ability = ferry_iscsi_fence(pool->iscsi)->ability;
+	if (ret->has_reservations)
+		ret->ability = pool->engine.config.fence->ability;
 	ret->flushes_by_path = pool->engine.config.flushes_by_path;
 	ret->is_registered = pool->engine.registrar.state == FERRY_REGISTRAR_IN;
 	/* Also when all that is here waits for ghosts to be laid: with a cache no read shows it. */

@@ -436,6 +436,7 @@ static int lun_data(struct ferry_settings *settings, uint32_t index, const char 
 	*ret = (struct ferry_data_lun){.block_bytes = lun->block_bytes,
 				       .flush_scope = lun->flush_scope,
 				       .wwid = lun->wwid[0] ? lun->wwid : NULL};
+	ret->quiesce_time_ns = lun->quiesce_time_ns;
 	if (lun->kind != FERRY_CONFIG_LUN_ISCSI) {
 		ret->file = lun->path;
 		return 0;
@@ -448,7 +449,6 @@ static int lun_data(struct ferry_settings *settings, uint32_t index, const char 
 			return r;
 	}
 	ret->laying = lun->laying;
-	ret->quiesce_time_ns = lun->quiesce_time_ns;
 	ret->iscsi_portal = settings->portals[index];
 	ret->iscsi_target = lun->target;
 	ret->iscsi_lun = (uint16_t)lun->target_lun;

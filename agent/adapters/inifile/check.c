@@ -10,7 +10,7 @@ static int missing(struct parser *parser, const char *kind, const char *name, co
 static int lun_check(struct parser *parser, const struct ferry_config_lun *lun)
 {
 	static const char *const iscsi_only[] = {"initiator", "chap_user", "chap_password_file",
-						 "laying", "quiesce_time"};
+						 "laying"};
 
 	if (lun->kind == 0)
 		return missing(parser, "lun", lun->name, "device, file or iscsi");
@@ -19,6 +19,9 @@ static int lun_check(struct parser *parser, const struct ferry_config_lun *lun)
 			return fail_at(parser, parser->section_line,
 				       "[lun %s] has %s, which only an iscsi lun may have",
 				       lun->name, iscsi_only[i]);
+	if (lun->kind == FERRY_CONFIG_LUN_FILE && key_is_seen(parser, "quiesce_time"))
+		return fail_at(parser, parser->section_line,
+			       "[lun %s] has quiesce_time, which a file may not have", lun->name);
 	if ((lun->chap_user[0] == '\0') != (lun->chap_password_file[0] == '\0'))
 		return missing(parser, "lun", lun->name,
 			       lun->chap_user[0] == '\0' ? "chap_user" : "chap_password_file");
