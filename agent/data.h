@@ -27,8 +27,8 @@ struct ferry_data_lun {
 	const char *chap_user;
 	const char *chap_password;
 	enum ferry_laying_way laying;
-	uint64_t quiesce_time_ns; /* Promised for iSCSI luns and devices; 0: nothing is. */
-	const char *wwid;	  /* Expected, or NULL. */
+	uint64_t quiesce_time_ns;
+	const char *wwid;		    /* Expected, or NULL. */
 	enum ferry_flush_scope flush_scope; /* 0: what the adapter knows. */
 };
 

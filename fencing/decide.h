@@ -1,11 +1,11 @@
 /*
  * decide.h - what a node does about a pool: pure functions of what it knows.
  *
- * Nothing here sends, saves, waits or remembers: ownership.c does, by what is decided here. So each
+ * Nothing here sends, saves, waits or remembers: ownership.h does, by what is decided here. So each
  * of the rules 12 to 15 can be asked in every situation, and is (tests/golden/fencing).
  *
  * Owns:    nothing.
- * Callers: ownership.c; tests/golden.
+ * Callers: ownership.h's files; tests/golden.
  * Thread:  any.
  * Rooms:   rank 3.
  */
@@ -50,6 +50,7 @@ struct ferry_ownership_seen {
 	struct ferry_incarnation taking; /* What it was when this node began to take the lun. */
 	struct ferry_incarnation laid;	 /* What this one's elders wrote is known to be dead. */
 	struct ferry_incarnation fenced; /* It and its elders may not register any more. */
+	struct ferry_incarnation proven; /* And whoever fenced it has verified that at the lun. */
 };
 
 struct ferry_situation {

@@ -5,7 +5,7 @@
  * Delivery to oneself is no agreement (design, rule 12): only what members answer is.
  *
  * Owns:    nothing; it is only an interface.
- * Callers: fencing/ownership.c, core of the cluster thread.
+ * Callers: fencing/ownership_messages.c, core of the cluster thread.
  * Thread:  the cluster loop.
  * Rooms:   adapters/corosync, tests/sim.
  */

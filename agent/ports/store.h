@@ -3,7 +3,7 @@
  * (its incarnation, each pool's epoch).
  *
  * Owns:    nothing; it is only an interface.
- * Callers: fencing/ownership.c (epochs), agent/main (incarnation).
+ * Callers: fencing/ownership_epoch.c (epochs), agent/main (incarnation).
  * Thread:  the cluster loop; may block for one fsync.
  * Rooms:   adapters/statefile, tests/sim.
  */

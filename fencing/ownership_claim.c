@@ -1,0 +1,88 @@
+/*
+ * ownership_claim.c - claims and their acknowledgements: this node's own, and what becomes here of
+ * the epochs of others.
+ */
+#include "fencing/ownership_private.h"
+
+#define CLAIM_TIMEOUT_NS (500 * FERRY_NS_PER_MS)
+
+void ferry_ownership_claim_make(struct ferry_ownership *ownership, struct ferry_epoch epoch)
+{
+	struct ferry_loop *loop = ownership->config.loop;
+
+	ferry_assert(epoch.v > ownership->view.epoch.v);
+	ownership->claimed = epoch;
+	ownership->phase = FERRY_OWNERSHIP_CLAIMING;
+	ownership->is_by_lun = false;
+	ownership->in_force_is_due = false;
+	ownership->claim_is_due = true;
+	ownership->claim_deadline_ns = ferry_loop_now_ns(loop) + CLAIM_TIMEOUT_NS;
+	ferry_timer_start(loop, &ownership->timer, ownership->claim_deadline_ns);
+	ferry_ownership_emit(ownership, FERRY_EVENT_EPOCH, FERRY_SEVERITY_INFO,
+			     "claiming the pool");
+	ferry_ownership_messages_flush(ownership);
+}
+
+void ferry_ownership_claim_again(struct ferry_ownership *ownership)
+{
+	ownership->claim_is_due = false;
+	ownership->in_force_is_due = false;
+	ownership->phase = FERRY_OWNERSHIP_SYNCING;
+	ferry_ownership_advance(ownership);
+}
+
+void ferry_ownership_install(struct ferry_ownership *ownership, struct ferry_node from,
+			     const struct ferry_group_message *message)
+{
+	bool is_in_force = message->type == FERRY_GROUP_IN_FORCE;
+
+	if (!ferry_ownership_epoch_install(ownership, message->epoch, from, is_in_force)) {
+		if (from.v == ferry_ownership_self(ownership).v)
+			ferry_ownership_wish_over(ownership, -EIO, "the epoch could not be saved");
+		return;
+	}
+	ferry_ownership_emit(ownership, FERRY_EVENT_EPOCH, FERRY_SEVERITY_NOTICE,
+			     "a new epoch is installed");
+	ownership->ack_is_due = true;
+	ferry_ownership_view_publish(ownership);
+	ferry_ownership_messages_flush(ownership);
+}
+
+void ferry_ownership_learn(struct ferry_ownership *ownership,
+			   const struct ferry_group_message *message, bool is_own_past)
+{
+	struct ferry_node owner = is_own_past ? (struct ferry_node){0} : message->owner;
+	bool is_in_force = message->flags & FERRY_GROUP_IS_IN_FORCE && !is_own_past;
+
+	if (!ferry_ownership_epoch_install(ownership, message->epoch, owner, is_in_force))
+		return;
+	ferry_ownership_emit(ownership, FERRY_EVENT_EPOCH, FERRY_SEVERITY_NOTICE,
+			     "learnt a newer epoch");
+	ownership->state_is_due = true;
+	ferry_ownership_view_publish(ownership);
+	/* What is under way for a lower one will not be answered any more. */
+	if (is_own_past && ownership->phase != FERRY_OWNERSHIP_IDLE &&
+	    ownership->phase != FERRY_OWNERSHIP_RELEASING)
+		ferry_ownership_claim_again(ownership);
+}
+
+void ferry_ownership_follow(struct ferry_ownership *ownership, struct ferry_node owner)
+{
+	ownership->view.owner = owner;
+	ownership->view.is_in_force = true;
+	ferry_ownership_view_publish(ownership);
+}
+
+void ferry_ownership_ack_note(struct ferry_ownership *ownership,
+			      struct ferry_ownership_member *member,
+			      const struct ferry_group_message *message)
+{
+	member->ack_ring = message->ring;
+	member->acked = message->epoch;
+	member->acked_for = message->owner;
+	member->epoch = message->epoch;
+	member->incarnation = message->incarnation;
+	if (message->flags & FERRY_GROUP_DRAINED)
+		member->drained = message->epoch;
+	ferry_ownership_advance(ownership);
+}

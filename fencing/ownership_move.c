@@ -1,0 +1,47 @@
+/*
+ * ownership_move.c - planned moves: the owner lets go, for nobody in particular or for the next
+ * (rule 17).
+ */
+#include "fencing/ownership_private.h"
+
+void ferry_ownership_release(struct ferry_ownership *ownership, struct ferry_node next_owner)
+{
+	ferry_assert(ownership);
+	ferry_assert(next_owner.v != ferry_ownership_self(ownership).v);
+	ownership->next_owner = next_owner;
+	ownership->wants_pool = false;
+	ownership->was_owner = false;
+	if (ownership->phase != FERRY_OWNERSHIP_OWNING) {
+		ownership->phase = FERRY_OWNERSHIP_IDLE;
+		ownership->claim_is_due = false;
+		ferry_ownership_wish_over(ownership, 0, "the pool was not owned");
+		return;
+	}
+	/* The wiring has closed the volume and waited for its I/O before it called. */
+	ownership->phase = FERRY_OWNERSHIP_RELEASING;
+	ownership->release_is_due = true;
+	ferry_ownership_messages_flush(ownership);
+}
+
+void ferry_ownership_nobodys(struct ferry_ownership *ownership, struct ferry_node from,
+			     const struct ferry_group_message *message)
+{
+	bool is_own = from.v == ferry_ownership_self(ownership).v;
+
+	ownership->view.owner.v = 0;
+	ownership->view.is_in_force = false;
+	ownership->released = message->epoch;
+	ferry_ownership_view_publish(ownership);
+	if (is_own)
+		ferry_ownership_owner_save(ownership, (struct ferry_node){0});
+	if (is_own && ownership->phase == FERRY_OWNERSHIP_RELEASING) {
+		ownership->phase = FERRY_OWNERSHIP_IDLE;
+		ferry_ownership_wish_over(ownership, 0, "the pool is released");
+	}
+	if (message->type == FERRY_GROUP_HANDOVER &&
+	    message->owner.v == ferry_ownership_self(ownership).v) {
+		ferry_ownership_emit(ownership, FERRY_EVENT_HANDOVER, FERRY_SEVERITY_NOTICE,
+				     "the owner hands the pool over to this node");
+		ferry_ownership_acquire(ownership);
+	}
+}
