@@ -743,7 +743,8 @@ void ferry_registrar_was_killed(struct ferry_registrar *registrar)
 
 	ferry_assert(registrar);
 	ferry_assert(registrar->state != FERRY_REGISTRAR_IN);
-	if (registrar->session_is_new || registrar->state == FERRY_REGISTRAR_OUT)
+	/* A session that was lost is followed by a new one; the kernel's may live through it all. */
+	if (registrar->session_is_new || !lane->path->is_up)
 		return;
 	registrar->state = FERRY_REGISTRAR_OUT;
 	ferry_path_renew(lane->path);
