@@ -743,7 +743,8 @@ void ferry_registrar_was_killed(struct ferry_registrar *registrar)
 
 	ferry_assert(registrar);
 	ferry_assert(registrar->state != FERRY_REGISTRAR_IN);
-	if (registrar->session_is_new || registrar->state == FERRY_REGISTRAR_OUT)
+	/* A session that was lost is followed by a new one; the kernel's may live through it all. */
+	if (registrar->session_is_new || !lane->path->is_up)
 		return;
 	registrar->state = FERRY_REGISTRAR_OUT;
 	ferry_path_renew(lane->path);
@@ -754,6 +755,7 @@ void ferry_registrar_take(struct ferry_registrar *registrar,
 {
 	ferry_assert(registrar && drained);
 	registrar->drained = *drained;
+	registrar->request.is_answered_for = drained->is_answered_for;
 	registrar->suspects_done = 0;
 	registrar->take = FERRY_TAKE_WAITING;
 	ferry_registrar_poke(registrar);

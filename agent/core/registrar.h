@@ -114,7 +114,7 @@ void ferry_registrar_lost(struct ferry_registrar *registrar);
 /* Whether only an owner of the pool is wanting: it has found the target restarted. */
 bool ferry_registrar_awaits_owner(const struct ferry_registrar *registrar);
 
-/* Another node has taken the lun: look whether this node's key is still there. */
+/* Another node has taken the lun, or the target may have been restarted: look at the keys. */
 void ferry_registrar_verify(struct ferry_registrar *registrar);
 
 /*
@@ -126,7 +126,10 @@ void ferry_registrar_look_at_reset(struct ferry_registrar *registrar);
 /* The key was removed at this node's own wish. */
 void ferry_registrar_note_laid(struct ferry_registrar *registrar);
 
-/* And it is done: what was registered meanwhile is gone too, a new session registers again. */
+/*
+ * And it is done: what was registered meanwhile is gone too, a new session registers again. The path is
+ * told to make one if its session is the old one still.
+ */
 void ferry_registrar_was_killed(struct ferry_registrar *registrar);
 
 /*

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "agent/base/museum.h"
+#include "agent/core/key.h"
 #include "tests/sim/sim_path.h"
 
 static struct sim *sim_of(const struct sim_lun *lun)
@@ -241,6 +242,20 @@ static void abort_nexus(struct sim_lun *lun, uint32_t node)
 	}
 }
 
+/* Whose nexus a login by the victim's name would end; 0: the name is not known, nor needed. */
+static uint32_t nexus_by_name(const struct sim_command *command)
+{
+	uint32_t node = ferry_key_node(command->victim).v;
+	struct ferry_key now;
+
+	if (node == 0 || node > SIM_NODES_MAX)
+		return 0;
+	now = command->lun->nexuses[node].key;
+	if (ferry_key_shares_nexus(now, command->victim) && now.v > command->victim.v)
+		return node; /* Its successor has logged in by it. */
+	return command->path && command->path->names & 1u << node ? node : 0;
+}
+
 static int preempt(struct sim_command *command)
 {
 	struct sim_lun *lun = command->lun;
@@ -248,6 +263,8 @@ static int preempt(struct sim_command *command)
 
 	if (lun->nexuses[command->node].key.v != command->own.v)
 		return -EACCES;
+	if (lun->options.proves_nothing && !command->is_answered_for)
+		return -EOPNOTSUPP;
 	command->waits_until = lun->accepted_next;
 	if (victim == 0) {
 		/*
@@ -257,8 +274,11 @@ static int preempt(struct sim_command *command)
 		 */
 		if (lun->holder == 0)
 			return -ENOENT;
-		command->waits_for = SIM_ALL_NODES;
-		return 0;
+		if (lun->options.proves_nothing)
+			return 0;
+		command->waits_for =
+			lun->options.lays_by_name ? nexus_by_name(command) : SIM_ALL_NODES;
+		return command->waits_for == 0 && !command->is_answered_for ? -EOPNOTSUPP : 0;
 	}
 	lun->nexuses[victim].key.v = 0;
 	sim_lun_attention(lun, victim, SIM_ATTENTION_PREEMPTED);
@@ -269,6 +289,8 @@ static int preempt(struct sim_command *command)
 	sim_note(lun->sim, SIM_FENCE, command->node, victim, "preempts node %u", victim);
 	if (FERRY_MUSEUM(PREEMPT_ONLY))
 		return 0; /* As an adapter would that sends PREEMPT, not PREEMPT AND ABORT. */
+	if (lun->options.proves_nothing)
+		return 0;
 	if (lun->options.preempt_waits || lun->options.abort_waits)
 		command->waits_for = victim;
 	else if (!lun->options.preempt_lies)

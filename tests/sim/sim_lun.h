@@ -83,6 +83,7 @@ struct sim_command {
 	struct ferry_key own;
 	struct ferry_key victim;
 	struct ferry_key kept;
+	bool is_answered_for;
 	struct ferry_fence_request *request;
 	struct ferry_fence_request answer; /* READ_KEYS: what they were then. */
 	int error;
@@ -104,6 +105,12 @@ struct sim_lun_options {
 	bool caches_by_path; /* Each path has a cache of its own: a FLUSH reaches only that. */
 	bool abort_waits;    /* PREEMPT AND ABORT is answered when what ran has ended (as LIO's). */
 	bool has_aptpl;	     /* Registrations survive a restart. */
+	bool proves_nothing; /* PREEMPT only removes a registration, and only for a person. */
+	/*
+	 * By reinstatement: of a victim that is not registered it proves nothing, unless its name
+	 * was read before by the same path, or a newer agent of its node is registered.
+	 */
+	bool lays_by_name;
 };
 
 struct sim_lun_stats {
