@@ -597,6 +597,34 @@ static void test_take_is_overtaken_before_it_begins(void **state)
 	assert_int_equal(at.takes, 0);
 }
 
+/* A second claim of its own: the first one's taking ends unheard, though the second waits yet. */
+static void test_takes_anew(void **state)
+{
+	(void)state;
+	open_fenced();
+	join();
+	carry(1, 5);
+	at.view.epoch.v = 6;
+	own();
+	stand_done(&at.path, 0);
+	ferry_engine_take(&at.engine,
+			  &(struct ferry_drained_keys){.keys = {key(2, 1)}, .count = 1});
+	run_ms(1);
+	assert_non_null(asked(FERRY_FENCE_READ_KEYS));
+	at.engine.carried.jobs_count++; /* For the owner of the epoch between. */
+	at.view.epoch.v = 8;
+	look();
+	ferry_engine_take(&at.engine,
+			  &(struct ferry_drained_keys){.keys = {key(2, 1)}, .count = 1});
+	answer_keys(key(2, 1), key(1, 2), key(2, 1));
+	run_ms(500);
+	assert_int_equal(at.takes, 0);
+	at.engine.carried.jobs_count--;
+	look();
+	answer_keys(key(2, 1), key(1, 2), key(2, 1));
+	assert_int_equal(at.takes, 1);
+}
+
 /* A ghost that it carried is dead when a later epoch is in force; of the epoch itself it is not. */
 static void test_carried_ghosts(void **state)
 {
@@ -648,6 +676,7 @@ int main(void)
 		TEST(test_taker_is_clean),
 		TEST(test_take_is_overtaken),
 		TEST(test_take_is_overtaken_before_it_begins),
+		TEST(test_takes_anew),
 		TEST(test_carried_ghosts),
 	};
 
