@@ -47,7 +47,7 @@
 	PIECE(UNVOUCHED_FLUSH, "11", "a flush through a peer that knows of no reset proves all")   \
 	PIECE(ACK_UNSAVED, "12", "an epoch is acknowledged before it is on the disk")              \
 	PIECE(MINORITY, "12", "a minority's word is enough for an epoch")                          \
-	PIECE(OLD_RING_ACKS, "12", "acknowledgements of an older ring count")                      \
+	PIECE(OLD_RING_ACKS, "12", "what was said in an older ring counts")                         \
 	PIECE(DRAINED_EARLY, "13", "a node answers drained with its own writes in flight")         \
 	PIECE(JOINS_UNCLEAN, "13", "a node registers anew while its old writes may land")          \
 	PIECE(TAKER_UNCLEAN, "13", "a taker forgets what it carried for the last owner")           \
