@@ -8,10 +8,10 @@
 #define REST_NS_MAX (20 * FERRY_NS_PER_S)
 
 /*
- * Of 100 luns, those whose PREEMPT AND ABORT waits for what runs, as LIO's does, are from 30 up to
- * here.
+ * Of 100 luns, those whose PREEMPT AND ABORT waits for what runs are from 30 up to here; those that
+ * are laid by reinstatement, as LIO's are, from there on.
  */
-enum { ABORT_WAITS_UNTIL = 60 };
+enum { ABORT_WAITS_UNTIL = 50, REINSTATES_UNTIL = 75 };
 
 struct chaos {
 	struct sim_cluster cluster;
@@ -98,6 +98,7 @@ static void lun_draw(struct sim *sim, struct sim_lun_options *options, uint32_t 
 
 	options->preempt_waits = kind < 30; /* As tgtd does it. */
 	options->abort_waits = kind >= 30 && kind < ABORT_WAITS_UNTIL;
+	options->reinstates = kind >= ABORT_WAITS_UNTIL && kind < REINSTATES_UNTIL;
 	/*
 	 * Two nodes have nothing but the registrations to tell who is first: without APTPL the
 	 * lun is of the class that has none (design, rule 13), and both may own one epoch.
@@ -135,6 +136,7 @@ static void focus_draw(struct chaos *chaos)
 		cluster->options.drain_timeout_ns =
 			sim_between(sim, SIM_CLOCK, 100 * FERRY_NS_PER_MS, 500 * FERRY_NS_PER_MS);
 		workload->shares[FERRY_OP_WRITE] += 60;
+		chaos->faults_ns += 5 * FERRY_NS_PER_S;
 		chaos->interval_ns_max =
 			sim_between(sim, SIM_CRASH, 100 * FERRY_NS_PER_MS, 800 * FERRY_NS_PER_MS);
 	} else if (chaos->focus == SIM_FOCUS_RINGS) {
@@ -170,6 +172,7 @@ static void options_note(const struct chaos *chaos)
 		 "lun: PREEMPT %s, %s APTPL,%s slow %u per mille up to %" PRIu64 " ms",
 		 lun->preempt_waits ? "then reset"
 		 : lun->abort_waits ? "and abort, which waits"
+		 : lun->reinstates  ? "then a login by the victim's name"
 				    : "and abort",
 		 lun->has_aptpl ? "with" : "without",
 		 lun->caches_by_path ? " a cache for each path," : "", lun->slow_per_mille,

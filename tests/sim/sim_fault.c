@@ -441,8 +441,8 @@ static const struct focus {
 } foci[SIM_FOCI_COUNT] = {
 	[SIM_FOCUS_NONE] = {"nothing", {0}},
 	[SIM_FOCUS_TAKING] = {"taking",
-			      {SIM_FAULT_HOLD, SIM_FAULT_FLAP, SIM_FAULT_MOVE, SIM_FAULT_CRASH,
-			       SIM_FAULT_RESET, SIM_FAULT_POWER, SIM_FAULT_STALL, SIM_FAULT_BREAK,
+			      {SIM_FAULT_HOLD, SIM_FAULT_MOVE, SIM_FAULT_FLAP, SIM_FAULT_RESET,
+			       SIM_FAULT_CRASH, SIM_FAULT_STALL, SIM_FAULT_BREAK, SIM_FAULT_POWER,
 			       SIM_FAULT_FREEZE, SIM_FAULT_ISOLATE}},
 	[SIM_FOCUS_RINGS] = {"rings",
 			     {SIM_FAULT_ROLL, SIM_FAULT_CHURN, SIM_FAULT_ISOLATE,
@@ -471,7 +471,7 @@ static void weights_focus(struct sim_faults *faults)
 			faults->weights[i] = 0;
 	for (size_t i = 0; i < FERRY_ARRAY_COUNT(focus->kinds) && focus->kinds[i] != 0; i++)
 		faults->weights[focus->kinds[i]] +=
-			(uint32_t)sim_between(sim, SIM_CRASH, i < 2 ? 8 : 0, i < 2 ? 24 : 6);
+			(uint32_t)sim_between(sim, SIM_CRASH, i < 3 ? 8 : 0, i < 3 ? 24 : 6);
 }
 
 static void weights_draw(struct sim_faults *faults)
@@ -498,6 +498,43 @@ static void weights_draw(struct sim_faults *faults)
 	weights_focus(faults);
 	if (faults->cluster->lun.options.caches_by_path)
 		weights_by_path(faults);
+}
+
+/* Where a kind of fault does most harm: half of what is aimed is aimed so. */
+static const struct target {
+	enum sim_moment moment;
+	enum sim_aim aim;
+} targets[SIM_FAULTS_COUNT] = {
+	[SIM_FAULT_CUT] = {SIM_MOMENT_DRAWN, SIM_AIM_OWNER},
+	[SIM_FAULT_FLAP] = {SIM_MOMENT_OWNING, SIM_AIM_OWNER},
+	[SIM_FAULT_RESET] = {SIM_MOMENT_GHOST, SIM_AIM_OTHER},
+	[SIM_FAULT_HOLD] = {SIM_MOMENT_FORWARDING, SIM_AIM_OTHER},
+	[SIM_FAULT_STALL] = {SIM_MOMENT_GHOST, SIM_AIM_DRAWN},
+	[SIM_FAULT_MOVE] = {SIM_MOMENT_GHOST, SIM_AIM_OTHER},
+	[SIM_FAULT_CRASH] = {SIM_MOMENT_PREEMPTING, SIM_AIM_ACTOR},
+	[SIM_FAULT_POWER] = {SIM_MOMENT_OWNING, SIM_AIM_ACTOR},
+	[SIM_FAULT_ROLL] = {SIM_MOMENT_OWNING, SIM_AIM_DRAWN},
+	[SIM_FAULT_STOP] = {SIM_MOMENT_DRAWN, SIM_AIM_OWNER},
+	[SIM_FAULT_FREEZE] = {SIM_MOMENT_TAKING, SIM_AIM_ACTOR},
+	[SIM_FAULT_PAUSE] = {SIM_MOMENT_DRAWN, SIM_AIM_OWNER},
+	[SIM_FAULT_ISOLATE] = {SIM_MOMENT_CLAIMING, SIM_AIM_ACTOR},
+	[SIM_FAULT_CHURN] = {SIM_MOMENT_TAKING, SIM_AIM_ACTOR},
+	[SIM_FAULT_BREAK] = {SIM_MOMENT_LAID, SIM_AIM_ACTOR},
+	[SIM_FAULT_STORE] = {SIM_MOMENT_CLAIMING, SIM_AIM_OTHER},
+};
+
+static void target_draw(struct sim_faults *faults, struct sim_planned *planned)
+{
+	struct sim *sim = &faults->cluster->sim;
+
+	if (!sim_chance(sim, SIM_CRASH, faults->aimed_per_mille))
+		return;
+	planned->moment = (enum sim_moment)sim_below(sim, SIM_CRASH, SIM_MOMENTS_COUNT);
+	planned->aim = (enum sim_aim)sim_below(sim, SIM_CRASH, SIM_AIMS_COUNT);
+	if (sim_chance(sim, SIM_CRASH, 500)) {
+		planned->moment = targets[planned->fault].moment;
+		planned->aim = targets[planned->fault].aim;
+	}
 }
 
 static void planned_draw(struct sim_faults *faults, struct sim_planned *planned, uint64_t at_ns,
@@ -530,10 +567,7 @@ static void planned_draw(struct sim_faults *faults, struct sim_planned *planned,
 					   sim_chance(sim, SIM_CRASH, 200) ? 12 * FERRY_NS_PER_S
 									   : 2 * FERRY_NS_PER_S);
 	planned->prng.state = ferry_prng_next(&sim->streams[SIM_CRASH]);
-	if (!sim_chance(sim, SIM_CRASH, faults->aimed_per_mille))
-		return;
-	planned->moment = (enum sim_moment)sim_below(sim, SIM_CRASH, SIM_MOMENTS_COUNT);
-	planned->aim = (enum sim_aim)sim_below(sim, SIM_CRASH, SIM_AIMS_COUNT);
+	target_draw(faults, planned);
 }
 
 /* Of a seed with a focus most is aimed; of another one nothing, or some. */

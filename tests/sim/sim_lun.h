@@ -98,8 +98,13 @@ struct sim_lun_options {
 	bool preempt_waits;  /* No ABORT: PREEMPT, then a LUN RESET that waits (as tgtd's does). */
 	bool preempt_lies;   /* PREEMPT alone, which proves nothing: for canaries. */
 	bool caches_by_path; /* Each path has a cache of its own: a FLUSH reaches only that. */
-	bool abort_waits;    /* PREEMPT AND ABORT is answered when what ran has ended (as LIO's). */
-	bool has_aptpl;	     /* Registrations survive a restart. */
+	bool abort_waits;    /* PREEMPT AND ABORT is answered when what ran has ended. */
+	/*
+	 * PREEMPT, then a login by the victim's name, which ends its session and waits for that
+	 * nexus's commands only; as each login does (LIO, docs/decisions/0008).
+	 */
+	bool reinstates;
+	bool has_aptpl; /* Registrations survive a restart. */
 };
 
 struct sim_lun_stats {
