@@ -32,6 +32,7 @@
 	PIECE(REGISTERS_ITSELF, "6,13", "after a conflict a node registers on its own word")       \
 	PIECE(EPOCH_UNCHECKED, "7", "a peer carries for whoever asks, in any epoch")               \
 	PIECE(CHECKED_ONCE, "7", "a peer looks at receipt only, and forgets what waits")           \
+	PIECE(PEER_CACHE, "7", "a peer answers the reads that it carries from its own cache")      \
 	PIECE(NO_REPLY_CACHE, "8", "a request asked again is executed again")                      \
 	PIECE(REPLY_EVICTED, "8", "a request whose reply was evicted is executed again")           \
 	PIECE(SAME_INCARNATION, "8", "an agent that starts anew takes its old incarnation")        \
@@ -47,7 +48,7 @@
 	PIECE(UNVOUCHED_FLUSH, "11", "a flush through a peer that knows of no reset proves all")   \
 	PIECE(ACK_UNSAVED, "12", "an epoch is acknowledged before it is on the disk")              \
 	PIECE(MINORITY, "12", "a minority's word is enough for an epoch")                          \
-	PIECE(OLD_RING_ACKS, "12", "what was said in an older ring counts")                         \
+	PIECE(OLD_RING_ACKS, "12", "what was said in an older ring counts")                        \
 	PIECE(DRAINED_EARLY, "13", "a node answers drained with its own writes in flight")         \
 	PIECE(JOINS_UNCLEAN, "13", "a node registers anew while its old writes may land")          \
 	PIECE(TAKER_UNCLEAN, "13", "a taker forgets what it carried for the last owner")           \

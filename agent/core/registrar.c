@@ -143,6 +143,20 @@ static void take_read(struct ferry_registrar *registrar)
 	}
 }
 
+/*
+ * Whoever registers again after that has asked the group since, whose newest epoch is at least this
+ * one: what it had sent is dead, and it sends no more of it. Where aborts take long, several who
+ * cannot drain would else be back before the last of them was preempted, again and again.
+ */
+static void note_preempted(struct ferry_registrar *registrar)
+{
+	struct ferry_drained_keys *drained = &registrar->drained;
+
+	ferry_assert(registrar->take == FERRY_TAKE_PREEMPTING);
+	if (drained->count < FERRY_KEYS_MAX)
+		drained->keys[drained->count++] = registrar->request.victim;
+}
+
 static void take_step(struct ferry_registrar *registrar, int error)
 {
 	switch (registrar->take) {
@@ -158,6 +172,8 @@ static void take_step(struct ferry_registrar *registrar, int error)
 		break;
 	case FERRY_TAKE_PREEMPTING:
 	case FERRY_TAKE_RESERVING:
+		if (error == 0 && registrar->take == FERRY_TAKE_PREEMPTING)
+			note_preempted(registrar);
 		/* Whatever it said, what the lun says next counts. */
 		if (error == 0 || error == -EBUSY || error == -ENOENT) {
 			registrar->take = FERRY_TAKE_READING;

@@ -132,6 +132,7 @@ void sim_cluster_init(struct sim_cluster *cluster, uint64_t seed, uint32_t nodes
 	sim_workload_init(&cluster->workload, &cluster->sim, SIM_LUN_BLOCKS);
 	cluster->lun.on_lost = cache_lost;
 	cluster->lun.context = cluster;
+	cluster->manager_ns_max = 600 * FERRY_NS_PER_MS;
 	for (uint32_t i = 1; i <= nodes_count; i++)
 		sim_store_init(&cluster->nodes[i].store, &cluster->sim);
 	cluster->options = (struct sim_node_options){
@@ -141,6 +142,7 @@ void sim_cluster_init(struct sim_cluster *cluster, uint64_t seed, uint32_t nodes
 		.convict_failures = 3,
 		.convict_window_ns = 60 * FERRY_NS_PER_S,
 		.inflight_max = 32,
+		.warm_patience_ns = 2 * FERRY_NS_PER_S,
 	};
 }
 
@@ -339,7 +341,8 @@ static void manage(struct sim_event *event)
 	bool is_wanted = false;
 
 	sim_in(&cluster->sim, event,
-	       sim_between(&cluster->sim, SIM_CLOCK, 200 * FERRY_NS_PER_MS, 600 * FERRY_NS_PER_MS));
+	       sim_between(&cluster->sim, SIM_CLOCK, cluster->manager_ns_max / 3,
+			   cluster->manager_ns_max));
 	for (uint32_t i = 1; i <= cluster->nodes_count; i++) {
 		const struct sim_node *node = cluster->nodes[i].node;
 

@@ -39,6 +39,7 @@ struct sim_cluster {
 	struct sim_node_options options;
 	struct sim_event manager_event; /* What Pacemaker does: somebody is to own the pool. */
 	bool is_managed;
+	uint64_t manager_ns_max;   /* From one of its looks to the next. */
 	uint32_t clears_per_mille; /* Of the manager's looks at an owner whose flushes fail. */
 	/* A node's agent is about to be gone; or NULL. */
 	void (*before_crash)(struct sim_cluster *cluster, const struct sim_node *node);

@@ -49,6 +49,18 @@ static void uncut(struct sim_planned *planned)
 	sim_lun_heal(lun_of(planned), planned->node);
 }
 
+/* Whoever it is by then; mostly the session goes with it, and all is carried at once. */
+static void owner_cut(struct sim_planned *planned)
+{
+	const struct sim_node *owner = sim_cluster_owner(cluster_of(planned));
+
+	if (owner)
+		planned->node = owner->id;
+	cut(planned);
+	if (draw(planned, 4) > 0)
+		sim_lun_reset_session(lun_of(planned), planned->node);
+}
+
 static void flap(struct sim_planned *planned)
 {
 	if (!turns(planned) || lun_of(planned)->nexuses[planned->node].is_cut)
@@ -331,6 +343,7 @@ static const struct kind {
 	[SIM_FAULT_STORE] = {"store", store, NULL},
 	[SIM_FAULT_HOLD] = {"hold", hold, unhold},
 	[SIM_FAULT_ROLL] = {"roll", roll, roll},
+	[SIM_FAULT_OWNER_CUT] = {"owner-cut", owner_cut, uncut},
 	[SIM_FAULT_OWN_CACHE] = {"path-cache", path_cache, NULL},
 };
 
@@ -437,20 +450,86 @@ static void weights_by_path(struct sim_faults *faults)
 
 static const struct focus {
 	const char *name;
-	enum sim_fault kinds[10]; /* The first ones most; CUT, which is 0, ends them. */
+	uint32_t aimed_per_mille_max;
+	uint32_t long_per_mille; /* Faults that last longer than most. */
+	/* What it is about, and what goes with it: at most so heavy. 0 ends them. */
+	struct {
+		enum sim_fault fault;
+		uint32_t weight_max;
+	} kinds[12];
 } foci[SIM_FOCI_COUNT] = {
-	[SIM_FOCUS_NONE] = {"nothing", {0}},
-	[SIM_FOCUS_TAKING] = {"taking",
-			      {SIM_FAULT_HOLD, SIM_FAULT_MOVE, SIM_FAULT_FLAP, SIM_FAULT_RESET,
-			       SIM_FAULT_CRASH, SIM_FAULT_STALL, SIM_FAULT_BREAK, SIM_FAULT_POWER,
-			       SIM_FAULT_FREEZE, SIM_FAULT_ISOLATE}},
-	[SIM_FOCUS_RINGS] = {"rings",
-			     {SIM_FAULT_ROLL, SIM_FAULT_CHURN, SIM_FAULT_ISOLATE,
-			      SIM_FAULT_PARTITION, SIM_FAULT_MOVE, SIM_FAULT_FREEZE,
-			      SIM_FAULT_POWER, SIM_FAULT_CLUSTER, SIM_FAULT_STORE, SIM_FAULT_STOP}},
-	[SIM_FOCUS_FREEZING] = {"freezing",
-				{SIM_FAULT_STOP, SIM_FAULT_FREEZE, SIM_FAULT_MOVE, SIM_FAULT_PAUSE,
-				 SIM_FAULT_RESET, SIM_FAULT_ISOLATE}},
+	[SIM_FOCUS_NONE] = {.name = "everything",
+			    .aimed_per_mille_max = 500,
+			    .long_per_mille = 200},
+	[SIM_FOCUS_TAKING] = {.name = "taking",
+			      .aimed_per_mille_max = 900,
+			      .long_per_mille = 200,
+			      .kinds = {{SIM_FAULT_HOLD, 24},
+					{SIM_FAULT_FLAP, 24},
+					{SIM_FAULT_MOVE, 24},
+					{SIM_FAULT_CRASH, 6},
+					{SIM_FAULT_RESET, 6},
+					{SIM_FAULT_POWER, 6},
+					{SIM_FAULT_STALL, 6},
+					{SIM_FAULT_BREAK, 6},
+					{SIM_FAULT_FREEZE, 6},
+					{SIM_FAULT_ISOLATE, 6}}},
+	[SIM_FOCUS_RINGS] = {.name = "rings",
+			     .aimed_per_mille_max = 900,
+			     .long_per_mille = 200,
+			     .kinds = {{SIM_FAULT_ROLL, 24},
+				       {SIM_FAULT_CHURN, 24},
+				       {SIM_FAULT_ISOLATE, 6},
+				       {SIM_FAULT_PARTITION, 6},
+				       {SIM_FAULT_MOVE, 6},
+				       {SIM_FAULT_FREEZE, 6},
+				       {SIM_FAULT_POWER, 6},
+				       {SIM_FAULT_CLUSTER, 6},
+				       {SIM_FAULT_STORE, 6},
+				       {SIM_FAULT_STOP, 6}}},
+	[SIM_FOCUS_FREEZING] = {.name = "freezing",
+				.aimed_per_mille_max = 900,
+				.long_per_mille = 600,
+				.kinds = {{SIM_FAULT_STOP, 24},
+					  {SIM_FAULT_FREEZE, 24},
+					  {SIM_FAULT_MOVE, 16},
+					  {SIM_FAULT_PAUSE, 6},
+					  {SIM_FAULT_RESET, 6},
+					  {SIM_FAULT_ISOLATE, 6}}},
+	[SIM_FOCUS_HANDOVER] = {.name = "handovers",
+				.aimed_per_mille_max = 200,
+				.long_per_mille = 200,
+				.kinds = {{SIM_FAULT_MOVE, 30},
+					  {SIM_FAULT_OWNER_CUT, 8},
+					  {SIM_FAULT_DELAY, 6},
+					  {SIM_FAULT_RELEASE, 4},
+					  {SIM_FAULT_FREEZE, 4},
+					  {SIM_FAULT_STOP, 4},
+					  {SIM_FAULT_ISOLATE, 3}}},
+	[SIM_FOCUS_CARRYING] = {.name = "carrying",
+				.aimed_per_mille_max = 300,
+				.long_per_mille = 200,
+				.kinds = {{SIM_FAULT_OWNER_CUT, 20},
+					  {SIM_FAULT_LINK, 12},
+					  {SIM_FAULT_BREAK, 8},
+					  {SIM_FAULT_HALF_OPEN, 6},
+					  {SIM_FAULT_MOVE, 16},
+					  {SIM_FAULT_HOLD, 10},
+					  {SIM_FAULT_SLOW, 6},
+					  {SIM_FAULT_DELAY, 6},
+					  {SIM_FAULT_RESET, 4},
+					  {SIM_FAULT_STALL, 4},
+					  {SIM_FAULT_CRASH, 4}}},
+	[SIM_FOCUS_LOSSES] = {.name = "losses",
+			      .aimed_per_mille_max = 300,
+			      .long_per_mille = 200,
+			      .kinds = {{SIM_FAULT_TARGET, 16},
+					{SIM_FAULT_OWNER_CUT, 24},
+					{SIM_FAULT_CRASH, 16},
+					{SIM_FAULT_BREAK, 6},
+					{SIM_FAULT_CUT, 6},
+					{SIM_FAULT_RESET, 6},
+					{SIM_FAULT_MOVE, 6}}},
 };
 
 const char *sim_focus_name(enum sim_focus focus)
@@ -469,9 +548,12 @@ static void weights_focus(struct sim_faults *faults)
 	for (size_t i = 0; i < SIM_FAULTS_COUNT; i++)
 		if (!sim_chance(sim, SIM_CRASH, 200))
 			faults->weights[i] = 0;
-	for (size_t i = 0; i < FERRY_ARRAY_COUNT(focus->kinds) && focus->kinds[i] != 0; i++)
-		faults->weights[focus->kinds[i]] +=
-			(uint32_t)sim_between(sim, SIM_CRASH, i < 3 ? 8 : 0, i < 3 ? 24 : 6);
+	for (size_t i = 0; focus->kinds[i].weight_max != 0; i++) {
+		uint32_t max = focus->kinds[i].weight_max;
+
+		faults->weights[focus->kinds[i].fault] +=
+			(uint32_t)sim_between(sim, SIM_CRASH, max >= 16 ? max / 3 : 0, max);
+	}
 }
 
 static void weights_draw(struct sim_faults *faults)
@@ -563,22 +645,24 @@ static void planned_draw(struct sim_faults *faults, struct sim_planned *planned,
 				nodes_count +
 			1;
 	/* Mostly short, at times longer than any patience. */
-	planned->duration_ns = sim_between(sim, SIM_CRASH, 5 * FERRY_NS_PER_MS,
-					   sim_chance(sim, SIM_CRASH, 200) ? 12 * FERRY_NS_PER_S
-									   : 2 * FERRY_NS_PER_S);
+	planned->duration_ns =
+		sim_between(sim, SIM_CRASH, 5 * FERRY_NS_PER_MS,
+			    sim_chance(sim, SIM_CRASH, foci[faults->focus].long_per_mille)
+				    ? 12 * FERRY_NS_PER_S
+				    : 2 * FERRY_NS_PER_S);
 	planned->prng.state = ferry_prng_next(&sim->streams[SIM_CRASH]);
 	target_draw(faults, planned);
 }
 
-/* Of a seed with a focus most is aimed; of another one nothing, or some. */
+/* Where a focus is on a moment most is aimed; elsewhere nothing, or some. */
 static void aims_draw(struct sim_faults *faults)
 {
 	struct sim *sim = &faults->cluster->sim;
+	uint32_t max = foci[faults->focus].aimed_per_mille_max;
 
-	if (faults->focus != SIM_FOCUS_NONE)
-		faults->aimed_per_mille = (uint32_t)sim_between(sim, SIM_CRASH, 300, 900);
-	else if (sim_chance(sim, SIM_CRASH, 400))
-		faults->aimed_per_mille = (uint32_t)sim_between(sim, SIM_CRASH, 50, 500);
+	if (max > 500 || sim_chance(sim, SIM_CRASH, 400))
+		faults->aimed_per_mille =
+			(uint32_t)sim_between(sim, SIM_CRASH, max > 500 ? 300 : 50, max);
 }
 
 void sim_faults_draw(struct sim_faults *faults, struct sim_cluster *cluster, enum sim_focus focus,

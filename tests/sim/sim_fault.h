@@ -44,6 +44,7 @@ enum sim_fault {
 	SIM_FAULT_STORE,     /* A node's disk fails to save. */
 	SIM_FAULT_HOLD,	     /* The target keeps a node's writes, and executes them later. */
 	SIM_FAULT_ROLL,	     /* Agents die and are started, many at once, again and again. */
+	SIM_FAULT_OWNER_CUT, /* A black hole on the path of whoever owns the pool. */
 	SIM_FAULT_OWN_CACHE, /* One path's own cache is lost: only where each has one. */
 	SIM_FAULTS_COUNT,
 };
@@ -56,6 +57,9 @@ enum sim_focus {
 	SIM_FOCUS_TAKING,   /* Owners end while the target keeps what peers have carried. */
 	SIM_FOCUS_RINGS,    /* Members come and go. */
 	SIM_FOCUS_FREEZING, /* Owners with caches stand still, and others take the pool. */
+	SIM_FOCUS_HANDOVER, /* The pool moves to and fro, and its cache along. */
+	SIM_FOCUS_CARRYING, /* Peers carry, by connections that break. */
+	SIM_FOCUS_LOSSES,   /* The target's cache is lost, and who saw it. */
 	SIM_FOCI_COUNT,
 };
 

@@ -420,6 +420,16 @@ static bool attention_report(struct sim_command *command)
 	return true;
 }
 
+static uint64_t abort_slow_ns(const struct sim_command *command)
+{
+	const struct sim_lun *lun = command->lun;
+
+	if ((command->fence_op != FERRY_FENCE_PREEMPT && command->fence_op != FERRY_FENCE_RESET) ||
+	    lun->options.abort_slow_ns_max == 0)
+		return 0;
+	return sim_below(sim_of(lun), SIM_STORAGE, lun->options.abort_slow_ns_max);
+}
+
 static void arrive(struct sim_command *command)
 {
 	struct sim_lun *lun = command->lun;
@@ -457,7 +467,8 @@ static void arrive(struct sim_command *command)
 		command->is_held = true;
 		return; /* sim_lun_hold_some() */
 	}
-	sim_in(lun->sim, &command->event, service_ns(lun) + nexus->slow_ns);
+	sim_in(lun->sim, &command->event,
+	       service_ns(lun) + nexus->slow_ns + abort_slow_ns(command));
 }
 
 static bool is_stuck(const struct sim_command *command)

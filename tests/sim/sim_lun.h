@@ -95,6 +95,7 @@ struct sim_lun_options {
 	uint64_t service_ns_max;
 	uint32_t slow_per_mille; /* Commands that take up to slow_ns_max. */
 	uint64_t slow_ns_max;
+	uint64_t abort_slow_ns_max; /* Aborts begin up to so much later. */
 	bool preempt_waits;  /* No ABORT: PREEMPT, then a LUN RESET that waits (as tgtd's does). */
 	bool preempt_lies;   /* PREEMPT alone, which proves nothing: for canaries. */
 	bool caches_by_path; /* Each path has a cache of its own: a FLUSH reaches only that. */

@@ -239,7 +239,7 @@ static void engine_taken(struct ferry_engine *engine, int error)
 
 	if (has_cache && error == 0) {
 		ferry_pull_start(&node->pull, engine->view.epoch,
-				 last_owner_drained(node) ? 2 * FERRY_NS_PER_S : 0);
+				 last_owner_drained(node) ? node->warm_patience_ns : 0);
 		return;
 	}
 	if (has_cache)
@@ -362,7 +362,9 @@ static bool client_is_deposed(struct sim_client *client)
 {
 	const struct sim_node *node = client->context;
 
-	return node->engine.router.epoch.v < node->path.lun->epoch_floor.v;
+	/* From the view on that tells of it, not even its cache may answer. */
+	return node->engine.router.epoch.v < node->path.lun->epoch_floor.v &&
+	       node->engine.view.epoch.v <= node->engine.router.epoch.v;
 }
 
 /* ---- Starting. ---- */
@@ -503,6 +505,7 @@ struct sim_node *sim_node_start(const struct sim_node_world *world, uint32_t id,
 	node->incarnation = incarnation;
 	node->stall_per_mille = world->options.stall_per_mille;
 	node->stall_ns_max = world->options.stall_ns_max;
+	node->warm_patience_ns = world->options.warm_patience_ns;
 	node->events.emit = events_emit;
 	ferry_list_init(&node->posts);
 	sim_note(world->sim, SIM_NODE, id, incarnation.v, "agent starts, incarnation %" PRIu64,

@@ -60,9 +60,10 @@ struct sim_node_options {
 	uint64_t drift_ppm_max;
 	bool waits_for_ghosts; /* For comparison. */
 	bool flushes_by_path;
-	uint32_t path_depth;	  /* Commands that a local path takes at once; 0: many. */
-	uint32_t stall_per_mille; /* Of what one thread tells the other, so much waits... */
-	uint64_t stall_ns_max;	  /* ...up to this. */
+	uint32_t path_depth;	   /* Commands that a local path takes at once; 0: many. */
+	uint32_t stall_per_mille;  /* Of what one thread tells the other, so much waits... */
+	uint64_t stall_ns_max;	   /* ...up to this. */
+	uint64_t warm_patience_ns; /* A new owner waits so long for the last one's cache. */
 };
 
 struct sim_node {
@@ -86,6 +87,7 @@ struct sim_node {
 	struct sim_group group;
 	struct ferry_ownership ownership;
 	struct ferry_pull pull; /* Of the last owner's cache, if there is a cache. */
+	uint64_t warm_patience_ns;
 	struct ferry_drained_keys drained;
 	struct ferry_epoch taking;    /* Installed when the lun was last asked to be taken. */
 	struct ferry_members members; /* As the data side has heard. */
