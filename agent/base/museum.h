@@ -1,5 +1,6 @@
 /*
- * museum.h - known mistakes, each behind a switch at the very place where its rule is kept.
+ * museum.h - known mistakes, each behind a switch at the very place where its rule is kept, or at
+ * all of them.
  *
  * In every build that does anything FERRY_MUSEUM() is the constant false: no code of it is left.
  * Only the museum's own program (tests/museum/, built from the same sources with
@@ -46,6 +47,8 @@
 	PIECE(FLUSH_FAILURE_FORGOTTEN, "11", "the flush after a failed one succeeds")              \
 	PIECE(RESET_FORGOTTEN, "11", "the flush after a target's restart succeeds")                \
 	PIECE(UNVOUCHED_FLUSH, "11", "a flush through a peer that knows of no reset proves all")   \
+	PIECE(RESTART_HIDDEN, "11", "who comes back to a target does not look at its count")       \
+	PIECE(RESTART_UNTOLD, "11", "the first at a restarted target does not tell the owner")     \
 	PIECE(ACK_UNSAVED, "12", "an epoch is acknowledged before it is on the disk")              \
 	PIECE(MINORITY, "12", "a minority's word is enough for an epoch")                          \
 	PIECE(OLD_RING_ACKS, "12", "what was said in an older ring counts")                        \

@@ -190,7 +190,7 @@ static enum ferry_next flush_judge(struct ferry_router *router, const struct fer
 	}
 	if (next != FERRY_NEXT_COMPLETE)
 		return next;
-	if (!ferry_flush_is_vouched(flush, try->flight.lane->vouches_since))
+	if (!ferry_router_is_vouched(router, try->flight.lane))
 		return FERRY_NEXT_RETRY; /* It began anew meanwhile, and knows of nothing. */
 	*error = ferry_flush_done(flush, try->flush_covers, try->flush_oldest);
 	return FERRY_NEXT_COMPLETE;

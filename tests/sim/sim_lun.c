@@ -317,6 +317,16 @@ static int preempt(struct sim_command *command)
 	return 0;
 }
 
+static void keys_read(const struct sim_lun *lun, struct ferry_fence_request *ret)
+{
+	ret->keys_count = 0;
+	for (uint32_t i = 1; i <= SIM_NODES_MAX; i++)
+		if (lun->nexuses[i].key.v != 0)
+			ret->keys[ret->keys_count++] = lun->nexuses[i].key;
+	ret->holder = lun->holder != 0 ? lun->nexuses[lun->holder].key : (struct ferry_key){0};
+	ret->generation = lun->generation;
+}
+
 static int fence_execute(struct sim_command *command)
 {
 	struct sim_lun *lun = command->lun;
@@ -324,8 +334,11 @@ static int fence_execute(struct sim_command *command)
 
 	switch (command->fence_op) {
 	case FERRY_FENCE_READ_KEYS:
+		keys_read(lun, &command->answer);
 		return 0;
 	case FERRY_FENCE_REGISTER:
+		if (nexus->key.v != command->kept.v)
+			return -EACCES;
 		nexus->key = command->own;
 		lun->generation++;
 		return 0;

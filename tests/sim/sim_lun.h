@@ -82,7 +82,9 @@ struct sim_command {
 	enum ferry_fence_op fence_op; /* 0: an attempt. */
 	struct ferry_key own;
 	struct ferry_key victim;
+	struct ferry_key kept;
 	struct ferry_fence_request *request;
+	struct ferry_fence_request answer; /* READ_KEYS: what they were then. */
 	int error;
 	bool is_held;	      /* By sim_lun_hold(). */
 	uint64_t accepted;    /* By the lun's count, when it arrived at the target. */

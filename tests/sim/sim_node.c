@@ -58,6 +58,8 @@ static void post_to_data(struct sim_node *node, const struct sim_post *post)
 	case SIM_POST_VERDICT:
 	case SIM_POST_ASK:
 	case SIM_POST_PREEMPTED:
+	case SIM_POST_WITNESS:
+	case SIM_POST_NOTED:
 	default:
 		ferry_unreachable("not for the data side");
 	}
@@ -91,6 +93,12 @@ static void post_run(struct sim_input *input)
 		break;
 	case SIM_POST_PREEMPTED:
 		ferry_ownership_preempted(&node->ownership);
+		break;
+	case SIM_POST_WITNESS:
+		ferry_ownership_witness(&node->ownership, post->word);
+		break;
+	case SIM_POST_NOTED:
+		ferry_ownership_noted(&node->ownership, post->word);
 		break;
 	default:
 		ferry_unreachable("no such post");
@@ -270,6 +278,16 @@ static void engine_ask(struct ferry_engine *engine, uint64_t word)
 	post_new(of_engine(engine), SIM_POST_ASK)->word = word;
 }
 
+static void engine_witness(struct ferry_engine *engine, uint64_t number)
+{
+	post_new(of_engine(engine), SIM_POST_WITNESS)->word = number;
+}
+
+static void engine_noted(struct ferry_engine *engine, uint64_t restarts)
+{
+	post_new(of_engine(engine), SIM_POST_NOTED)->word = restarts;
+}
+
 static void engine_preempted(struct ferry_engine *engine)
 {
 	(void)post_new(of_engine(engine), SIM_POST_PREEMPTED);
@@ -422,6 +440,8 @@ static void engine_start(struct sim_node *node, const struct sim_node_world *wor
 		.on_drained = engine_drained,
 		.on_taken = engine_taken,
 		.on_ask = engine_ask,
+		.on_witness = engine_witness,
+		.on_noted = engine_noted,
 		.on_preempted = engine_preempted,
 	};
 	struct ferry_carrier_config carrier_config = {

@@ -31,6 +31,8 @@ enum sim_post_kind {
 	SIM_POST_VERDICT,
 	SIM_POST_ASK,
 	SIM_POST_PREEMPTED,
+	SIM_POST_WITNESS,
+	SIM_POST_NOTED,
 };
 
 struct sim_node;

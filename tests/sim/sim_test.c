@@ -66,7 +66,9 @@ int main(void)
 	failed += scenario_owners();
 	failed += scenario_fencing();
 	failed += scenario_restarts();
+	failed += scenario_targets();
 	failed += scenario_two_nodes();
+	failed += scenario_aborts();
 	failed += cmocka_run_group_tests_name("the simulator", tests, NULL, NULL);
 	return failed;
 }
