@@ -179,6 +179,15 @@ static void focus_draw(struct chaos *chaos)
 		cluster->lun.options.slow_per_mille += (uint32_t)sim_below(sim, SIM_STORAGE, 100);
 		chaos->interval_ns_max =
 			sim_between(sim, SIM_CRASH, 100 * FERRY_NS_PER_MS, 1000 * FERRY_NS_PER_MS);
+	} else if (chaos->focus == SIM_FOCUS_LAYING) {
+		cluster->lun.options.reinstates = false; /* There a login waits as well. */
+		cluster->lun.options.abort_waits = !cluster->lun.options.preempt_waits;
+		cluster->options.path_timeout_ns =
+			sim_between(sim, SIM_CLOCK, 150 * FERRY_NS_PER_MS, 500 * FERRY_NS_PER_MS);
+		workload->shares[FERRY_OP_WRITE] += 60;
+		chaos->faults_ns += 3 * FERRY_NS_PER_S;
+		chaos->interval_ns_max =
+			sim_between(sim, SIM_CRASH, 200 * FERRY_NS_PER_MS, 1000 * FERRY_NS_PER_MS);
 	} else if (chaos->focus == SIM_FOCUS_LOSSES) {
 		workload->fua_per_mille = 0;
 		workload->shares[FERRY_OP_FLUSH] += 10;
@@ -396,22 +405,21 @@ static void phases(struct chaos *chaos, const struct sim_chaos_options *options)
 		sim_violation(&cluster->sim, 0, "left over: %s", sim_cluster_leak(cluster));
 }
 
-/* Of sixteen seeds thirteen are about something. */
+/* Of 32 seeds eight are about nothing in particular. */
 static enum sim_focus focus_of(uint64_t seed)
 {
-	uint64_t part = seed * UINT64_C(0x9e3779b97f4a7c15) >> 52 & 15;
+	static const uint32_t shares[SIM_FOCI_COUNT] = {
+		[SIM_FOCUS_NONE] = 8,	  [SIM_FOCUS_TAKING] = 3,   [SIM_FOCUS_RINGS] = 3,
+		[SIM_FOCUS_FREEZING] = 3, [SIM_FOCUS_HANDOVER] = 5, [SIM_FOCUS_CARRYING] = 5,
+		[SIM_FOCUS_LOSSES] = 2,	  [SIM_FOCUS_LAYING] = 3,
+	};
+	uint64_t part = seed * UINT64_C(0x9e3779b97f4a7c15) >> 51 & 31;
+	uint32_t focus = 0;
 
-	if (part < 2)
-		return SIM_FOCUS_TAKING;
-	if (part < 4)
-		return SIM_FOCUS_RINGS;
-	if (part < 6)
-		return SIM_FOCUS_FREEZING;
-	if (part < 9)
-		return SIM_FOCUS_HANDOVER;
-	if (part < 12)
-		return SIM_FOCUS_CARRYING;
-	return part == 12 ? SIM_FOCUS_LOSSES : SIM_FOCUS_NONE;
+	while (part >= shares[focus])
+		part -= shares[focus++];
+	ferry_assert(focus < (uint32_t)SIM_FOCI_COUNT);
+	return (enum sim_focus)focus;
 }
 
 void sim_chaos_run(uint64_t seed, const struct sim_chaos_options *options, struct sim_result *ret)

@@ -386,6 +386,8 @@ static bool waits(struct sim_planned *planned)
 /* The moment that some wait for may have come. */
 static void moment_came(void *context, uint32_t node, const struct ferry_event *event)
 {
+	static const uint64_t delays_ns[] = {2 * FERRY_NS_PER_MS, 20 * FERRY_NS_PER_MS,
+					     100 * FERRY_NS_PER_MS};
 	struct sim_faults *faults = context;
 	enum sim_moment moment = sim_moment_of(event);
 
@@ -399,8 +401,7 @@ static void moment_came(void *context, uint32_t node, const struct ferry_event *
 			continue;
 		planned->actor = node;
 		sim_in(&faults->cluster->sim, &planned->begin,
-		       draw(planned, 4) == 0 ? draw(planned, 20 * FERRY_NS_PER_MS)
-					     : draw(planned, 2 * FERRY_NS_PER_MS));
+		       draw(planned, delays_ns[draw(planned, FERRY_ARRAY_COUNT(delays_ns))]));
 	}
 }
 
@@ -520,6 +521,15 @@ static const struct focus {
 					  {SIM_FAULT_RESET, 4},
 					  {SIM_FAULT_STALL, 4},
 					  {SIM_FAULT_CRASH, 4}}},
+	[SIM_FOCUS_LAYING] = {.name = "laying",
+			      .aimed_per_mille_max = 600,
+			      .long_per_mille = 700,
+			      .kinds = {{SIM_FAULT_OWNER_CUT, 24},
+					{SIM_FAULT_HOLD, 36},
+					{SIM_FAULT_RESET, 30},
+					{SIM_FAULT_BREAK, 6},
+					{SIM_FAULT_SLOW, 3},
+					{SIM_FAULT_MOVE, 3}}},
 	[SIM_FOCUS_LOSSES] = {.name = "losses",
 			      .aimed_per_mille_max = 300,
 			      .long_per_mille = 200,
@@ -589,7 +599,7 @@ static const struct target {
 } targets[SIM_FAULTS_COUNT] = {
 	[SIM_FAULT_CUT] = {SIM_MOMENT_DRAWN, SIM_AIM_OWNER},
 	[SIM_FAULT_FLAP] = {SIM_MOMENT_OWNING, SIM_AIM_OWNER},
-	[SIM_FAULT_RESET] = {SIM_MOMENT_GHOST, SIM_AIM_OTHER},
+	[SIM_FAULT_RESET] = {SIM_MOMENT_REGISTERED, SIM_AIM_ACTOR},
 	[SIM_FAULT_HOLD] = {SIM_MOMENT_FORWARDING, SIM_AIM_OTHER},
 	[SIM_FAULT_STALL] = {SIM_MOMENT_GHOST, SIM_AIM_DRAWN},
 	[SIM_FAULT_MOVE] = {SIM_MOMENT_GHOST, SIM_AIM_OTHER},

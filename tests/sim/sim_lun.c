@@ -477,6 +477,11 @@ static void arrive(struct sim_command *command)
 	if (nexus->hold_per_mille > 0 && !command->fence_op &&
 	    ferry_op_changes_blocks(command->op) &&
 	    sim_chance(lun->sim, SIM_STORAGE, nexus->hold_per_mille)) {
+		if (sim_chance(lun->sim, SIM_STORAGE, 500)) {
+			sim_in(lun->sim, &command->event,
+			       sim_below(lun->sim, SIM_STORAGE, 3 * FERRY_NS_PER_S));
+			return;
+		}
 		command->is_held = true;
 		return; /* sim_lun_hold_some() */
 	}

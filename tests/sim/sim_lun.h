@@ -186,7 +186,10 @@ void sim_lun_refuse(struct sim_lun *lun, uint32_t count, enum ferry_cause cause,
 /* The next @count writes of @node that are accepted don't land until let go. */
 void sim_lun_hold(struct sim_lun *lun, uint32_t node, uint32_t count);
 void sim_lun_let_go(struct sim_lun *lun);
-/* The same as weather: so many of @node's writes stay, until with 0 each goes at its own time. */
+/*
+ * The same as weather: so many of @node's writes stay, some for seconds, some until with 0 each
+ * goes at its own time.
+ */
 void sim_lun_hold_some(struct sim_lun *lun, uint32_t node, uint32_t per_mille);
 
 /* ---- For sim_path. ---- */
