@@ -177,6 +177,9 @@ static void focus_draw(struct chaos *chaos)
 			sim_between(sim, SIM_CLOCK, 30 * FERRY_NS_PER_MS, 300 * FERRY_NS_PER_MS);
 		cluster->net.fragile_per_mille = (uint32_t)sim_below(sim, SIM_NETWORK, 40);
 		cluster->lun.options.slow_per_mille += (uint32_t)sim_below(sim, SIM_STORAGE, 100);
+		if (sim_chance(sim, SIM_STORAGE, 500))
+			cluster->lun.options.abort_slow_ns_max = sim_between(
+				sim, SIM_STORAGE, 200 * FERRY_NS_PER_MS, 900 * FERRY_NS_PER_MS);
 		chaos->interval_ns_max =
 			sim_between(sim, SIM_CRASH, 100 * FERRY_NS_PER_MS, 1000 * FERRY_NS_PER_MS);
 	} else if (chaos->focus == SIM_FOCUS_LAYING) {

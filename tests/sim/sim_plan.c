@@ -85,7 +85,7 @@ static const struct focus {
 					  {SIM_FAULT_MOVE, 16},
 					  {SIM_FAULT_HOLD, 10},
 					  {SIM_FAULT_SLOW, 6},
-					  {SIM_FAULT_DELAY, 6},
+					  {SIM_FAULT_DELAY, 12},
 					  {SIM_FAULT_RESET, 4},
 					  {SIM_FAULT_STALL, 4},
 					  {SIM_FAULT_CRASH, 4}}},

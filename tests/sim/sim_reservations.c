@@ -54,11 +54,23 @@ static void reinstate(struct sim_command *command, uint32_t node)
 	}
 }
 
+/* Whose nexus a login by the victim's name would end; 0: the name is not known, nor needed. */
+static uint32_t nexus_by_name(const struct sim_command *command)
+{
+	uint32_t node = ferry_key_node(command->victim).v;
+
+	if (node == 0 || node > SIM_NODES_MAX)
+		return 0;
+	if (has_successor(command->lun, command->victim))
+		return node; /* It has logged in by it. */
+	return command->path && command->path->names & 1u << node ? node : 0;
+}
+
 /* The lun does not know the victim. */
 static int preempt_unknown(struct sim_command *command)
 {
 	struct sim_lun *lun = command->lun;
-	uint32_t node = ferry_key_node(command->victim).v;
+	uint32_t by_name = nexus_by_name(command);
 
 	if (lun->options.reinstates && has_successor(lun, command->victim))
 		return 0;
@@ -69,13 +81,22 @@ static int preempt_unknown(struct sim_command *command)
 	 */
 	if (lun->holder == 0)
 		return -ENOENT;
-	if (!lun->options.reinstates)
+	if (lun->options.proves_nothing)
+		return 0;
+	/*
+	 * What nobody is known to have sent is waited for here too, which LIO does not do: a node
+	 * that the taker has never heard may have lost its key to a PREEMPT whose end nobody saw,
+	 * and the core takes the lun's word for there being no such node.
+	 */
+	if (command->victim.v == ferry_key_of_nobody().v)
 		command->waits_for = SIM_ALL_NODES;
-	else if (node > 0 && node <= SIM_NODES_MAX)
-		reinstate(command, node);
+	else if (lun->options.reinstates && by_name != 0)
+		reinstate(command, by_name);
 	else
-		return -EOPNOTSUPP;
-	return 0;
+		command->waits_for = lun->options.reinstates || lun->options.lays_by_name
+					     ? by_name
+					     : SIM_ALL_NODES;
+	return command->waits_for == 0 && !command->is_answered_for ? -EOPNOTSUPP : 0;
 }
 
 static int preempt(struct sim_command *command)
@@ -85,6 +106,8 @@ static int preempt(struct sim_command *command)
 
 	if (lun->nexuses[command->node].key.v != command->own.v)
 		return -EACCES;
+	if (lun->options.proves_nothing && !command->is_answered_for)
+		return -EOPNOTSUPP;
 	command->waits_until = lun->accepted_next;
 	if (victim == 0)
 		return preempt_unknown(command);
@@ -97,6 +120,8 @@ static int preempt(struct sim_command *command)
 	sim_note(lun->sim, SIM_FENCE, command->node, victim, "preempts node %u", victim);
 	if (FERRY_MUSEUM(PREEMPT_ONLY))
 		return 0; /* As an adapter would that sends PREEMPT, not PREEMPT AND ABORT. */
+	if (lun->options.proves_nothing)
+		return 0;
 	if (lun->options.reinstates)
 		reinstate(command, victim);
 	else if (lun->options.preempt_waits || lun->options.abort_waits)
