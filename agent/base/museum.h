@@ -51,7 +51,7 @@
 	PIECE(RESTART_UNTOLD, "11", "the first at a restarted target does not tell the owner")     \
 	PIECE(ACK_UNSAVED, "12", "an epoch is acknowledged before it is on the disk")              \
 	PIECE(MINORITY, "12", "a minority's word is enough for an epoch")                          \
-	PIECE(OLD_RING_ACKS, "12", "acknowledgements of an older ring count")                      \
+	PIECE(OLD_RING_ACKS, "12", "what was said in an older ring counts")                        \
 	PIECE(DRAINED_EARLY, "13", "a node answers drained with its own writes in flight")         \
 	PIECE(JOINS_UNCLEAN, "13", "a node registers anew while its old writes may land")          \
 	PIECE(TAKER_UNCLEAN, "13", "a taker forgets what it carried for the last owner")           \

@@ -386,6 +386,8 @@ static bool waits(struct sim_planned *planned)
 /* The moment that some wait for may have come. */
 static void moment_came(void *context, uint32_t node, const struct ferry_event *event)
 {
+	static const uint64_t delays_ns[] = {2 * FERRY_NS_PER_MS, 20 * FERRY_NS_PER_MS,
+					     100 * FERRY_NS_PER_MS};
 	struct sim_faults *faults = context;
 	enum sim_moment moment = sim_moment_of(event);
 
@@ -399,8 +401,7 @@ static void moment_came(void *context, uint32_t node, const struct ferry_event *
 			continue;
 		planned->actor = node;
 		sim_in(&faults->cluster->sim, &planned->begin,
-		       draw(planned, 4) == 0 ? draw(planned, 20 * FERRY_NS_PER_MS)
-					     : draw(planned, 2 * FERRY_NS_PER_MS));
+		       draw(planned, delays_ns[draw(planned, FERRY_ARRAY_COUNT(delays_ns))]));
 	}
 }
 
@@ -451,18 +452,22 @@ static void weights_by_path(struct sim_faults *faults)
 static const struct focus {
 	const char *name;
 	uint32_t aimed_per_mille_max;
+	uint32_t long_per_mille; /* Faults that last longer than most. */
 	/* What it is about, and what goes with it: at most so heavy. 0 ends them. */
 	struct {
 		enum sim_fault fault;
 		uint32_t weight_max;
 	} kinds[12];
 } foci[SIM_FOCI_COUNT] = {
-	[SIM_FOCUS_NONE] = {.name = "everything", .aimed_per_mille_max = 500},
+	[SIM_FOCUS_NONE] = {.name = "everything",
+			    .aimed_per_mille_max = 500,
+			    .long_per_mille = 200},
 	[SIM_FOCUS_TAKING] = {.name = "taking",
 			      .aimed_per_mille_max = 900,
+			      .long_per_mille = 200,
 			      .kinds = {{SIM_FAULT_HOLD, 24},
 					{SIM_FAULT_FLAP, 24},
-					{SIM_FAULT_MOVE, 6},
+					{SIM_FAULT_MOVE, 24},
 					{SIM_FAULT_CRASH, 6},
 					{SIM_FAULT_RESET, 6},
 					{SIM_FAULT_POWER, 6},
@@ -472,6 +477,7 @@ static const struct focus {
 					{SIM_FAULT_ISOLATE, 6}}},
 	[SIM_FOCUS_RINGS] = {.name = "rings",
 			     .aimed_per_mille_max = 900,
+			     .long_per_mille = 200,
 			     .kinds = {{SIM_FAULT_ROLL, 24},
 				       {SIM_FAULT_CHURN, 24},
 				       {SIM_FAULT_ISOLATE, 6},
@@ -484,14 +490,16 @@ static const struct focus {
 				       {SIM_FAULT_STOP, 6}}},
 	[SIM_FOCUS_FREEZING] = {.name = "freezing",
 				.aimed_per_mille_max = 900,
+				.long_per_mille = 600,
 				.kinds = {{SIM_FAULT_STOP, 24},
 					  {SIM_FAULT_FREEZE, 24},
-					  {SIM_FAULT_MOVE, 6},
+					  {SIM_FAULT_MOVE, 16},
 					  {SIM_FAULT_PAUSE, 6},
 					  {SIM_FAULT_RESET, 6},
 					  {SIM_FAULT_ISOLATE, 6}}},
 	[SIM_FOCUS_HANDOVER] = {.name = "handovers",
 				.aimed_per_mille_max = 200,
+				.long_per_mille = 200,
 				.kinds = {{SIM_FAULT_MOVE, 30},
 					  {SIM_FAULT_OWNER_CUT, 8},
 					  {SIM_FAULT_DELAY, 6},
@@ -501,6 +509,7 @@ static const struct focus {
 					  {SIM_FAULT_ISOLATE, 3}}},
 	[SIM_FOCUS_CARRYING] = {.name = "carrying",
 				.aimed_per_mille_max = 300,
+				.long_per_mille = 200,
 				.kinds = {{SIM_FAULT_OWNER_CUT, 20},
 					  {SIM_FAULT_LINK, 12},
 					  {SIM_FAULT_BREAK, 8},
@@ -512,8 +521,18 @@ static const struct focus {
 					  {SIM_FAULT_RESET, 4},
 					  {SIM_FAULT_STALL, 4},
 					  {SIM_FAULT_CRASH, 4}}},
+	[SIM_FOCUS_LAYING] = {.name = "laying",
+			      .aimed_per_mille_max = 600,
+			      .long_per_mille = 700,
+			      .kinds = {{SIM_FAULT_OWNER_CUT, 24},
+					{SIM_FAULT_HOLD, 36},
+					{SIM_FAULT_RESET, 30},
+					{SIM_FAULT_BREAK, 6},
+					{SIM_FAULT_SLOW, 3},
+					{SIM_FAULT_MOVE, 3}}},
 	[SIM_FOCUS_LOSSES] = {.name = "losses",
 			      .aimed_per_mille_max = 300,
+			      .long_per_mille = 200,
 			      .kinds = {{SIM_FAULT_TARGET, 16},
 					{SIM_FAULT_OWNER_CUT, 24},
 					{SIM_FAULT_CRASH, 16},
@@ -573,6 +592,43 @@ static void weights_draw(struct sim_faults *faults)
 		weights_by_path(faults);
 }
 
+/* Where a kind of fault does most harm: half of what is aimed is aimed so. */
+static const struct target {
+	enum sim_moment moment;
+	enum sim_aim aim;
+} targets[SIM_FAULTS_COUNT] = {
+	[SIM_FAULT_CUT] = {SIM_MOMENT_DRAWN, SIM_AIM_OWNER},
+	[SIM_FAULT_FLAP] = {SIM_MOMENT_OWNING, SIM_AIM_OWNER},
+	[SIM_FAULT_RESET] = {SIM_MOMENT_REGISTERED, SIM_AIM_ACTOR},
+	[SIM_FAULT_HOLD] = {SIM_MOMENT_FORWARDING, SIM_AIM_OTHER},
+	[SIM_FAULT_STALL] = {SIM_MOMENT_GHOST, SIM_AIM_DRAWN},
+	[SIM_FAULT_MOVE] = {SIM_MOMENT_GHOST, SIM_AIM_OTHER},
+	[SIM_FAULT_CRASH] = {SIM_MOMENT_PREEMPTING, SIM_AIM_ACTOR},
+	[SIM_FAULT_POWER] = {SIM_MOMENT_OWNING, SIM_AIM_ACTOR},
+	[SIM_FAULT_ROLL] = {SIM_MOMENT_OWNING, SIM_AIM_DRAWN},
+	[SIM_FAULT_STOP] = {SIM_MOMENT_DRAWN, SIM_AIM_OWNER},
+	[SIM_FAULT_FREEZE] = {SIM_MOMENT_TAKING, SIM_AIM_ACTOR},
+	[SIM_FAULT_PAUSE] = {SIM_MOMENT_DRAWN, SIM_AIM_OWNER},
+	[SIM_FAULT_ISOLATE] = {SIM_MOMENT_CLAIMING, SIM_AIM_ACTOR},
+	[SIM_FAULT_CHURN] = {SIM_MOMENT_TAKING, SIM_AIM_ACTOR},
+	[SIM_FAULT_BREAK] = {SIM_MOMENT_LAID, SIM_AIM_ACTOR},
+	[SIM_FAULT_STORE] = {SIM_MOMENT_CLAIMING, SIM_AIM_OTHER},
+};
+
+static void target_draw(struct sim_faults *faults, struct sim_planned *planned)
+{
+	struct sim *sim = &faults->cluster->sim;
+
+	if (!sim_chance(sim, SIM_CRASH, faults->aimed_per_mille))
+		return;
+	planned->moment = (enum sim_moment)sim_below(sim, SIM_CRASH, SIM_MOMENTS_COUNT);
+	planned->aim = (enum sim_aim)sim_below(sim, SIM_CRASH, SIM_AIMS_COUNT);
+	if (sim_chance(sim, SIM_CRASH, 500)) {
+		planned->moment = targets[planned->fault].moment;
+		planned->aim = targets[planned->fault].aim;
+	}
+}
+
 static void planned_draw(struct sim_faults *faults, struct sim_planned *planned, uint64_t at_ns,
 			 uint32_t weights_sum)
 {
@@ -599,14 +655,13 @@ static void planned_draw(struct sim_faults *faults, struct sim_planned *planned,
 				nodes_count +
 			1;
 	/* Mostly short, at times longer than any patience. */
-	planned->duration_ns = sim_between(sim, SIM_CRASH, 5 * FERRY_NS_PER_MS,
-					   sim_chance(sim, SIM_CRASH, 200) ? 12 * FERRY_NS_PER_S
-									   : 2 * FERRY_NS_PER_S);
+	planned->duration_ns =
+		sim_between(sim, SIM_CRASH, 5 * FERRY_NS_PER_MS,
+			    sim_chance(sim, SIM_CRASH, foci[faults->focus].long_per_mille)
+				    ? 12 * FERRY_NS_PER_S
+				    : 2 * FERRY_NS_PER_S);
 	planned->prng.state = ferry_prng_next(&sim->streams[SIM_CRASH]);
-	if (!sim_chance(sim, SIM_CRASH, faults->aimed_per_mille))
-		return;
-	planned->moment = (enum sim_moment)sim_below(sim, SIM_CRASH, SIM_MOMENTS_COUNT);
-	planned->aim = (enum sim_aim)sim_below(sim, SIM_CRASH, SIM_AIMS_COUNT);
+	target_draw(faults, planned);
 }
 
 /* Where a focus is on a moment most is aimed; elsewhere nothing, or some. */

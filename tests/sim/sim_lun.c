@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "agent/base/museum.h"
+#include "agent/core/key.h"
 #include "tests/sim/sim_path.h"
 
 static struct sim *sim_of(const struct sim_lun *lun)
@@ -213,16 +214,15 @@ static uint32_t node_of_key(const struct sim_lun *lun, struct ferry_key key)
 	return 0;
 }
 
-/* Whether commands that are to end before this one are still in the target's queue. */
-static bool has_to_wait(const struct sim_command *waiting)
+/* Whether commands of @node's, or anybody's, accepted before @until are in the target's queue. */
+static bool is_running(const struct sim_lun *lun, uint32_t node, uint64_t until)
 {
-	ferry_list_foreach (link, &waiting->lun->commands) {
+	ferry_list_foreach (link, &lun->commands) {
 		const struct sim_command *command =
 			ferry_list_entry(link, struct sim_command, link);
 
 		if (command->stage == SIM_COMMAND_AT_TARGET && !command->fence_op &&
-		    command->accepted < waiting->waits_until &&
-		    (waiting->waits_for == SIM_ALL_NODES || command->node == waiting->waits_for))
+		    command->accepted < until && (node == SIM_ALL_NODES || command->node == node))
 			return true;
 	}
 	return false;
@@ -241,6 +241,54 @@ static void abort_nexus(struct sim_lun *lun, uint32_t node)
 	}
 }
 
+/* Whether a newer agent of the victim's node is registered: its login has ended the elder's. */
+static bool has_successor(const struct sim_lun *lun, struct ferry_key victim)
+{
+	uint32_t node = ferry_key_node(victim).v;
+
+	return node > 0 && node <= SIM_NODES_MAX && lun->nexuses[node].key.v > victim.v;
+}
+
+/* A login by @node's name: its session is over, and it hears so unless it is cut off. */
+static void reinstate(struct sim_command *command, uint32_t node)
+{
+	struct sim_lun *lun = command->lun;
+
+	sim_note(lun->sim, SIM_FENCE, command->node, node, "logs in by node %u's name", node);
+	lun->nexuses[node].session++;
+	command->waits_for = node;
+	ferry_list_foreach (link, &lun->paths) {
+		struct sim_path *path = ferry_list_entry(link, struct sim_path, link);
+
+		if (path->node == node && !lun->nexuses[node].is_cut)
+			sim_path_drop(path, FERRY_CAUSE_PATH);
+	}
+}
+
+/* The lun does not know the victim. */
+static int preempt_unknown(struct sim_command *command)
+{
+	struct sim_lun *lun = command->lun;
+	uint32_t node = ferry_key_node(command->victim).v;
+
+	if (lun->options.reinstates && has_successor(lun, command->victim))
+		return 0;
+	/*
+	 * An earlier PREEMPT's answer was lost, or the victim has another key now: asking again
+	 * goes on where it was left. Without a reservation nothing keeps the victim from writing
+	 * on.
+	 */
+	if (lun->holder == 0)
+		return -ENOENT;
+	if (!lun->options.reinstates)
+		command->waits_for = SIM_ALL_NODES;
+	else if (node > 0 && node <= SIM_NODES_MAX)
+		reinstate(command, node);
+	else
+		return -EOPNOTSUPP;
+	return 0;
+}
+
 static int preempt(struct sim_command *command)
 {
 	struct sim_lun *lun = command->lun;
@@ -249,17 +297,8 @@ static int preempt(struct sim_command *command)
 	if (lun->nexuses[command->node].key.v != command->own.v)
 		return -EACCES;
 	command->waits_until = lun->accepted_next;
-	if (victim == 0) {
-		/*
-		 * An earlier PREEMPT's answer was lost, or the victim has another key now: asking
-		 * again goes on where it was left. Without a reservation nothing keeps the victim
-		 * from writing on.
-		 */
-		if (lun->holder == 0)
-			return -ENOENT;
-		command->waits_for = SIM_ALL_NODES;
-		return 0;
-	}
+	if (victim == 0)
+		return preempt_unknown(command);
 	lun->nexuses[victim].key.v = 0;
 	sim_lun_attention(lun, victim, SIM_ATTENTION_PREEMPTED);
 	lun->generation++;
@@ -269,7 +308,9 @@ static int preempt(struct sim_command *command)
 	sim_note(lun->sim, SIM_FENCE, command->node, victim, "preempts node %u", victim);
 	if (FERRY_MUSEUM(PREEMPT_ONLY))
 		return 0; /* As an adapter would that sends PREEMPT, not PREEMPT AND ABORT. */
-	if (lun->options.preempt_waits || lun->options.abort_waits)
+	if (lun->options.reinstates)
+		reinstate(command, victim);
+	else if (lun->options.preempt_waits || lun->options.abort_waits)
 		command->waits_for = victim;
 	else if (!lun->options.preempt_lies)
 		abort_nexus(lun, victim);
@@ -312,6 +353,8 @@ static int fence_execute(struct sim_command *command)
 		return preempt(command);
 	case FERRY_FENCE_RESET: /* Login has ended the session before; what it began is waited for.
 				 */
+		if (lun->options.reinstates)
+			return 0; /* And has ended it. */
 		if (!lun->options.preempt_waits)
 			return -EOPNOTSUPP;
 		command->waits_until = lun->accepted_next;
@@ -329,7 +372,7 @@ static void land_fence(struct sim_command *command)
 
 	if (command->waits_for == 0)
 		command->error = fence_execute(command);
-	if (command->waits_for != 0 && has_to_wait(command)) {
+	if (command->waits_for != 0 && is_running(lun, command->waits_for, command->waits_until)) {
 		sim_in(lun->sim, &command->event, 1 * FERRY_NS_PER_MS); /* LUN RESET waits. */
 		return;
 	}
@@ -434,6 +477,11 @@ static void arrive(struct sim_command *command)
 	if (nexus->hold_per_mille > 0 && !command->fence_op &&
 	    ferry_op_changes_blocks(command->op) &&
 	    sim_chance(lun->sim, SIM_STORAGE, nexus->hold_per_mille)) {
+		if (sim_chance(lun->sim, SIM_STORAGE, 500)) {
+			sim_in(lun->sim, &command->event,
+			       sim_below(lun->sim, SIM_STORAGE, 3 * FERRY_NS_PER_S));
+			return;
+		}
 		command->is_held = true;
 		return; /* sim_lun_hold_some() */
 	}
@@ -514,6 +562,10 @@ bool sim_lun_login(struct sim_lun *lun, uint32_t node, uint32_t *ret_session)
 	ferry_assert(node > 0 && node <= SIM_NODES_MAX);
 	if (nexus->is_cut || lun->is_off)
 		return false;
+	if (lun->options.reinstates && is_running(lun, node, UINT64_MAX)) {
+		nexus->session++; /* What is on its way by the old one comes too late... */
+		return false;	  /* ...and what is there has to end first. */
+	}
 	*ret_session = ++nexus->session;
 	nexus->attentions = 0; /* The initiator clears them at login: each new nexus has some. */
 	return true;

@@ -101,8 +101,13 @@ struct sim_lun_options {
 	bool preempt_waits;  /* No ABORT: PREEMPT, then a LUN RESET that waits (as tgtd's does). */
 	bool preempt_lies;   /* PREEMPT alone, which proves nothing: for canaries. */
 	bool caches_by_path; /* Each path has a cache of its own: a FLUSH reaches only that. */
-	bool abort_waits;    /* PREEMPT AND ABORT is answered when what ran has ended (as LIO's). */
-	bool has_aptpl;	     /* Registrations survive a restart. */
+	bool abort_waits;    /* PREEMPT AND ABORT is answered when what ran has ended. */
+	/*
+	 * PREEMPT, then a login by the victim's name, which ends its session and waits for that
+	 * nexus's commands only; as each login does (LIO, docs/decisions/0008).
+	 */
+	bool reinstates;
+	bool has_aptpl; /* Registrations survive a restart. */
 };
 
 struct sim_lun_stats {
@@ -181,7 +186,10 @@ void sim_lun_refuse(struct sim_lun *lun, uint32_t count, enum ferry_cause cause,
 /* The next @count writes of @node that are accepted don't land until let go. */
 void sim_lun_hold(struct sim_lun *lun, uint32_t node, uint32_t count);
 void sim_lun_let_go(struct sim_lun *lun);
-/* The same as weather: so many of @node's writes stay, until with 0 each goes at its own time. */
+/*
+ * The same as weather: so many of @node's writes stay, some for seconds, some until with 0 each
+ * goes at its own time.
+ */
 void sim_lun_hold_some(struct sim_lun *lun, uint32_t node, uint32_t per_mille);
 
 /* ---- For sim_path. ---- */

@@ -39,6 +39,8 @@ enum sim_moment sim_moment_of(const struct ferry_event *event)
 		return SIM_MOMENT_LAID;
 	if (event->kind == FERRY_EVENT_PATH_STATE && is_to(event, "FORWARDING"))
 		return SIM_MOMENT_FORWARDING;
+	if (event->kind == FERRY_EVENT_PATH_STATE && is_to(event, "PROBATION"))
+		return SIM_MOMENT_REGISTERED;
 	if (event->kind == FERRY_EVENT_EPOCH && is_to(event, "CLAIMING"))
 		return SIM_MOMENT_CLAIMING;
 	if (event->kind == FERRY_EVENT_EPOCH && is_to(event, "TAKING"))

@@ -22,7 +22,8 @@ enum sim_moment {
 	SIM_MOMENT_OWNING,     /* ...has it. */
 	SIM_MOMENT_GHOST,      /* A write's outcome is unknown. */
 	SIM_MOMENT_LAID,       /* Ghosts are proven dead. */
-	SIM_MOMENT_FORWARDING, /* An own path does not work. */
+	SIM_MOMENT_FORWARDING, /* An own path does not work... */
+	SIM_MOMENT_REGISTERED, /* ...or works again, in a new session. */
 	SIM_MOMENTS_COUNT,
 };
 

@@ -306,6 +306,8 @@ void sim_path_open(struct sim_path *path, struct sim_lun *lun, struct sim_loop *
 		.loop = loop,
 		.node = node,
 	};
+	if (lun->options.reinstates)
+		path->fence.ability.laying = FERRY_LAYING_REINSTATE;
 	ferry_list_init(&path->endings);
 	ferry_list_init(&path->link);
 	ferry_list_append(&lun->paths, &path->link);
