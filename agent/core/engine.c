@@ -695,6 +695,37 @@ void ferry_engine_set_peer_has_path(struct ferry_engine *engine, struct ferry_no
 			ferry_lane_set_peer_has_path(&engine->router.lanes[i], has_path);
 }
 
+static bool is_among(struct ferry_key key, const struct ferry_key *keys, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++)
+		if (keys[i].v == key.v)
+			return true;
+	return false;
+}
+
+/*
+ * Whom an earlier taking has preempted, and not proven dead before it was dropped, the lun may know
+ * no more, and the group may never have heard.
+ */
+static void suspects_keep(struct ferry_engine *engine)
+{
+	const struct ferry_drained_keys *before = &engine->registrar.drained;
+	struct ferry_drained_keys *now = &engine->take_drained;
+
+	for (uint32_t i = engine->registrar.suspects_done; i < before->suspects_count; i++) {
+		struct ferry_key key = before->suspects[i];
+
+		if (ferry_key_node(key).v ==
+		    0) /* Who takes says anew whether anybody is missing. */
+			continue;
+		if (is_among(key, now->keys, now->count) ||
+		    is_among(key, now->suspects, now->suspects_count) ||
+		    now->suspects_count == FERRY_KEYS_MAX)
+			continue;
+		now->suspects[now->suspects_count++] = key;
+	}
+}
+
 void ferry_engine_take(struct ferry_engine *engine, const struct ferry_drained_keys *drained)
 {
 	ferry_assert(engine && drained);
@@ -704,6 +735,7 @@ void ferry_engine_take(struct ferry_engine *engine, const struct ferry_drained_k
 	}
 	ferry_registrar_drop_take(&engine->registrar); /* What it proves is of an older epoch. */
 	engine->take_drained = *drained;
+	suspects_keep(engine);
 	engine->wants_take = true;
 	news_soon(engine);
 }
@@ -717,4 +749,11 @@ void ferry_engine_unit_attention(struct ferry_engine *engine, uint8_t asc, uint8
 	else if (asc == 0x2a && (ascq == 0x03 || ascq == 0x04 || ascq == 0x05) &&
 		 engine->config.fence) /* Reservations or registrations preempted or released. */
 		registration_lost(engine);
+}
+
+void ferry_engine_maybe_reset(struct ferry_engine *engine)
+{
+	ferry_assert(engine);
+	if (engine->config.fence)
+		ferry_registrar_verify(&engine->registrar);
 }

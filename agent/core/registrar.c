@@ -442,6 +442,28 @@ static void join_finish(struct ferry_registrar *registrar)
 	ferry_registrar_poke(registrar);
 }
 
+/*
+ * Registered, and the keys have been read. The kernel's session may outlive its target, and its
+ * registration too: then all of it anew, so that the owner hears of the restart. False: nothing
+ * new.
+ */
+static bool session_was_outlived(struct ferry_registrar *registrar)
+{
+	bool is_first = is_first_here(registrar);
+
+	if (is_first || registrar->request.generation < registrar->generation)
+		note_restart(registrar);
+	registrar->generation = registrar->request.generation;
+	if (!is_first)
+		return false;
+	registrar->is_verifying = false;
+	registrar->state = FERRY_REGISTRAR_OUT;
+	take_again(registrar);
+	ferry_lane_allow(local_lane(registrar), false, "the target was restarted");
+	ferry_path_renew(local_lane(registrar)->path);
+	return true;
+}
+
 static void verify_done(struct ferry_registrar *registrar, int error)
 {
 	const struct ferry_fence_request *request = &registrar->request;
@@ -499,8 +521,9 @@ static void request_done(struct ferry_fence_request *request, int error)
 	if (request->op == FERRY_FENCE_PREEMPT)
 		ferry_router_reset_answered(registrar->config.router);
 	if (registrar->state == FERRY_REGISTRAR_IN) {
-		if (request->op == FERRY_FENCE_READ_KEYS && error == 0)
-			registrar->generation = request->generation;
+		if (request->op == FERRY_FENCE_READ_KEYS && error == 0 &&
+		    session_was_outlived(registrar))
+			return;
 		if (registrar->is_verifying) {
 			verify_done(registrar, error);
 			ferry_registrar_poke(registrar);
@@ -683,6 +706,7 @@ void ferry_registrar_take(struct ferry_registrar *registrar,
 {
 	ferry_assert(registrar && drained);
 	registrar->drained = *drained;
+	registrar->request.is_answered_for = drained->is_answered_for;
 	registrar->suspects_done = 0;
 	registrar->take = FERRY_TAKE_WAITING;
 	ferry_registrar_poke(registrar);

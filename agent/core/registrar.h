@@ -113,7 +113,7 @@ void ferry_registrar_lost(struct ferry_registrar *registrar);
 /* Whether only an owner of the pool is wanting: it has found the target restarted. */
 bool ferry_registrar_awaits_owner(const struct ferry_registrar *registrar);
 
-/* Another node has taken the lun: look whether this node's key is still there. */
+/* Another node has taken the lun, or the target may have been restarted: look at the keys. */
 void ferry_registrar_verify(struct ferry_registrar *registrar);
 
 /* The key was removed at this node's own wish. */

@@ -83,6 +83,7 @@ struct sim_command {
 	struct ferry_key own;
 	struct ferry_key victim;
 	struct ferry_key kept;
+	bool is_answered_for;
 	struct ferry_fence_request *request;
 	struct ferry_fence_request answer; /* READ_KEYS: what they were then. */
 	int error;
@@ -102,12 +103,18 @@ struct sim_lun_options {
 	bool preempt_lies;   /* PREEMPT alone, which proves nothing: for canaries. */
 	bool caches_by_path; /* Each path has a cache of its own: a FLUSH reaches only that. */
 	bool abort_waits;    /* PREEMPT AND ABORT is answered when what ran has ended. */
+	bool has_aptpl;	     /* Registrations survive a restart. */
+	bool proves_nothing; /* PREEMPT only removes a registration, and only for a person. */
 	/*
-	 * PREEMPT, then a login by the victim's name, which ends its session and waits for that
-	 * nexus's commands only; as each login does (LIO, docs/decisions/0008).
+	 * By reinstatement: of a victim that is not registered it proves nothing, unless its name
+	 * was read before by the same path, or a newer agent of its node is registered.
+	 */
+	bool lays_by_name;
+	/*
+	 * The same, and all that goes with it: a login by the victim's name ends its session and
+	 * waits for that nexus's commands only; as each login does (LIO, docs/decisions/0008).
 	 */
 	bool reinstates;
-	bool has_aptpl; /* Registrations survive a restart. */
 };
 
 struct sim_lun_stats {

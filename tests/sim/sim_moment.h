@@ -32,6 +32,7 @@ enum sim_aim {
 	SIM_AIM_OWNER,	   /* Whoever owned the pool last. */
 	SIM_AIM_ACTOR,	   /* Whose moment it is; without one, the owner. */
 	SIM_AIM_OTHER,	   /* Neither of them. */
+	SIM_AIM_CARRIER,   /* Of these, one with writes in the target's queue. */
 	SIM_AIMS_COUNT,
 };
 

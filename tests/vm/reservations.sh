@@ -234,6 +234,8 @@ passed "the same of a session that is closing"
 # --- The target loses power. All that was registered and reserved is there when it is back.
 GUEST_SECONDS=240 registered b
 guest_must 3 "$STAND $DISK keys" >"$WORK/before"
+guest_begin 3 "exec udevadm monitor --kernel --property --subsystem-match=scsi"
+EVENTS=$JOB
 guest_kill 1
 start_target
 guest_up 1
@@ -250,6 +252,8 @@ BLOCK=904
 guest_do 2 "$(write_of DATA-A "$DISK")" >/dev/null && fail "a fenced node wrote"
 guest_must 3 "$(write_of DATA-B "$DISK")" >/dev/null
 block_is DATA-B || fail "B's write after the target's restart"
+grep -q '^SDEV_UA=POWER_ON_RESET_OCCURRED' "$HOST/vm3/out.$EVENTS" ||
+	fail "the kernel says nothing of the reset, which Ferry listens for"
 row "power cut of the target: registrations, reservation" "kept (APTPL, fed back at set-up)"
 passed "reservations outlive the target's loss of power"
 
