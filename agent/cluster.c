@@ -557,3 +557,25 @@ struct ferry_cluster *ferry_cluster_close(struct ferry_cluster *cluster)
 	free(cluster);
 	return NULL;
 }
+
+int ferry_cluster_withdraw(const struct ferry_settings *settings, struct ferry_error *reterr)
+{
+	const struct ferry_config *config = &settings->config;
+	char name[FERRY_PACEMAKER_NAME_BYTES];
+	int r = 0;
+
+	if (settings->is_standalone || !config->is_published)
+		return 0;
+	for (uint32_t i = 0; i < config->pools_count && r != -ETIMEDOUT; i++) {
+		struct ferry_error error;
+		int one;
+
+		cluster_pool_attribute(config, config->pools[i].name, name);
+		one = ferry_pacemaker_withdraw(NULL, name, 0, &error);
+		if (one < 0 && r == 0)
+			*reterr = error;
+		if (one < 0)
+			r = one;
+	}
+	return r;
+}

@@ -143,6 +143,9 @@ void cluster_pool_force(struct cluster_pool *pool, struct ferry_control_request 
 /* Whether it holds nothing that a stop would have to give back first. */
 bool cluster_pool_is_quiet(const struct cluster_pool *pool);
 void cluster_pool_close(struct cluster_pool *pool);
+/* The name of the attribute that says whether @pool would be well placed here. */
+void cluster_pool_attribute(const struct ferry_config *config, const char *pool,
+			    char ret[FERRY_PACEMAKER_NAME_BYTES]);
 
 /* warden.c */
 void warden_ask(struct ferry_cluster *cluster, const struct warden_job *job);

@@ -510,6 +510,7 @@ struct ferry_reaction ferry_decide_message(const struct ferry_situation *situati
 	case FERRY_GROUP_FENCE:
 		return decide_fence(situation, from, message);
 	case FERRY_GROUP_FENCED:
+	case FERRY_GROUP_NOTED:
 	default:
 		return react(FERRY_REACTION_NOTE);
 	}

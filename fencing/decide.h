@@ -50,6 +50,7 @@ struct ferry_ownership_seen {
 	struct ferry_incarnation taking; /* What it was when this node began to take the lun. */
 	struct ferry_incarnation laid;	 /* What this one's elders wrote is known to be dead. */
 	struct ferry_incarnation fenced; /* It and its elders may not register any more. */
+	struct ferry_incarnation proven; /* And whoever fenced it has verified that at the lun. */
 };
 
 struct ferry_situation {

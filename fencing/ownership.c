@@ -66,6 +66,7 @@ void ferry_ownership_view_publish(struct ferry_ownership *ownership)
 	struct ferry_situation situation = ferry_ownership_situation(ownership);
 
 	ownership->view.members = ownership->members;
+	ferry_ownership_restarts_ask(ownership);
 	ferry_decide_rights(&situation, &ownership->view);
 	ownership->config.set_view(&ownership->view, ownership->config.context);
 }

@@ -124,6 +124,11 @@ static void test_commands(void **state)
 	ferry_pr_out_parameters(FERRY_PR_REGISTER_AND_IGNORE, (struct ferry_key){0},
 				(struct ferry_key){1}, bytes);
 	assert_int_equal(bytes[20], 1); /* APTPL */
+	ferry_pr_out_cdb(FERRY_PR_REGISTER, bytes);
+	assert_true(bytes[1] == 0 && bytes[2] == 0);
+	ferry_pr_out_parameters(FERRY_PR_REGISTER, (struct ferry_key){1}, (struct ferry_key){2},
+				bytes);
+	assert_true(bytes[7] == 1 && bytes[15] == 2 && bytes[20] == 1);
 }
 
 int main(void)

@@ -127,6 +127,14 @@ static uint64_t registrar_ask(void *context)
 	return engine->word_asked;
 }
 
+static void registrar_witness(uint64_t number, void *context)
+{
+	struct ferry_engine *engine = context;
+
+	if (engine->config.on_witness)
+		engine->config.on_witness(engine, number);
+}
+
 static void registrar_rejoin(void *context)
 {
 	struct ferry_engine *engine = context;
@@ -341,7 +349,8 @@ static void news(struct ferry_task *task)
 	take_if_clean(engine);
 	registration_news(engine);
 	permit_news(engine);
-	has_path = ferry_lane_is_usable(ferry_router_local(&engine->router));
+	has_path = ferry_lane_is_usable(ferry_router_local(&engine->router)) ||
+		   (engine->config.fence && ferry_registrar_awaits_owner(&engine->registrar));
 	if (has_path != engine->has_path) {
 		engine->has_path = has_path;
 		engine->config.on_health(engine, has_path);
@@ -451,6 +460,7 @@ static int router_open(struct ferry_engine *engine, struct ferry_region *region)
 		.convict_window_ns = config->convict_window_ns,
 		.seed = config->seed,
 		.resets_keep_cache = config->resets_keep_cache,
+		.restarts_are_told = config->fence != NULL,
 		.aborts_may_reset = config->aborts_may_reset,
 		.flushes_by_path = config->flushes_by_path,
 		.waits_for_ghosts = config->waits_for_ghosts,
@@ -526,6 +536,7 @@ static void laying_open(struct ferry_engine *engine)
 		.on_old_key = registrar_old_key,
 		.on_preempted = registrar_preempted,
 		.ask = registrar_ask,
+		.on_witness = registrar_witness,
 		.on_rejoin = registrar_rejoin,
 		.on_taken = registrar_taken,
 		.context = engine,
@@ -637,6 +648,18 @@ struct ferry_peer *ferry_engine_peer(struct ferry_engine *engine, struct ferry_n
 	return NULL;
 }
 
+/* A member has found the target restarted, and registers there only when this node says so. */
+static void restarts_note(struct ferry_engine *engine)
+{
+	if (engine->view.restarts == engine->restarts)
+		return;
+	ferry_assert(engine->view.restarts > engine->restarts && engine->config.on_noted);
+	engine->restarts = engine->view.restarts;
+	ferry_router_note_reset(&engine->router, /* lane= */ NULL,
+				"a member reports that the target was restarted");
+	engine->config.on_noted(engine, engine->restarts);
+}
+
 void ferry_engine_set_view(struct ferry_engine *engine, const struct ferry_view *view)
 {
 	bool is_mine = view->owner.v == engine->config.self.v;
@@ -649,6 +672,7 @@ void ferry_engine_set_view(struct ferry_engine *engine, const struct ferry_view 
 	FERRY_ASSERT_ON_LOOP(engine->config.loop);
 	ferry_assert(view->epoch.v >= engine->view.epoch.v);
 	engine->view = *view;
+	restarts_note(engine);
 	view_apply(engine);
 	/* Nothing of ours may wait for better times. */
 	if (was_mine && !is_mine && !FERRY_MUSEUM(SOURCE_RESUMES))

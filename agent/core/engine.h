@@ -76,6 +76,9 @@ struct ferry_engine_config {
 	 * no group, or a stale view cannot do harm.
 	 */
 	void (*on_ask)(struct ferry_engine *engine, uint64_t word);
+	/* For ferry_ownership_witness(), ferry_ownership_noted(). NULL: there is no group. */
+	void (*on_witness)(struct ferry_engine *engine, uint64_t number);
+	void (*on_noted)(struct ferry_engine *engine, uint64_t restarts);
 	void *context;
 };
 
@@ -101,7 +104,8 @@ struct ferry_engine {
 	struct ferry_epoch drained;	/* As last reported. */
 	struct ferry_task news_task;
 	uint64_t word_asked;
-	bool wants_take; /* As soon as nothing that was carried for others is left. */
+	uint64_t restarts; /* Noted, of those that view.restarts tells of. */
+	bool wants_take;   /* As soon as nothing that was carried for others is left. */
 	struct ferry_drained_keys take_drained;
 
 	/* One wish of a peer's at a time to kill a nexus. */

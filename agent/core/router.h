@@ -82,6 +82,11 @@ struct ferry_router_config {
 	 * of targets where aborts are done so (docs/decisions/0003).
 	 */
 	bool resets_keep_cache;
+	/*
+	 * Whoever carries at a restarted target does so after this node has noted it: by the
+	 * registrations (docs/decisions/0009). Elsewhere peers vouch for what they have seen.
+	 */
+	bool restarts_are_told;
 	bool aborts_may_reset; /* Some way of aborting here resets the lun (ports/fence.h). */
 	bool flushes_by_path;  /* A FLUSH covers only what its own path acknowledged. */
 	bool waits_for_ghosts; /* A write is tried again only when its ghosts are laid. */

@@ -10,8 +10,7 @@ static bool lane_serves(const struct ferry_router *router, const struct ferry_ro
 			const struct ferry_lane *lane)
 {
 	return ferry_lane_is_usable(lane) &&
-	       (route->io->op != FERRY_OP_FLUSH ||
-		ferry_flush_is_vouched(&router->flush, lane->vouches_since));
+	       (route->io->op != FERRY_OP_FLUSH || ferry_router_is_vouched(router, lane));
 }
 
 static struct ferry_lane *choose_peer(struct ferry_router *router, const struct ferry_route *route)

@@ -177,6 +177,8 @@ static void save_group(void)
 	for (uint32_t type = 1; type <= FERRY_GROUP_TYPE_LAST; type++) {
 		message.type = (enum ferry_group_type)type;
 		message.flags = type % 2 ? FERRY_GROUP_FLAGS_ALL : 0;
+		message.victim.v = type >= FERRY_GROUP_FENCE ? 2 : 0;
+		message.restart = type == FERRY_GROUP_NOTED ? 3 : 0;
 		ferry_group_message_encode(&message, bytes + 1);
 		save("group", bytes, sizeof(bytes));
 	}

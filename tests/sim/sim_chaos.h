@@ -3,7 +3,7 @@
  * (safety), then none, and everything has to come to rest (liveness), with nothing left over.
  *
  * Owns:    nothing beyond the run.
- * Callers: ferry_sim.c, minimise.c, sim_test.c.
+ * Callers: ferry_sim.c, sim_test.c, scenario.h, tests/museum.
  * Thread:  one.
  * Rooms:   rank 5.
  */

@@ -298,6 +298,16 @@ static int preempt(struct sim_command *command)
 	return 0;
 }
 
+static void keys_read(const struct sim_lun *lun, struct ferry_fence_request *ret)
+{
+	ret->keys_count = 0;
+	for (uint32_t i = 1; i <= SIM_NODES_MAX; i++)
+		if (lun->nexuses[i].key.v != 0)
+			ret->keys[ret->keys_count++] = lun->nexuses[i].key;
+	ret->holder = lun->holder != 0 ? lun->nexuses[lun->holder].key : (struct ferry_key){0};
+	ret->generation = lun->generation;
+}
+
 static int fence_execute(struct sim_command *command)
 {
 	struct sim_lun *lun = command->lun;
@@ -305,8 +315,11 @@ static int fence_execute(struct sim_command *command)
 
 	switch (command->fence_op) {
 	case FERRY_FENCE_READ_KEYS:
+		keys_read(lun, &command->answer);
 		return 0;
 	case FERRY_FENCE_REGISTER:
+		if (nexus->key.v != command->kept.v)
+			return -EACCES;
 		nexus->key = command->own;
 		lun->generation++;
 		return 0;
@@ -399,6 +412,16 @@ static bool attention_report(struct sim_command *command)
 	return true;
 }
 
+static uint64_t abort_slow_ns(const struct sim_command *command)
+{
+	const struct sim_lun *lun = command->lun;
+
+	if ((command->fence_op != FERRY_FENCE_PREEMPT && command->fence_op != FERRY_FENCE_RESET) ||
+	    lun->options.abort_slow_ns_max == 0)
+		return 0;
+	return sim_below(sim_of(lun), SIM_STORAGE, lun->options.abort_slow_ns_max);
+}
+
 static void arrive(struct sim_command *command)
 {
 	struct sim_lun *lun = command->lun;
@@ -430,7 +453,14 @@ static void arrive(struct sim_command *command)
 		command->is_held = true;
 		return; /* sim_lun_let_go() */
 	}
-	sim_in(lun->sim, &command->event, service_ns(lun) + nexus->slow_ns);
+	if (nexus->hold_per_mille > 0 && !command->fence_op &&
+	    ferry_op_changes_blocks(command->op) &&
+	    sim_chance(lun->sim, SIM_STORAGE, nexus->hold_per_mille)) {
+		command->is_held = true;
+		return; /* sim_lun_hold_some() */
+	}
+	sim_in(lun->sim, &command->event,
+	       service_ns(lun) + nexus->slow_ns + abort_slow_ns(command));
 }
 
 static bool is_stuck(const struct sim_command *command)
@@ -705,4 +735,23 @@ void sim_lun_let_go(struct sim_lun *lun)
 	ferry_list_foreach (link, &lun->commands)
 		ferry_list_entry(link, struct sim_command, link)->is_held = false;
 	go_on(lun);
+}
+
+void sim_lun_hold_some(struct sim_lun *lun, uint32_t node, uint32_t per_mille)
+{
+	sim_note(lun->sim, SIM_FAULT, node, 21, "%u of 1000 writes stay in the target's queue",
+		 per_mille);
+	lun->nexuses[node].hold_per_mille = per_mille;
+	if (per_mille > 0)
+		return;
+	ferry_list_foreach (link, &lun->commands) {
+		struct sim_command *command = ferry_list_entry(link, struct sim_command, link);
+
+		if (!command->is_held || command->node != node)
+			continue;
+		command->is_held = false;
+		if (command->stage == SIM_COMMAND_AT_TARGET && !sim_is_due(&command->event))
+			sim_in(lun->sim, &command->event,
+			       sim_below(lun->sim, SIM_STORAGE, 500 * FERRY_NS_PER_MS));
+	}
 }

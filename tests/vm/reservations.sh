@@ -97,7 +97,7 @@ survivor_keeps_its_data()
 # Make A the holder of the reservation, or B; both are registered.
 registered()
 {
-	guest_do 3 "$STAND /dev/mapper/both register:b1 && sg_persist -n --out --clear \
+	guest_do 3 "$STAND /dev/mapper/both keys register:b1 && sg_persist -n --out --clear \
 		--param-rk=0xb1 $DISK && $STAND /dev/mapper/both register:b1" >/dev/null ||
 		fail "B cannot register"
 	guest_must 2 "$STAND $DISK register:a1" >/dev/null
