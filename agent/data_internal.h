@@ -13,6 +13,7 @@
 #include "agent/adapters/nbd/nbd.h"
 #include "agent/adapters/sgio/sgio.h"
 #include "agent/adapters/tcp/tcp.h"
+#include "agent/adapters/uevent/uevent.h"
 #include "agent/adapters/uring/device.h"
 #include "agent/adapters/uring/loop.h"
 #include "agent/core/carrier.h"
@@ -43,7 +44,8 @@ struct data_pool {
 	uint32_t index;
 	const struct ferry_data_pool *config;
 	struct ferry_device *device;
-	struct ferry_sgio *sgio; /* The device's reservations, or NULL. */
+	struct ferry_sgio *sgio;     /* The device's reservations, or NULL. */
+	struct ferry_uevent *uevent; /* ...and what the kernel says of its disks, or NULL. */
 	struct ferry_iscsi *iscsi;
 	struct ferry_path *path;
 	struct ferry_fault fault; /* Of a scratch pool, around its path. */

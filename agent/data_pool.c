@@ -258,6 +258,32 @@ static int sgio_open(struct data_pool *pool, struct ferry_error *reterr)
 		     : 0;
 }
 
+static void uevent_reset(void *context)
+{
+	struct data_pool *pool = context;
+
+	if (pool->is_open)
+		ferry_engine_maybe_reset(&pool->engine);
+}
+
+/* Without reservations there is nothing by which a hint could be verified. */
+static void uevent_open(struct data_pool *pool)
+{
+	struct ferry_uevent_config config = {
+		.loop = pool->data->loop,
+		.path = pool->config->lun.file,
+		.on_reset = uevent_reset,
+		.context = pool,
+	};
+	struct ferry_event note = {.kind = FERRY_EVENT_ADMIN, .severity = FERRY_SEVERITY_WARNING};
+	struct ferry_error why;
+
+	if (pool->sgio && ferry_uevent_open(&config, &pool->uevent, &why) < 0)
+		ferry_event_emit(&pool->data->events, note,
+				 "pool %s: a restart of the target may go unnoticed: %s",
+				 pool->config->name, why.message);
+}
+
 static int device_open(struct data_pool *pool, struct ferry_error *reterr)
 {
 	struct ferry_device_config config = {
@@ -278,6 +304,7 @@ static int device_open(struct data_pool *pool, struct ferry_error *reterr)
 		r = sgio_open(pool, reterr);
 		if (r < 0)
 			return r;
+		uevent_open(pool);
 	}
 	return engine_open(pool, ferry_device_identity(pool->device),
 			   pool->sgio ? ferry_sgio_fence(pool->sgio) : NULL, reterr);
@@ -601,6 +628,7 @@ void data_pool_close(struct data_pool *pool)
 	if (pool->is_open)
 		ferry_engine_done(&pool->engine);
 	pool->is_open = false;
+	ferry_uevent_close(TAKE_PTR(pool->uevent));
 	ferry_sgio_close(TAKE_PTR(pool->sgio));
 	if (pool->device && ferry_device_close(pool->device) < 0)
 		return; /* The kernel still has I/O: its memory stays until the process ends. */

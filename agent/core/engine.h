@@ -148,6 +148,9 @@ void ferry_engine_take(struct ferry_engine *engine, const struct ferry_drained_k
 int ferry_engine_preempt(struct ferry_engine *engine, struct ferry_key victim,
 			 void (*done)(void *context, int error), void *context) FERRY_MUST_CHECK;
 
+/* A hint that the target may have been restarted: look whether it counts registrations anew. */
+void ferry_engine_maybe_reset(struct ferry_engine *engine);
+
 /* The lun said something unasked (a SCSI UNIT ATTENTION; SPC-4, annex D). */
 void ferry_engine_unit_attention(struct ferry_engine *engine, uint8_t asc, uint8_t ascq);
 

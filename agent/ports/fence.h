@@ -71,9 +71,9 @@ struct ferry_fence_request {
 	enum ferry_fence_op op;
 	struct ferry_key own;
 	struct ferry_key victim; /* PREEMPT. */
-	bool is_answered_for;	 /* PREEMPT: see above. */
 	/* REGISTER: this node's key, or its elder's, by the last READ KEYS; 0: it had none. */
 	struct ferry_key kept;
+	bool is_answered_for;	 /* PREEMPT: see above. */
 
 	/* Results of READ_KEYS. */
 	struct ferry_key keys[FERRY_KEYS_MAX];

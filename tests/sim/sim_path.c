@@ -2,8 +2,6 @@
 
 #include <stdlib.h>
 
-#include "agent/core/key.h"
-
 #define FENCE_TIMEOUT_NS (2 * FERRY_NS_PER_S)
 
 static struct sim *sim_of(const struct sim_path *path)
@@ -121,8 +119,8 @@ void sim_path_answered(struct sim_path *path, struct sim_command *command)
 	ending->attentions = command->attentions;
 	ending->error = command->error;
 	ending->answer = command->answer;
-	for (uint32_t i = 0; i < command->answer.keys_count; i++)
-		path->names |= 1u << ferry_key_node(command->answer.keys[i]).v;
+	for (uint32_t i = 1; command->request && i <= SIM_NODES_MAX; i++)
+		path->names |= (path->lun->nexuses[i].key.v != 0 ? 1u : 0) << i;
 	if (command->op == FERRY_OP_READ && command->outcome == FERRY_OUTCOME_DONE)
 		ending->data = TAKE_PTR(command->data);
 	sim_command_free(command);
@@ -283,8 +281,8 @@ static void fence_submit(struct ferry_fence *fence, struct ferry_fence_request *
 	command->fence_op = request->op;
 	command->own = request->own;
 	command->victim = request->victim;
-	command->is_answered_for = request->is_answered_for;
 	command->kept = request->kept;
+	command->is_answered_for = request->is_answered_for;
 	command->request = request;
 	sim_command_send(command);
 	if (!sim_input_is_due(&self->fence_input))
