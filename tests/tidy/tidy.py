@@ -130,7 +130,8 @@ class Tree:
 
 def is_test(path):
     """Also a stand or a bench: a program beside an adapter's sources, for tests or figures."""
-    return path.startswith("tests/") or path.endswith(("_test.c", "_stand.c", "_bench.c"))
+    return path.startswith("tests/") or path.endswith(
+        ("_test.c", "_stand.c", "_stand.h", "_bench.c"))
 
 
 def rank_of(path):
