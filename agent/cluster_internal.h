@@ -32,7 +32,6 @@ struct cluster_pool {
 	const struct ferry_config_volume *volume;
 	struct ferry_ownership ownership;
 	bool is_open; /* The lun has answered; the ownership is open. */
-	bool has_reservations;
 	char wwid[FERRY_CONTROL_TEXT_BYTES]; /* Once the lun has answered. */
 	bool is_shown;
 	bool has_path;

@@ -207,10 +207,8 @@ void cluster_pool_mail(struct cluster_pool *pool, const struct ferry_mail *mail)
 {
 	bool has_ownership = pool->is_open && pool->cluster->group;
 
-	if (mail->kind == FERRY_MAIL_OPENED) {
-		pool->has_reservations = mail->flag;
+	if (mail->kind == FERRY_MAIL_OPENED)
 		(void)snprintf(pool->wwid, sizeof(pool->wwid), "%s", mail->identity.wwid);
-	}
 	if (mail->kind == FERRY_MAIL_OPENED && pool->cluster->group)
 		ownership_open(pool, mail);
 	else if (mail->kind == FERRY_MAIL_OPENED)
@@ -308,12 +306,6 @@ void cluster_pool_force(struct cluster_pool *pool, struct ferry_control_request 
 	if (!may_acquire(pool, request))
 		return;
 	missing = missing_find(pool, &request->nodes);
-	if (pool->has_reservations) {
-		ferry_control_done(request, -EPERM,
-				   "the lun has reservations, which keep the missing nodes from "
-				   "writing: `ferry acquire`");
-		return;
-	}
 	if (missing.v != 0) {
 		(void)snprintf(why, sizeof(why), "node %u has not answered either", missing.v);
 		ferry_control_done(request, -EPERM, why);

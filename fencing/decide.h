@@ -71,6 +71,7 @@ struct ferry_situation {
 	struct ferry_node owner;
 	bool is_in_force;
 	struct ferry_epoch drained; /* Here. */
+	struct ferry_epoch settled; /* Up to this one no taking was left half done. */
 
 	/* This node's own part. */
 	enum ferry_ownership_phase phase;

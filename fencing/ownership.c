@@ -44,6 +44,7 @@ struct ferry_situation ferry_ownership_situation(const struct ferry_ownership *o
 		.owner = ownership->view.owner,
 		.is_in_force = ownership->view.is_in_force,
 		.drained = ownership->drained,
+		.settled = ownership->settled,
 		.phase = ownership->phase,
 		.claimed = ownership->claimed,
 		.is_synced = ownership->is_synced,

@@ -85,6 +85,7 @@ struct ferry_ownership {
 	struct ferry_epoch claimed;   /* This node's own claim. */
 	struct ferry_epoch released;  /* The last epoch whose owner let go. */
 	struct ferry_epoch drained;   /* At this node. */
+	struct ferry_epoch settled;   /* See struct ferry_situation; on the disk too. */
 	bool is_synced;		      /* A majority has spoken in this ring. */
 	bool has_path;		      /* This node's. */
 	bool wants_pool;

@@ -12,6 +12,9 @@
 
 static void test_releases(void **state)
 {
+	struct ferry_ownership next;
+	struct ferry_error error;
+
 	(void)state;
 	own(1);
 	ferry_ownership_release(&ownership, (struct ferry_node){0});
@@ -24,11 +27,9 @@ static void test_releases(void **state)
 	assert_false(view.is_in_force);
 	assert_int_equal(wishes, 2);
 	assert_int_equal(wish, 0);
-	ferry_ownership_done(&ownership); /* Its next agent does not ask for it. */
-	open_as(3, true);
-	ring_of(3, true);
-	speak(1, 0, 0);
-	assert_int_equal(says[FERRY_GROUP_CLAIM], 0);
+	assert_int_equal(ferry_ownership_open(&next, &config, &error), 0);
+	assert_int_equal(next.view.epoch.v, 1);
+	assert_false(next.was_owner); /* Its next agent does not ask for it. */
 }
 
 static void test_hands_over(void **state)
@@ -484,6 +485,111 @@ static void test_rights_follow_the_others(void **state)
 	assert_int_equal(says[FERRY_GROUP_CLAIM], 0);
 }
 
+/* ---- The target was restarted (docs/decisions/0009). ---- */
+
+static void hear_restart(uint32_t from, uint64_t incarnation, uint64_t number)
+{
+	struct ferry_group_message message =
+		message_of(FERRY_GROUP_STATE, view.epoch.v, view.owner.v, 0);
+
+	message.incarnation.v = incarnation;
+	message.restart = number;
+	ferry_ownership_message(&ownership, (struct ferry_node){from}, &message);
+}
+
+static void hear_noted(uint32_t from, uint64_t epoch, uint32_t victim, uint64_t incarnation,
+		       uint64_t number)
+{
+	struct ferry_group_message message = message_of(FERRY_GROUP_NOTED, epoch, from, 0);
+
+	message.victim.v = victim;
+	message.victim_incarnation.v = incarnation;
+	message.restart = number;
+	ferry_ownership_message(&ownership, (struct ferry_node){from}, &message);
+}
+
+/* It has found one: it says so until the owner has answered, this very agent. */
+static void test_tells_the_owner(void **state)
+{
+	uint32_t states;
+
+	(void)state;
+	hear(2, FERRY_GROUP_CLAIM, 1, 2, 0);
+	hear(2, FERRY_GROUP_IN_FORCE, 1, 2, 0);
+	states = says[FERRY_GROUP_STATE];
+	ferry_ownership_witness(&ownership, 4);
+	ferry_ownership_witness(&ownership, 4);
+	assert_int_equal(says[FERRY_GROUP_STATE], states + 1);
+	assert_int_equal(last[FERRY_GROUP_STATE].restart, 4);
+	hear_noted(3, 1, 1, 1, 4); /* Not the owner; not this epoch; not this node; its elder. */
+	hear_noted(2, 2, 1, 1, 4);
+	hear_noted(2, 1, 3, 1, 4);
+	hear_noted(2, 1, 1, 2, 4);
+	assert_int_equal(view.told, 0);
+	hear_noted(2, 1, 1, 1, 4);
+	assert_int_equal(view.told, 4);
+	assert_int_equal(view.told_by.v, 2);
+	hear_noted(2, 1, 1, 1, 3); /* Late. */
+	assert_int_equal(view.told, 4);
+	ferry_ownership_witness(&ownership, 0);
+	assert_int_equal(last[FERRY_GROUP_STATE].restart, 0);
+}
+
+/* The owner answers once its data thread knows; again if it was not heard. */
+static void test_owner_is_told(void **state)
+{
+	(void)state;
+	own(1);
+	hear_restart(1, 1, 9); /* Itself has no need to be told. */
+	assert_int_equal(view.restarts, 0);
+	hear_restart(2, 1, 5);
+	assert_int_equal(view.restarts, 1);
+	hear_restart(2, 1, 5);
+	assert_int_equal(view.restarts, 1); /* The same one. */
+	hear_restart(3, 1, 5);
+	assert_int_equal(view.restarts, 2);
+	assert_int_equal(says[FERRY_GROUP_NOTED], 0);
+	ferry_ownership_noted(&ownership, 1);
+	assert_int_equal(says[FERRY_GROUP_NOTED], 1);
+	assert_int_equal(last[FERRY_GROUP_NOTED].victim.v, 2);
+	assert_int_equal(last[FERRY_GROUP_NOTED].victim_incarnation.v, 1);
+	assert_int_equal(last[FERRY_GROUP_NOTED].restart, 5);
+	assert_int_equal(last[FERRY_GROUP_NOTED].epoch.v, 1);
+	ferry_ownership_noted(&ownership, 2);
+	assert_int_equal(says[FERRY_GROUP_NOTED], 2);
+	assert_int_equal(last[FERRY_GROUP_NOTED].victim.v, 3);
+	hear_restart(2, 1, 5); /* It has not heard it. */
+	assert_int_equal(says[FERRY_GROUP_NOTED], 3);
+	hear_restart(2, 1, 0); /* It has. */
+	hear_restart(2, 1, 6);
+	assert_int_equal(view.restarts, 3);
+	hear_restart(2, 2, 6); /* Another agent of its. */
+	assert_int_equal(view.restarts, 4);
+	refusal = -EAGAIN;
+	ferry_ownership_noted(&ownership, 4);
+	refusal = 0;
+	assert_int_equal(says[FERRY_GROUP_NOTED], 3);
+	stand_run_ms(&stand, RESEND_MS + 1);
+	assert_int_equal(says[FERRY_GROUP_NOTED], 4);
+	assert_int_equal(last[FERRY_GROUP_NOTED].victim_incarnation.v, 2);
+	stand_run_ms(&stand, 2 * RESEND_MS);
+	assert_int_equal(says[FERRY_GROUP_NOTED], 4);
+}
+
+/* Who was told of it before it owned the pool notes it when it does. */
+static void test_next_owner_is_told(void **state)
+{
+	(void)state;
+	hear_restart(2, 1, 5);
+	assert_int_equal(view.restarts, 0);
+	ferry_ownership_acquire(&ownership);
+	echo();
+	assert_int_equal(view.owner.v, 1);
+	assert_int_equal(view.restarts, 1);
+	ferry_ownership_noted(&ownership, 1);
+	assert_int_equal(says[FERRY_GROUP_NOTED], 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -507,6 +613,9 @@ int main(void)
 		TEST(test_after_a_fencing),
 		TEST(test_takes_a_wish_back),
 		TEST(test_rights_follow_the_others),
+		TEST(test_tells_the_owner),
+		TEST(test_owner_is_told),
+		TEST(test_next_owner_is_told),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

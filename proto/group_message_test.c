@@ -12,7 +12,9 @@
 
 static struct ferry_group_message example(enum ferry_group_type type)
 {
-	bool has_victim = type == FERRY_GROUP_FENCE || type == FERRY_GROUP_FENCED;
+	bool is_noted = type == FERRY_GROUP_NOTED;
+	bool has_victim = type == FERRY_GROUP_FENCE || type == FERRY_GROUP_FENCED || is_noted;
+	bool has_restart = type == FERRY_GROUP_STATE || is_noted;
 
 	return (struct ferry_group_message){.type = type,
 					    .flags = FERRY_GROUP_ASKS | FERRY_GROUP_DRAINED,
@@ -24,7 +26,8 @@ static struct ferry_group_message example(enum ferry_group_type type)
 					    .ring = 0x1112131415161718,
 					    .incarnation = {0x2122232425262728},
 					    .victim = {has_victim ? 10 : 0},
-					    .victim_incarnation = {has_victim ? 11 : 0}};
+					    .victim_incarnation = {has_victim ? 11 : 0},
+					    .restart = has_restart ? 0x3132333435363738 : 0};
 }
 
 static int decode(const uint8_t bytes[FERRY_GROUP_MESSAGE_BYTES], struct ferry_group_message *ret)
@@ -66,6 +69,7 @@ static void every_field_comes_through(void **state)
 		assert_true(to.incarnation.v == from.incarnation.v);
 		assert_int_equal(to.victim.v, from.victim.v);
 		assert_true(to.victim_incarnation.v == from.victim_incarnation.v);
+		assert_true(to.restart == from.restart);
 		memset(again, 0x55, sizeof(again)); /* No byte is left as it was. */
 		ferry_group_message_encode(&to, again);
 		assert_memory_equal(bytes, again, sizeof(bytes));
@@ -112,7 +116,7 @@ static void nonsense_is_refused(void **state)
 		{FERRY_GROUP_STATE, 6, 1, FERRY_GROUP_TYPE_LAST + 1, -EPROTO},
 		{FERRY_GROUP_STATE, 8, 1, FERRY_GROUP_FLAGS_ALL + 1, -EPROTO},
 		{FERRY_GROUP_STATE, 72, 1, 1, -EPROTO}, /* Reserved. */
-		{FERRY_GROUP_STATE, 104, 1, 1, -EPROTO},
+		{FERRY_GROUP_STATE, 112, 1, 1, -EPROTO},
 		{FERRY_GROUP_STATE, 123, 1, 1, -EPROTO},
 		{FERRY_GROUP_STATE, 84, 8, 0, -EPROTO}, /* No incarnation. */
 		{FERRY_GROUP_STATE, 60, 8, 0, 0},	/* No epoch. */
@@ -129,6 +133,12 @@ static void nonsense_is_refused(void **state)
 		{FERRY_GROUP_FENCE, 100, 4, 0, -EPROTO}, /* Victims. */
 		{FERRY_GROUP_FENCED, 100, 4, 0, -EPROTO},
 		{FERRY_GROUP_ACK, 100, 1, 7, -EPROTO},
+		{FERRY_GROUP_NOTED, 100, 4, 0, -EPROTO},
+		{FERRY_GROUP_NOTED, 60, 8, 0, -EPROTO},
+		{FERRY_GROUP_NOTED, 104, 8, 0, -EPROTO}, /* Restarts. */
+		{FERRY_GROUP_STATE, 104, 8, 0, 0},
+		{FERRY_GROUP_ACK, 104, 1, 1, -EPROTO},
+		{FERRY_GROUP_FENCED, 104, 1, 1, -EPROTO},
 	};
 
 	(void)state;

@@ -96,6 +96,12 @@ static void test_sense(void **state)
 	assert_true(sense.key == 6 && sense.asc == 0x29 && sense.ascq == 7 && !sense.is_deferred);
 	assert_int_equal(ferry_sense_get(fixed, 8, &sense), 0); /* A key, and no more. */
 	assert_true(sense.key == 6 && sense.asc == 0 && sense.ascq == 0);
+	assert_int_equal(ferry_sense_get(fixed, 3, &sense), 0);
+	assert_int_equal(sense.key, 6);
+	assert_int_equal(ferry_sense_get(fixed, 13, &sense), 0); /* To the very byte. */
+	assert_true(sense.asc == 0x29 && sense.ascq == 0);
+	assert_int_equal(ferry_sense_get(descriptor, 4, &sense), 0);
+	assert_true(sense.key == 3 && sense.ascq == 1);
 	assert_int_equal(ferry_sense_get(descriptor, sizeof(descriptor), &sense), 0);
 	assert_true(sense.key == 3 && sense.asc == 0x11 && sense.ascq == 1 && sense.is_deferred);
 }

@@ -127,6 +127,13 @@ static uint64_t registrar_ask(void *context)
 	return engine->word_asked;
 }
 
+static void router_look_at_reset(void *context)
+{
+	struct ferry_engine *engine = context;
+
+	ferry_registrar_look_at_reset(&engine->registrar);
+}
+
 static void registrar_witness(uint64_t number, void *context)
 {
 	struct ferry_engine *engine = context;
@@ -464,6 +471,7 @@ static int router_open(struct ferry_engine *engine, struct ferry_region *region)
 		.aborts_may_reset = config->aborts_may_reset,
 		.flushes_by_path = config->flushes_by_path,
 		.waits_for_ghosts = config->waits_for_ghosts,
+		.look_at_reset = config->fence ? router_look_at_reset : NULL,
 		.lay = router_lay,
 		.on_verdict = router_verdict,
 		.on_lanes = router_news,
@@ -651,12 +659,17 @@ struct ferry_peer *ferry_engine_peer(struct ferry_engine *engine, struct ferry_n
 /* A member has found the target restarted, and registers there only when this node says so. */
 static void restarts_note(struct ferry_engine *engine)
 {
+	struct ferry_lane *local = ferry_router_local(&engine->router);
+
 	if (engine->view.restarts == engine->restarts)
 		return;
 	ferry_assert(engine->view.restarts > engine->restarts && engine->config.on_noted);
 	engine->restarts = engine->view.restarts;
 	ferry_router_note_reset(&engine->router, /* lane= */ NULL,
 				"a member reports that the target was restarted");
+	/* A session here that lived through it may not have heard of it yet. */
+	if (local->path->is_up)
+		ferry_router_note_reset(&engine->router, local, "the target was restarted");
 	engine->config.on_noted(engine, engine->restarts);
 }
 
@@ -695,6 +708,37 @@ void ferry_engine_set_peer_has_path(struct ferry_engine *engine, struct ferry_no
 			ferry_lane_set_peer_has_path(&engine->router.lanes[i], has_path);
 }
 
+static bool is_among(struct ferry_key key, const struct ferry_key *keys, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++)
+		if (keys[i].v == key.v)
+			return true;
+	return false;
+}
+
+/*
+ * Whom an earlier taking has preempted, and not proven dead before it was dropped, the lun may know
+ * no more, and the group may never have heard.
+ */
+static void suspects_keep(struct ferry_engine *engine)
+{
+	const struct ferry_drained_keys *before = &engine->registrar.drained;
+	struct ferry_drained_keys *now = &engine->take_drained;
+
+	for (uint32_t i = engine->registrar.suspects_done; i < before->suspects_count; i++) {
+		struct ferry_key key = before->suspects[i];
+
+		if (ferry_key_node(key).v ==
+		    0) /* Who takes says anew whether anybody is missing. */
+			continue;
+		if (is_among(key, now->keys, now->count) ||
+		    is_among(key, now->suspects, now->suspects_count) ||
+		    now->suspects_count == FERRY_KEYS_MAX)
+			continue;
+		now->suspects[now->suspects_count++] = key;
+	}
+}
+
 void ferry_engine_take(struct ferry_engine *engine, const struct ferry_drained_keys *drained)
 {
 	ferry_assert(engine && drained);
@@ -704,6 +748,7 @@ void ferry_engine_take(struct ferry_engine *engine, const struct ferry_drained_k
 	}
 	ferry_registrar_drop_take(&engine->registrar); /* What it proves is of an older epoch. */
 	engine->take_drained = *drained;
+	suspects_keep(engine);
 	engine->wants_take = true;
 	news_soon(engine);
 }

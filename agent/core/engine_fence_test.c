@@ -166,6 +166,53 @@ static void test_verifies_at_each_change_of_owner(void **state)
 	assert_true(local()->is_allowed);
 }
 
+/* A member has found the target restarted: what is unflushed is suspect, then it is said. */
+static void test_notes_a_restart(void **state)
+{
+	(void)state;
+	open_fenced();
+	join();
+	own();
+	assert_int_equal(at.noted, 0);
+	at.view.restarts = 2;
+	look();
+	assert_int_equal(at.noted, 2);
+	assert_int_equal(at.engine.router.flush.losses_seen, 2);
+	look();
+	assert_int_equal(at.engine.router.flush.losses_seen, 2);
+	at.view.restarts = 3;
+	look();
+	assert_int_equal(at.noted, 3);
+	assert_int_equal(at.engine.router.flush.losses_seen, 3);
+}
+
+/* The first at a restarted target counts as having a path where nobody owns the pool. */
+static void test_witness_waits_for_an_owner(void **state)
+{
+	(void)state;
+	open_fenced();
+	at.view.owner.v = 0;
+	at.generation = 1;
+	look();
+	answer_keys(key(2, 1), key(3, 1), key(2, 1));
+	assert_int_equal(at.witness, 1);
+	run_ms(1);
+	look();
+	assert_true(at.has_path);
+	assert_false(local()->is_allowed);
+	at.view.owner.v = 2; /* There is one: it is to be told. */
+	if (asked(FERRY_FENCE_READ_KEYS))
+		answer_keys(key(2, 1), key(3, 1), key(2, 1));
+	look();
+	assert_false(at.has_path);
+	at.generation = 10; /* Another was quicker. */
+	run_ms(400);
+	if (asked(FERRY_FENCE_READ_KEYS))
+		answer_keys(key(2, 1), key(3, 1), key(2, 1));
+	assert_int_equal(at.witness, 0);
+	answer(FERRY_FENCE_REGISTER, -EIO);
+}
+
 /* ---- Aborts that others wish for. ---- */
 
 static void test_preempts_at_a_wish(void **state)
@@ -581,6 +628,8 @@ int main(void)
 		TEST(test_unit_attention_without_reservations),
 		TEST(test_cache_is_barred),
 		TEST(test_verifies_at_each_change_of_owner),
+		TEST(test_notes_a_restart),
+		TEST(test_witness_waits_for_an_owner),
 		TEST(test_preempts_at_a_wish),
 		TEST(test_preempts_for_peers_only_its_own_kind),
 		TEST(test_preempts_nobody_without_reservations),

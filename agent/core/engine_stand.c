@@ -72,6 +72,7 @@ void answer_keys(struct ferry_key one, struct ferry_key other, struct ferry_key 
 	if (other.v != 0)
 		request->keys[request->keys_count++] = other;
 	request->holder = holder;
+	request->generation = at.generation;
 	answer(FERRY_FENCE_READ_KEYS, 0);
 }
 
@@ -221,6 +222,18 @@ static void on_ask(struct ferry_engine *engine, uint64_t word)
 	at.word = word;
 }
 
+static void on_witness(struct ferry_engine *engine, uint64_t number)
+{
+	(void)engine;
+	at.witness = number;
+}
+
+static void on_noted(struct ferry_engine *engine, uint64_t restarts)
+{
+	at.noted = restarts;
+	assert_true(engine->router.flush.losses_seen > 1); /* First it is one. */
+}
+
 static int on_warm(struct ferry_engine *engine, uint64_t cursor, struct ferry_arena *arena,
 		   struct ferry_segments *ret)
 {
@@ -309,9 +322,11 @@ void engine_open(struct engine_wish wish)
 		.on_drained = on_drained,
 		.on_taken = on_taken,
 		.on_preempted = on_preempted,
+		.on_witness = on_witness,
+		.on_noted = on_noted,
 	};
 
-	at = (struct engine_stand){.fence = {.ops = &fence_ops}, .taken = 1};
+	at = (struct engine_stand){.fence = {.ops = &fence_ops}, .generation = 1000, .taken = 1};
 	at.fence.ability.laying = FERRY_LAYING_ABORT;
 	stand_open(&at.stand);
 	stand_path_init(&at.path, FERRY_PATH_LOCAL, 1, /* can_reset= */ true);

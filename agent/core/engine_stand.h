@@ -37,6 +37,7 @@ struct engine_stand {
 	struct stand stand;
 	struct stand_path path; /* Its resets: how often a new session was asked for. */
 	struct ferry_fence fence;
+	uint32_t generation;				     /* Of the lun's keys. */
 	struct ferry_fence_request *asked[ENGINE_ASKED_MAX]; /* Of the lun, unanswered. */
 	struct engine_peer peers[ENGINE_PEERS];
 	struct ferry_carrier carrier;
@@ -61,6 +62,8 @@ struct engine_stand {
 	uint64_t word; /* Last asked for; 0: never. */
 	uint32_t verdicts;
 	uint32_t warms;
+	uint64_t witness; /* The restart that it has told of last; 0: none is left. */
+	uint64_t noted;
 };
 
 extern struct engine_stand at;

@@ -255,6 +255,15 @@ static void test_permit(void **state)
 	stand_release(&path, 0);
 	assert_false(lane.is_allowed); /* Stop: it is not the path's fault. */
 	assert_int_equal(lane.state, FERRY_LANE_FORWARDING);
+	assert_string_equal(lane.reason, "reservation conflict");
+	close_lane();
+	open_lane(FERRY_PATH_LOCAL, true, false);
+	path.path.is_up = false;
+	path.path.on_state(&path.path, false, FERRY_CAUSE_PATH);
+	assert_string_equal(lane.reason, "the path failed");
+	ferry_lane_allow(&lane, false, "consent"); /* The same state, for another reason. */
+	assert_int_equal(lane.state, FERRY_LANE_FORWARDING);
+	assert_string_equal(lane.reason, "consent");
 	close_lane();
 }
 
@@ -327,6 +336,7 @@ static void test_lost_without_an_answer(void **state)
 	assert_int_equal(reset_cause, FERRY_CAUSE_LOST);
 	end_with(FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_LOST);
 	assert_int_equal(lane.state, FERRY_LANE_FORWARDING);
+	assert_string_equal(lane.reason, "acknowledged writes are lost"); /* `ferry status` */
 	assert_int_equal(resets, 2);
 	close_lane();
 }

@@ -63,6 +63,12 @@ static void on_rejoin(void *context)
 	on.rejoins++;
 }
 
+static void on_witness(uint64_t number, void *context)
+{
+	(void)context;
+	on.witness = number;
+}
+
 static void on_taken(int error, void *context)
 {
 	(void)context;
@@ -126,6 +132,7 @@ int registrar_setup(void **state)
 						.on_old_key = on_old_key,
 						.on_preempted = on_preempted,
 						.ask = on_ask,
+						.on_witness = on_witness,
 						.on_rejoin = on_rejoin,
 						.on_taken = on_taken};
 
@@ -134,7 +141,9 @@ int registrar_setup(void **state)
 	router_open();
 	on.fence = (struct ferry_fence){.ops = &fence_ops, .ability.laying = FERRY_LAYING_ABORT};
 	on.events.emit = on_event;
-	on.view = (struct ferry_view){.epoch = {5},
+	on.witness = 0;
+	on.view = (struct ferry_view){.members = {.nodes = {{1}, {2}, {3}}, .count = 3},
+				      .epoch = {5},
 				      .owner = {2},
 				      .is_quorate = true,
 				      .is_in_force = true,
@@ -192,7 +201,7 @@ void answer_keys(struct keys keys)
 	for (uint32_t i = on.pending->keys_count; i < FERRY_KEYS_MAX; i++)
 		on.pending->keys[i] = i % 2 == 0 ? key(1, 3) : key(1, 2);
 	on.pending->holder = keys.holder;
-	on.pending->generation = keys.generation;
+	on.pending->generation = keys.generation ? keys.generation : 1000;
 	answer(0);
 }
 

@@ -29,6 +29,7 @@ struct registrar_stand {
 	uint32_t old_keys;
 	struct ferry_key old_key;
 	uint32_t preempted;
+	uint64_t witness; /* The restart that it has told of last; 0: none is left. */
 	uint32_t rejoins;
 	uint32_t takes;
 	int taken;
@@ -38,7 +39,7 @@ struct registrar_stand {
 /* What the lun says of its registrations. */
 struct keys {
 	struct ferry_key holder;
-	uint32_t generation;
+	uint32_t generation;	  /* 0: high, as on a target that has been there for long. */
 	struct ferry_key keys[4]; /* The first that is 0 ends them. */
 };
 #define KEYS(...) ((struct keys){__VA_ARGS__})

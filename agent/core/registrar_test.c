@@ -300,68 +300,189 @@ static void test_session_is_lost_meanwhile(void **state)
 	answer(-EIO);
 }
 
-/* ---- A target that was restarted has lost what was in its cache. ---- */
+/* ---- A target that was restarted has lost what was in its cache (docs/decisions/0009). ---- */
 
-static void rejoin_and_count_losses(bool is_kept, uint32_t generation, uint64_t losses)
+/* A new session, the keys being read; this node has been registered before. */
+static void come_back(uint32_t generation)
 {
-	uint64_t before = on.router.flush.losses_seen;
-
 	ferry_registrar_session(&on.registrar, false);
 	ferry_registrar_session(&on.registrar, true);
 	answer_keys(KEYS(.holder = key(2, 1), .generation = generation,
-			 .keys = {key(2, 1), is_kept ? key(1, 3) : (struct ferry_key){0}}));
+			 .keys = {key(2, 1), key(1, 3)}));
+}
+
+static void rejoin_and_count_losses(uint32_t generation, uint64_t losses)
+{
+	uint64_t before = on.router.flush.losses_seen;
+
+	come_back(generation);
+	expect(FERRY_FENCE_REGISTER);
 	answer(0);
 	assert_true(is_allowed());
 	assert_int_equal(on.router.flush.losses_seen - before, losses);
 }
 
-static void test_restart_shows_by_the_count(void **state)
+static void test_lower_count_is_a_restart(void **state)
 {
 	(void)state;
-	join();				       /* 10, and 11 by its own registrati */
-	rejoin_and_count_losses(true, 11, 0);  /* 12 by its own. */
-	rejoin_and_count_losses(true, 13, 0);  /* One of another's; 14. */
-	rejoin_and_count_losses(true, 13, 1);  /* Anew, and as far as that by now; 14. */
-	rejoin_and_count_losses(false, 14, 1); /* Nobody took its key, and it is gone; 15. */
-	rejoin_and_count_losses(false, 17, 0); /* Somebody took it, maybe; 18. */
-	rejoin_and_count_losses(true, 0, 1);   /* 1. */
-	rejoin_and_count_losses(true, 1, 0);
+	join();				/* 10, and 11 by its own registration. */
+	rejoin_and_count_losses(11, 0); /* 12. */
+	rejoin_and_count_losses(13, 0); /* One of another's; 14. */
+	rejoin_and_count_losses(13, 1); /* Anew, and as far as that by now. */
+	ferry_registrar_verify(&on.registrar);
+	answer_keys(KEYS(.generation = 50, .keys = {key(2, 1), key(1, 3)}));
+	rejoin_and_count_losses(49, 1); /* Whatever it was read for. */
+	ferry_registrar_session(&on.registrar, false);
+	ferry_router_note_reset(&on.router, NULL, "test"); /* It has been told meanwhile. */
+	ferry_registrar_session(&on.registrar, true);
+	answer_keys(KEYS(.holder = key(2, 1), .generation = 30, .keys = {key(1, 3)}));
+	answer(0);
+	assert_int_equal(on.router.flush.losses_seen, 4);
 }
 
-static void test_restart_where_keys_end_with_sessions(void **state)
+/* Of two nodes that are apart the other may have been the first there, and has nobody to tell. */
+static void test_apart_is_a_restart(void **state)
 {
 	(void)state;
-	on.fence.ability.laying = FERRY_LAYING_RESET;
 	join();
-	rejoin_and_count_losses(false, 11, 0);
-	rejoin_and_count_losses(false, 11, 1); /* It was at 12. */
+	on.view.only_if_kept = true;
+	ferry_registrar_poke(&on.registrar); /* While it is registered it would see it. */
+	on.view.only_if_kept = false;
+	rejoin_and_count_losses(20, 0);
+	ferry_registrar_session(&on.registrar, false);
+	on.view.only_if_kept = true;
+	ferry_registrar_poke(&on.registrar);
+	on.view.only_if_kept = false;
+	rejoin_and_count_losses(30, 1);
+	rejoin_and_count_losses(40, 0);
 }
 
-/* Nobody takes an owner's key but by its doing, or so that it knows. */
-static void test_restart_shows_to_the_owner_by_its_key(void **state)
+/* The first there: it registers only when the owner knows, and so that all see the count grow. */
+static void test_witness(void **state)
+{
+	(void)state;
+	join();
+	come_back(2);
+	assert_int_equal(on.witness, 1);
+	assert_int_equal(on.registrar.state, FERRY_REGISTRAR_WITNESS);
+	assert_null(on.pending);
+	assert_int_equal(on.view.word, 1000);
+	ferry_registrar_poke(&on.registrar);
+	assert_null(on.pending); /* The owner has not answered. */
+	on.view.told = 1;
+	on.view.told_by.v = 3;
+	ferry_registrar_poke(&on.registrar);
+	assert_null(on.pending); /* Not the owner. */
+	on.view.told_by.v = 2;
+	on.view.members.count = 1;
+	ferry_registrar_poke(&on.registrar);
+	assert_null(on.pending); /* It has left. */
+	assert_true(ferry_registrar_awaits_owner(&on.registrar));
+	on.view.members.count = 3;
+	assert_false(ferry_registrar_awaits_owner(&on.registrar));
+	ferry_registrar_poke(&on.registrar);
+	answer_keys(KEYS(.holder = key(2, 1), .generation = 1, .keys = {key(2, 1), key(1, 3)}));
+	for (int i = 0; i < 3; i++) { /* From 1 to 4, where the keys are 2, or 3. */
+		assert_int_equal(on.witness, 1);
+		expect(FERRY_FENCE_REGISTER);
+		answer(0);
+	}
+	assert_int_equal(on.witness, 0);
+	assert_true(is_allowed());
+	assert_int_equal(on.router.flush.losses_seen, 1); /* That is for the owner. */
+	assert_false(ferry_registrar_awaits_owner(&on.registrar));
+	rejoin_and_count_losses(4, 0);
+}
+
+/* Each restart has a number of its own: what was told of an earlier one says nothing. */
+static void test_witness_again(void **state)
+{
+	(void)state;
+	join();
+	on.view.told = 1;
+	on.view.told_by.v = 2;
+	for (uint64_t i = 1; i <= 2; i++) {
+		come_back(1);
+		if (i == 2) {
+			assert_int_equal(on.witness, 2);
+			assert_null(on.pending);
+			break;
+		}
+		while (!is_allowed()) {
+			expect(FERRY_FENCE_REGISTER);
+			answer(0);
+		}
+	}
+	ferry_registrar_session(&on.registrar, false);
+	assert_int_equal(on.witness, 0); /* Another session, another look. */
+}
+
+/* Another was quicker: it has told. */
+static void test_witness_is_too_late(void **state)
+{
+	(void)state;
+	join();
+	come_back(2);
+	stand_run_ms(&on.stand, REGISTRAR_RETRY_MS - 1);
+	assert_null(on.pending);
+	stand_run_ms(&on.stand, 2);
+	answer_keys(KEYS(.holder = key(2, 1), .generation = 4, .keys = {key(2, 1), key(1, 3)}));
+	assert_int_equal(on.witness, 0);
+	expect(FERRY_FENCE_REGISTER);
+	answer(0);
+	assert_true(is_allowed());
+}
+
+/* The owner itself: it notes the loss; but a claim that only it has heard of makes nobody one. */
+static void test_owner_is_the_witness(void **state)
 {
 	(void)state;
 	own();
 	join();
-	rejoin_and_count_losses(false, 20, 1);
-	ferry_registrar_note_laid(&on.registrar);
-	rejoin_and_count_losses(false, 30, 0); /* A peer killed this nexus, at its own wish. */
-	rejoin_and_count_losses(false, 40, 1); /* That was then. */
-	ferry_registrar_verify(&on.registrar);
-	answer_keys(KEYS(.generation = 42, .keys = {key(2, 1)})); /* Preempted: it asks no more. */
-	assert_int_equal(on.registrar.state, FERRY_REGISTRAR_OUT);
-	on.view.epoch.v++;
-	rejoin_and_count_losses(false, 43, 0);
+	on.view.word = 0;
+	on.words_asked = 0;
+	ferry_registrar_session(&on.registrar, false);
+	ferry_registrar_session(&on.registrar, true);
+	on.view.word = 1;
+	ferry_registrar_poke(&on.registrar);
+	answer_keys(KEYS(.holder = key(2, 1), .generation = 1, .keys = {key(2, 1)}));
+	assert_int_equal(on.words_asked, 2);
+	assert_null(on.pending);
+	on.view.epoch.v++; /* In each epoch anew. */
+	on.view.word = 2;
+	ferry_registrar_poke(&on.registrar);
+	assert_int_equal(on.words_asked, 3);
+	assert_null(on.pending);
+	on.view.may_help = false;
+	on.view.word = 3;
+	ferry_registrar_poke(&on.registrar);
+	assert_null(on.pending);
+	on.view.may_help = true;
+	assert_int_equal(on.router.flush.losses_seen, 1);
+	ferry_registrar_poke(&on.registrar);
+	answer_keys(KEYS(.holder = key(2, 1), .generation = 1, .keys = {key(2, 1)}));
+	assert_int_equal(on.router.flush.losses_seen, 2);
+	expect(FERRY_FENCE_REGISTER);
+	answer(0);
+	expect(FERRY_FENCE_REGISTER);
+	answer(0);
+	assert_int_equal(on.registrar.state, FERRY_REGISTRAR_ASKING);
 }
 
-/* What the keys' count was when they were last read, for whatever reas */
-static void test_verifying_reads_the_count_too(void **state)
+/* The key that was read is gone, and who took it is not known. */
+static void test_registering_is_refused(void **state)
 {
 	(void)state;
-	join();
-	ferry_registrar_verify(&on.registrar);
-	answer_keys(KEYS(.generation = 50, .keys = {key(2, 1), key(1, 3)}));
-	rejoin_and_count_losses(true, 49, 1);
+	ferry_registrar_session(&on.registrar, true);
+	answer_keys(KEYS(.keys = {key(2, 1), key(1, 3)}));
+	expect(FERRY_FENCE_REGISTER);
+	assert_true(on.pending->kept.v == key(1, 3).v);
+	answer(-EACCES);
+	on.view.only_if_kept = true;
+	stand_run_ms(&on.stand, REGISTRAR_RETRY_MS + 1);
+	answer_keys(KEYS(.keys = {key(2, 1), key(1, 3)}));
+	assert_int_equal(on.registrar.state, FERRY_REGISTRAR_OUT);
+	assert_null(on.pending);
 }
 
 /* ---- Verifying and losing. ---- */
@@ -456,7 +577,7 @@ static void test_lost_while_asking(void **state)
 	assert_int_equal(on.path.resets, 1);
 	on.view.may_register = true;
 	ferry_registrar_poke(&on.registrar);
-	assert_null(on.pending); /* Not in this sessi */
+	assert_null(on.pending); /* Not in this session. */
 }
 
 static void test_was_killed_at_its_own_wish(void **state)
@@ -466,18 +587,22 @@ static void test_was_killed_at_its_own_wish(void **state)
 	ferry_registrar_note_laid(&on.registrar);
 	assert_int_equal(on.registrar.state, FERRY_REGISTRAR_OUT);
 	ferry_registrar_was_killed(&on.registrar);
-	assert_int_equal(on.path.resets, 0); /* It is out already. */
+	assert_int_equal(on.path.resets, 1); /* The session has lived through it: a new one. */
+	on.path.path.is_up = false;
+	ferry_registrar_was_killed(&on.registrar);
+	assert_int_equal(on.path.resets, 1); /* It is lost: a new one comes anyway. */
+	on.path.path.is_up = true;
 	on.is_being_laid = true;
 	ferry_registrar_session(&on.registrar, true);
 	expect(FERRY_FENCE_READ_KEYS);
 	ferry_registrar_was_killed(&on.registrar);
-	assert_int_equal(on.path.resets, 0); /* This session has registered nothing yet. */
+	assert_int_equal(on.path.resets, 1); /* This session has registered nothing yet. */
 	answer_keys(KEYS(.keys = {key(2, 1)}));
 	answer(0);
 	assert_int_equal(on.registrar.state, FERRY_REGISTRAR_ASKING);
 	ferry_registrar_was_killed(&on.registrar); /* And the key with it. */
 	assert_int_equal(on.registrar.state, FERRY_REGISTRAR_OUT);
-	assert_int_equal(on.path.resets, 1);
+	assert_int_equal(on.path.resets, 2);
 }
 
 int main(void)
@@ -496,10 +621,13 @@ int main(void)
 		TEST(test_elder),
 		TEST(test_asks_before_it_joins_again),
 		TEST(test_session_is_lost_meanwhile),
-		TEST(test_restart_shows_by_the_count),
-		TEST(test_restart_where_keys_end_with_sessions),
-		TEST(test_restart_shows_to_the_owner_by_its_key),
-		TEST(test_verifying_reads_the_count_too),
+		TEST(test_lower_count_is_a_restart),
+		TEST(test_apart_is_a_restart),
+		TEST(test_witness),
+		TEST(test_witness_again),
+		TEST(test_witness_is_too_late),
+		TEST(test_owner_is_the_witness),
+		TEST(test_registering_is_refused),
 		TEST(test_verify),
 		TEST(test_verifying_ends_with_the_session),
 		TEST(test_owner_is_preempted),

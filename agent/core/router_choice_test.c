@@ -360,6 +360,24 @@ static void test_holding_is_told_once(void **state)
 	assert_int_equal(resumes, 2); /* With nothing left that waits: a way for the next one. */
 }
 
+/* Nothing waits any more, and there is still no way for the next one. */
+static void test_holding_ends_with_a_way(void **state)
+{
+	(void)state;
+	for (uint32_t i = 0; i < LANES; i++)
+		path_set_up(i, false);
+	submit(0, FERRY_OP_READ);
+	stand_run_ms(&stand, 1);
+	ferry_router_fail_waiting(&router, -ETIMEDOUT);
+	ferry_lane_set_peer_has_path(&router.lanes[1], false); /* News, but no way. */
+	stand_run_ms(&stand, 1);
+	assert_int_equal(holds, 1);
+	assert_int_equal(resumes, 0);
+	path_set_up(2, true);
+	stand_run_ms(&stand, 1);
+	assert_int_equal(resumes, 1);
+}
+
 /* What is only avoided is tried again when that is over, and not before. */
 static void test_avoided_lanes_come_back(void **state)
 {
@@ -407,6 +425,31 @@ static void test_patience(void **state)
 	assert_true(ferry_router_laid(&router, ferry_router_local(&router), UINT64_MAX, "test"));
 	assert_true(ferry_router_lane_is_clean(&router, ferry_router_local(&router)));
 	assert_true(idles > 0);
+}
+
+/* Also if nothing else waits, for a lane or for a ghost. */
+static void test_patience_of_one(void **state)
+{
+	(void)state;
+	router.config.waits_for_ghosts = true;
+	submit(0, FERRY_OP_WRITE);
+	stand_run_ms(&stand, 1000);
+	end(0, FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_PATH);
+	stand_run_ms(&stand, HOLD_MS - 1010);
+	end_all();
+	assert_int_equal(results[0], 1);
+	stand_run_ms(&stand, 20);
+	assert_int_equal(results[0], -ETIMEDOUT);
+	end_all();
+	ferry_lane_allow(ferry_router_local(&router), false, "test");
+	(void)ferry_router_laid(&router, ferry_router_local(&router), UINT64_MAX, "test");
+	for (uint32_t i = 1; i < LANES; i++)
+		path_set_up(i, false);
+	submit(1, FERRY_OP_READ);
+	stand_run_ms(&stand, HOLD_MS - 10);
+	assert_int_equal(results[1], 1);
+	stand_run_ms(&stand, 20);
+	assert_int_equal(results[1], -ETIMEDOUT);
 }
 
 /* No lane is left to try it on beside its ghost; when one comes, it goes. */
@@ -482,8 +525,10 @@ int main(void)
 		TEST(test_chooses_peers),
 		TEST(test_flush_goes_where_losses_are_known),
 		TEST(test_holding_is_told_once),
+		TEST(test_holding_ends_with_a_way),
 		TEST(test_avoided_lanes_come_back),
 		TEST(test_patience),
+		TEST(test_patience_of_one),
 		TEST(test_revives),
 		TEST(test_counts),
 		TEST(test_bounds),

@@ -40,6 +40,7 @@ struct ferry_drained_keys {
 	 */
 	struct ferry_key suspects[FERRY_KEYS_MAX];
 	uint32_t suspects_count;
+	bool is_answered_for; /* A person does, for all that cannot be proven. */
 };
 
 enum ferry_fence_op {
@@ -54,6 +55,7 @@ enum ferry_fence_op {
 	 * Remove @victim's registration and prove that none of its commands can land any more, by
 	 * the way that the lun's ability names. The preempter becomes the holder if the victim was.
 	 * Done means proven, nothing less; asking again is harmless and goes on where it was left.
+	 * With is_answered_for, where nothing proves it: that the registration is gone.
 	 */
 	FERRY_FENCE_PREEMPT,
 	/*
@@ -71,6 +73,7 @@ struct ferry_fence_request {
 	struct ferry_key victim; /* PREEMPT. */
 	/* REGISTER: this node's key, or its elder's, by the last READ KEYS; 0: it had none. */
 	struct ferry_key kept;
+	bool is_answered_for;	 /* PREEMPT: see above. */
 
 	/* Results of READ_KEYS. */
 	struct ferry_key keys[FERRY_KEYS_MAX];

@@ -94,17 +94,13 @@ static void agents_draw(struct sim *sim, struct sim_node_options *options)
 		sim_chance(sim, SIM_CLOCK, 500) ? sim_below(sim, SIM_CLOCK, 2000) : 0;
 }
 
-static void lun_draw(struct sim *sim, struct sim_lun_options *options, uint32_t nodes_count)
+static void lun_draw(struct sim *sim, struct sim_lun_options *options)
 {
 	uint64_t kind = sim_below(sim, SIM_STORAGE, 100);
 
 	options->preempt_waits = kind < 30; /* As tgtd does it. */
 	options->abort_waits = kind >= 30 && kind < ABORT_WAITS_UNTIL;
-	/*
-	 * Two nodes have nothing but the registrations to tell who is first: without APTPL the
-	 * lun is of the class that has none (design, rule 13), and both may own one epoch.
-	 */
-	options->has_aptpl = sim_chance(sim, SIM_STORAGE, 500) || nodes_count == 2;
+	options->has_aptpl = sim_chance(sim, SIM_STORAGE, 500);
 	options->slow_per_mille = (uint32_t)sim_below(sim, SIM_STORAGE, 20);
 	options->slow_ns_max =
 		sim_between(sim, SIM_STORAGE, 10 * FERRY_NS_PER_MS, 3000 * FERRY_NS_PER_MS);
@@ -173,6 +169,9 @@ static void focus_draw(struct chaos *chaos)
 			sim_between(sim, SIM_CLOCK, 30 * FERRY_NS_PER_MS, 300 * FERRY_NS_PER_MS);
 		cluster->net.fragile_per_mille = (uint32_t)sim_below(sim, SIM_NETWORK, 40);
 		cluster->lun.options.slow_per_mille += (uint32_t)sim_below(sim, SIM_STORAGE, 100);
+		if (sim_chance(sim, SIM_STORAGE, 500))
+			cluster->lun.options.abort_slow_ns_max = sim_between(
+				sim, SIM_STORAGE, 200 * FERRY_NS_PER_MS, 900 * FERRY_NS_PER_MS);
 		chaos->interval_ns_max =
 			sim_between(sim, SIM_CRASH, 100 * FERRY_NS_PER_MS, 1000 * FERRY_NS_PER_MS);
 	} else if (chaos->focus == SIM_FOCUS_LOSSES) {
@@ -250,7 +249,7 @@ static void options_draw(struct chaos *chaos)
 	struct sim *sim = &cluster->sim;
 
 	agents_draw(sim, &cluster->options);
-	lun_draw(sim, &cluster->lun.options, cluster->nodes_count);
+	lun_draw(sim, &cluster->lun.options);
 	workload_draw(sim, &cluster->workload);
 	network_draw(cluster);
 	cluster->clears_per_mille = (uint32_t)sim_below(sim, SIM_CLOCK, 600);

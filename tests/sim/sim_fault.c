@@ -114,7 +114,7 @@ static void refuse(struct sim_planned *planned)
 	bool is_full = draw(planned, 3) == 0;
 
 	sim_lun_refuse(lun_of(planned), count, is_full ? FERRY_CAUSE_NO_SPACE : FERRY_CAUSE_MEDIUM,
-		       /* flush_drops= */ false);
+		       /* flush_drops= */ draw(planned, 2) == 0);
 }
 
 static void target_power(struct sim_planned *planned)
@@ -124,12 +124,7 @@ static void target_power(struct sim_planned *planned)
 
 static void cache_lost(struct sim_planned *planned)
 {
-	/*
-	 * Not where PREEMPT needs a LUN RESET: there a 29h on a session that lives on is one of
-	 * those, and a restart ends every session (docs/decisions/0003).
-	 */
-	if (!lun_of(planned)->options.preempt_waits)
-		sim_lun_reset_hard(lun_of(planned));
+	sim_lun_reset_hard(lun_of(planned));
 }
 
 static void attention(struct sim_planned *planned)
@@ -508,7 +503,7 @@ static const struct focus {
 					  {SIM_FAULT_MOVE, 16},
 					  {SIM_FAULT_HOLD, 10},
 					  {SIM_FAULT_SLOW, 6},
-					  {SIM_FAULT_DELAY, 6},
+					  {SIM_FAULT_DELAY, 12},
 					  {SIM_FAULT_RESET, 4},
 					  {SIM_FAULT_STALL, 4},
 					  {SIM_FAULT_CRASH, 4}}},
@@ -559,12 +554,6 @@ static void weights_draw(struct sim_faults *faults)
 	faults->weights[SIM_FAULT_RESET] += 2;
 	faults->weights[SIM_FAULT_CRASH] += 1;
 	faults->weights[SIM_FAULT_BREAK] += 1;
-	/*
-	 * Not drawn yet: for the unflushed writes that a new owner inherits any peer vouches,
-	 * though it was first heard after the cache was lost (seed 982 with it); and where an abort
-	 * may be a LUN RESET, a real 29h meanwhile passes for it.
-	 */
-	faults->weights[SIM_FAULT_CACHE] = 0;
 	/* These stop everybody, or nearly. */
 	faults->weights[SIM_FAULT_CLUSTER] = (faults->weights[SIM_FAULT_CLUSTER] + 2) / 3;
 	faults->weights[SIM_FAULT_LUN_OFF] = (faults->weights[SIM_FAULT_LUN_OFF] + 1) / 2;

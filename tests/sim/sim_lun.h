@@ -83,9 +83,11 @@ struct sim_command {
 	struct ferry_key own;
 	struct ferry_key victim;
 	struct ferry_key kept;
+	bool is_answered_for;
 	struct ferry_fence_request *request;
 	struct ferry_fence_request answer; /* READ_KEYS: what they were then. */
 	int error;
+	bool drops;	      /* A FLUSH that has failed: with it goes the cache. */
 	bool is_held;	      /* By sim_lun_hold(). */
 	uint64_t accepted;    /* By the lun's count, when it arrived at the target. */
 	uint32_t waits_for;   /* PREEMPT: this node's commands, or ALL_NODES', have to end... */
@@ -103,6 +105,12 @@ struct sim_lun_options {
 	bool caches_by_path; /* Each path has a cache of its own: a FLUSH reaches only that. */
 	bool abort_waits;    /* PREEMPT AND ABORT is answered when what ran has ended (as LIO's). */
 	bool has_aptpl;	     /* Registrations survive a restart. */
+	bool proves_nothing; /* PREEMPT only removes a registration, and only for a person. */
+	/*
+	 * By reinstatement: of a victim that is not registered it proves nothing, unless its name
+	 * was read before by the same path, or a newer agent of its node is registered.
+	 */
+	bool lays_by_name;
 };
 
 struct sim_lun_stats {
@@ -162,7 +170,10 @@ void sim_lun_reset_session(struct sim_lun *lun, uint32_t node);
 void sim_lun_power(struct sim_lun *lun, bool is_on);
 /* Each unflushed block is kept or lost. */
 void sim_lun_lose_cache(struct sim_lun *lun);
-/* The same, by a reset that sessions live through: it ends all commands, every nexus reports it. */
+/*
+ * The same, with all that its power going takes along but the sessions: it ends all commands, every
+ * nexus reports it.
+ */
 void sim_lun_reset_hard(struct sim_lun *lun);
 /*
  * Its power is cut: sessions, the volatile cache and, without APTPL, registrations are gone.

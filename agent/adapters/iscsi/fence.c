@@ -214,6 +214,15 @@ static void go(struct ferry_iscsi *iscsi, enum step step)
 	ask(iscsi);
 }
 
+/* Nothing here proves dead what the victim has sent. A person may answer for it. */
+static void not_proven(struct ferry_iscsi *iscsi)
+{
+	if (iscsi->fencing.current->is_answered_for)
+		go(iscsi, STEP_VERIFY);
+	else
+		finish(iscsi, -EOPNOTSUPP);
+}
+
 static void start_reinstatement(struct ferry_iscsi *iscsi)
 {
 	const struct ferry_fence_request *request = iscsi->fencing.current;
@@ -233,7 +242,7 @@ static void start_reinstatement(struct ferry_iscsi *iscsi)
 			      whom && own && whom->has_name
 				      ? "it is logged in at another portal group"
 				      : "the lun does not tell its initiator's name (any more)");
-	finish(iscsi, -EOPNOTSUPP);
+	not_proven(iscsi);
 }
 
 void ferry_iscsi_fence_reinstated(struct ferry_iscsi *iscsi, int error)
@@ -283,7 +292,7 @@ static void go_lay(struct ferry_iscsi *iscsi)
 		start_quiesce(iscsi);
 		return;
 	default:
-		finish(iscsi, -EOPNOTSUPP);
+		not_proven(iscsi);
 	}
 }
 
@@ -356,7 +365,7 @@ static void preempt_with_keys(struct ferry_iscsi *iscsi)
 
 	if (!has_key(request, request->own))
 		finish(iscsi, -EACCES);
-	else if (!way_of(iscsi))
+	else if (!way_of(iscsi) && !request->is_answered_for)
 		finish(iscsi, -EOPNOTSUPP);
 	else if (has_key(request, request->victim))
 		go(iscsi, way_of(iscsi) == FERRY_LAYING_ABORT ? STEP_ABORT : STEP_PREEMPT);
@@ -482,9 +491,10 @@ static void step_done(struct ferry_iscsi *iscsi, struct ferry_iscsi_call *call)
 			finish(iscsi, 0);
 		else if (call->response == ISCSI_TMR_FUNC_COMPLETE)
 			go(iscsi, STEP_VERIFY);
+		else if (call->response == ISCSI_TMR_TMF_NOT_SUPPORTED)
+			not_proven(iscsi);
 		else
-			finish(iscsi,
-			       call->response == ISCSI_TMR_TMF_NOT_SUPPORTED ? -EOPNOTSUPP : -EIO);
+			finish(iscsi, -EIO);
 		return;
 	case STEP_REINSTATE: /* Their ends are no answers. */
 	case STEP_QUIESCE:

@@ -250,6 +250,7 @@ static struct ferry_sgio *sgio;
 static struct ferry_fence_request request;
 static int answer;
 static uint32_t attentions;
+static bool answered_for;
 
 static void attention(uint8_t asc, uint8_t ascq, void *context)
 {
@@ -282,6 +283,7 @@ static int set_up(void **state)
 	memset(&lun, 0, sizeof(lun));
 	lun.generation = 7;
 	attentions = 0;
+	answered_for = false;
 	(void)pthread_mutex_init(&lun.lock, NULL);
 	(void)pthread_cond_init(&lun.changed, NULL);
 	assert_int_equal(ferry_uring_loop_open(&loop, &error), 0);
@@ -315,7 +317,8 @@ static void done(struct ferry_fence_request *which, int error)
 /* @other: the victim, or to REGISTER the kept key. */
 static int ask(enum ferry_fence_op op, uint64_t own, uint64_t other)
 {
-	request = (struct ferry_fence_request){.op = op, .own = {own}, .on_done = done};
+	request = (struct ferry_fence_request){
+		.op = op, .own = {own}, .is_answered_for = answered_for, .on_done = done};
 	if (op == FERRY_FENCE_REGISTER)
 		request.kept.v = other;
 	else
@@ -489,6 +492,17 @@ static void test_untrue_target(void **state)
 	lun.others[0] = 0x22;
 	assert_int_equal(ask(FERRY_FENCE_PREEMPT, 0x11, 0x22), -EOPNOTSUPP);
 	assert_int_equal(lun.others[0], 0x22);
+	/* A person answers for it: its key goes all the same, and with it what it may send yet. */
+	lun.others[1] = 0x33;
+	lun.holder = 0x33;
+	answered_for = true;
+	assert_int_equal(ask(FERRY_FENCE_PREEMPT, 0x11, 0x33), 0);
+	assert_int_equal(lun.others[1], 0);
+	assert_int_equal(lun.holder, 0x11);
+	assert_int_equal(ask(FERRY_FENCE_PREEMPT, 0x11, 0x33), 0); /* Not registered any more. */
+	assert_int_equal(lun.resets, 0);
+	answered_for = false;
+	assert_int_equal(ask(FERRY_FENCE_PREEMPT, 0x11, 0x33), -EOPNOTSUPP);
 	ferry_sgio_close(TAKE_PTR(sgio));
 	lun.quiesce_time_ns = 300 * FERRY_NS_PER_MS;
 	start(0);

@@ -333,6 +333,8 @@ static int lay_unregistered(struct ferry_sgio_worker *worker, const struct ferry
 		return r;
 	if (reservation.type < FERRY_PR_WRITE_EXCLUSIVE_REGISTRANTS)
 		return -ENOENT; /* Nothing keeps the victim from writing on. */
+	if (!worker->laying)
+		return 0; /* A person answers for it. */
 	return worker->laying == FERRY_LAYING_QUIESCE ? quiesce(worker) : reset(worker);
 }
 
@@ -344,7 +346,7 @@ static int lay_registered(struct ferry_sgio_worker *worker)
 	if (worker->laying == FERRY_LAYING_ABORT)
 		return out(worker, FERRY_PR_PREEMPT_AND_ABORT, request->own, request->victim);
 	r = out(worker, FERRY_PR_PREEMPT, request->own, request->victim);
-	return r < 0 ? r : quiesce(worker);
+	return r < 0 || !worker->laying ? r : quiesce(worker);
 }
 
 /* Read the keys, and do what follows for the victim. */
@@ -369,7 +371,7 @@ static int walk_preempt(struct ferry_sgio_worker *worker)
 	bool was_registered = false;
 	int r;
 
-	if (!worker->laying)
+	if (!worker->laying && !request->is_answered_for)
 		return -EOPNOTSUPP;
 	r = lay(worker, &was_registered);
 	/*
