@@ -20,7 +20,6 @@
 #pragma once
 
 #include "agent/base/base.h"
-#include "agent/base/museum.h"
 
 struct ferry_flush {
 	bool is_suspect;      /* Acknowledged, unflushed writes may be lost. */
@@ -64,8 +63,7 @@ bool ferry_flush_lost(struct ferry_flush *flush, uint64_t newest) FERRY_MUST_CHE
 /* Whether a path whose losses are known to us since the number @since would tell of any. */
 static inline bool ferry_flush_is_vouched(const struct ferry_flush *flush, uint64_t since)
 {
-	return !ferry_flush_has_unflushed(flush) || since <= flush->unflushed_since ||
-	       FERRY_MUSEUM(UNVOUCHED_FLUSH);
+	return !ferry_flush_has_unflushed(flush) || since <= flush->unflushed_since;
 }
 
 /* Unflushed writes are known to be lost. True: it is news. */
