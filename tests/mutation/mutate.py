@@ -197,10 +197,12 @@ def fails(program, arguments, seconds):
     return None if done.returncode == 0 else f"exit {done.returncode}"
 
 
-def check_whole(rig):
+def check_whole(rig, is_quick):
     """What fails without a mutant would kill them all."""
     tests = {repr(test): test for folder in FOLDERS for path in sorted((ROOT / folder).glob("*.c"))
-             for test in [*rig.unit_tests(str(path.relative_to(ROOT))), *rig.simulator_tests()]}
+             for test in rig.unit_tests(str(path.relative_to(ROOT)))}
+    if not is_quick:
+        tests.update((repr(test), test) for test in rig.simulator_tests())
     for program, arguments, seconds in tests.values():
         why = fails(TREE / program, arguments, seconds)
         if why:
@@ -233,12 +235,16 @@ def judge(rig, mutant, folder, is_quick):
     return {"verdict": "survived"}
 
 
-def build():
-    environment = dict(os.environ)
-    quiet = {"stdout": subprocess.DEVNULL, "env": environment}
+def configure():
     subprocess.run(["cmake", "--preset", "plain", "-S", ROOT, "-B", TREE], check=True, cwd=ROOT,
-                   **quiet)
-    subprocess.run(["nice", "cmake", "--build", TREE], check=True, **quiet)
+                   stdout=subprocess.DEVNULL)
+
+
+def build(rig):
+    """What mutants are tried by, and what that needs."""
+    programs = {*rig.units, *rig.golden, *(test[0] for test in rig.simulator_tests())}
+    subprocess.run(["nice", "ninja", "-C", TREE, *sorted(programs)], check=True,
+                   stdout=subprocess.DEVNULL)
 
 
 def sample_draw(arguments):
@@ -329,9 +335,10 @@ def main():
     print(f"{len(found)} mutants in ranks 0-3, seed {arguments.seed}", flush=True)
     tests = tests_key()
     if not arguments.report:
-        build()
+        configure()
         rig = Rig(arguments.seeds)
-        check_whole(rig)
+        build(rig)
+        check_whole(rig, arguments.quick)
         work(rig, drawn, tests, arguments, is_quick=True)
         if not arguments.quick:
             work(rig, drawn, tests, arguments, is_quick=False)
