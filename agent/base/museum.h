@@ -46,7 +46,6 @@
 	PIECE(LOST_PATH_FORGOTTEN, "10", "what a lost path's cache had is not written anew")       \
 	PIECE(FLUSH_FAILURE_FORGOTTEN, "11", "the flush after a failed one succeeds")              \
 	PIECE(RESET_FORGOTTEN, "11", "the flush after a target's restart succeeds")                \
-	PIECE(UNVOUCHED_FLUSH, "11", "a flush through a peer that knows of no reset proves all")   \
 	PIECE(RESTART_HIDDEN, "11", "who comes back to a target does not look at its count")       \
 	PIECE(RESTART_UNTOLD, "11", "the first at a restarted target does not tell the owner")     \
 	PIECE(ACK_UNSAVED, "12", "an epoch is acknowledged before it is on the disk")              \
