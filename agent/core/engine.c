@@ -127,6 +127,13 @@ static uint64_t registrar_ask(void *context)
 	return engine->word_asked;
 }
 
+static void router_look_at_reset(void *context)
+{
+	struct ferry_engine *engine = context;
+
+	ferry_registrar_look_at_reset(&engine->registrar);
+}
+
 static void registrar_witness(uint64_t number, void *context)
 {
 	struct ferry_engine *engine = context;
@@ -464,6 +471,7 @@ static int router_open(struct ferry_engine *engine, struct ferry_region *region)
 		.aborts_may_reset = config->aborts_may_reset,
 		.flushes_by_path = config->flushes_by_path,
 		.waits_for_ghosts = config->waits_for_ghosts,
+		.look_at_reset = config->fence ? router_look_at_reset : NULL,
 		.lay = router_lay,
 		.on_verdict = router_verdict,
 		.on_lanes = router_news,
@@ -651,12 +659,17 @@ struct ferry_peer *ferry_engine_peer(struct ferry_engine *engine, struct ferry_n
 /* A member has found the target restarted, and registers there only when this node says so. */
 static void restarts_note(struct ferry_engine *engine)
 {
+	struct ferry_lane *local = ferry_router_local(&engine->router);
+
 	if (engine->view.restarts == engine->restarts)
 		return;
 	ferry_assert(engine->view.restarts > engine->restarts && engine->config.on_noted);
 	engine->restarts = engine->view.restarts;
 	ferry_router_note_reset(&engine->router, /* lane= */ NULL,
 				"a member reports that the target was restarted");
+	/* A session here that lived through it may not have heard of it yet. */
+	if (local->path->is_up)
+		ferry_router_note_reset(&engine->router, local, "the target was restarted");
 	engine->config.on_noted(engine, engine->restarts);
 }
 

@@ -6,9 +6,11 @@
  * the lun, or a flush that failed, makes what is unflushed suspect: every FLUSH fails from there
  * on, until an administrator has looked. A later one that succeeds proves nothing.
  *
- * A node sees of resets what its own nexus is told. Peers count those that they see, and each of
- * their answers bears the count (struct ferry_mark). So a FLUSH through a peer is proof only if
- * the owner knows the peer's count from before the oldest unflushed write: then the peer vouches.
+ * Of a restart the owner knows before anybody carries anything at the target, where there are
+ * registrations (docs/decisions/0009). Elsewhere a node sees of resets what its own nexus is told.
+ * Peers count those that they see, and each of their answers bears the count (struct ferry_mark).
+ * So there a FLUSH through a peer is proof only if the owner knows the peer's count from before the
+ * oldest unflushed write: then the peer vouches.
  *
  * Owns:    counters; pure.
  * Callers: the router's files; carrier.c tells peers losses_seen.

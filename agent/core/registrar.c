@@ -345,6 +345,12 @@ static void witness_read(struct ferry_registrar *registrar)
 	join_register(registrar, 2 + request->keys_count - request->generation);
 }
 
+/* This node has noted a loss since it was last sure of its key. */
+static bool is_told(const struct ferry_registrar *registrar)
+{
+	return registrar->config.router->flush.losses_seen != registrar->losses_seen;
+}
+
 /*
  * What only the owner can miss. Of two nodes that are apart the other may have been the witness,
  * and has nobody to tell; and somebody who is no agent of ours may have registered first.
@@ -352,9 +358,8 @@ static void witness_read(struct ferry_registrar *registrar)
 static void note_unseen(struct ferry_registrar *registrar)
 {
 	bool is_lower = registrar->request.generation < registrar->generation;
-	bool is_told = registrar->config.router->flush.losses_seen != registrar->losses_seen;
 
-	if (registrar->was_in && (registrar->is_apart || (is_lower && !is_told)))
+	if (registrar->was_in && (registrar->is_apart || (is_lower && !is_told(registrar))))
 		note_restart(registrar);
 }
 
@@ -409,6 +414,62 @@ static void join_read(struct ferry_registrar *registrar)
 	join_register(registrar, 1);
 }
 
+/* ---- Looking once more. ---- */
+
+static void verify_begin(struct ferry_registrar *registrar)
+{
+	registrar->verify_is_due = false;
+	registrar->reset_is_due = false;
+	registrar->is_verifying = true;
+	ask(registrar, FERRY_FENCE_READ_KEYS, (struct ferry_key){0});
+}
+
+static bool has_own_key(const struct ferry_registrar *registrar)
+{
+	for (uint32_t i = 0; i < registrar->request.keys_count; i++)
+		if (registrar->request.keys[i].v == registrar->config.own.v)
+			return true;
+	return false;
+}
+
+/* In a session that has lived through it: a new one comes back as after any other restart. */
+static void restarted(struct ferry_registrar *registrar)
+{
+	struct ferry_lane *lane = local_lane(registrar);
+
+	if (is_owner(registrar))
+		note_restart(registrar);
+	registrar->state = FERRY_REGISTRAR_OUT;
+	take_again(registrar);
+	ferry_lane_allow(lane, false, "the target was restarted");
+	ferry_path_renew(lane->path);
+}
+
+/* READ KEYS has come back, whatever this node was looking for. */
+static void verify_done(struct ferry_registrar *registrar, int error)
+{
+	bool is_lower = registrar->request.generation < registrar->generation;
+
+	registrar->is_verifying = false;
+	if (error < 0) { /* The session, or the next conflict, will tell. */
+		registrar->reset_is_due = local_lane(registrar)->is_doubtful;
+		retry_later(registrar);
+		return;
+	}
+	if ((is_lower && !is_told(registrar)) || is_first_here(registrar)) {
+		restarted(registrar);
+		return;
+	}
+	registrar->generation = registrar->request.generation;
+	if (!has_own_key(registrar)) {
+		ferry_registrar_lost(registrar);
+		return;
+	}
+	registrar->losses_seen = registrar->config.router->flush.losses_seen;
+	if (!registrar->reset_is_due && local_lane(registrar)->is_doubtful)
+		ferry_router_reset_seen(registrar->config.router);
+}
+
 /*
  * The key is on the lun: that alone lets this node abort others. Its own I/O waits for the grant,
  * and until nothing older of its own may land.
@@ -417,6 +478,10 @@ static void join_finish(struct ferry_registrar *registrar)
 {
 	const struct ferry_view *view = registrar->config.view;
 
+	if (registrar->reset_is_due) { /* While it registered. */
+		verify_begin(registrar);
+		return;
+	}
 	if ((!view->may_register || view->word < registrar->word) &&
 	    !FERRY_MUSEUM(REGISTERS_ITSELF))
 		return;
@@ -436,45 +501,11 @@ static void join_finish(struct ferry_registrar *registrar)
 		registrar->config.on_rejoin(registrar->config.context);
 	registrar->state = FERRY_REGISTRAR_IN;
 	registrar->was_in = true;
+	registrar->losses_seen = registrar->config.router->flush.losses_seen;
 	emit(registrar, FERRY_EVENT_ADMIN, FERRY_SEVERITY_INFO, registrar->config.own.v,
 	     "registered at the lun");
 	ferry_lane_allow(local_lane(registrar), true, "registered");
 	ferry_registrar_poke(registrar);
-}
-
-/*
- * Registered, and the keys have been read. The kernel's session may outlive its target, and its
- * registration too: then all of it anew, so that the owner hears of the restart. False: nothing
- * new.
- */
-static bool session_was_outlived(struct ferry_registrar *registrar)
-{
-	bool is_first = is_first_here(registrar);
-
-	if (is_first || registrar->request.generation < registrar->generation)
-		note_restart(registrar);
-	registrar->generation = registrar->request.generation;
-	if (!is_first)
-		return false;
-	registrar->is_verifying = false;
-	registrar->state = FERRY_REGISTRAR_OUT;
-	take_again(registrar);
-	ferry_lane_allow(local_lane(registrar), false, "the target was restarted");
-	ferry_path_renew(local_lane(registrar)->path);
-	return true;
-}
-
-static void verify_done(struct ferry_registrar *registrar, int error)
-{
-	const struct ferry_fence_request *request = &registrar->request;
-
-	registrar->is_verifying = false;
-	if (error < 0)
-		return; /* The session, or the next conflict, will tell. */
-	for (uint32_t i = 0; i < request->keys_count; i++)
-		if (request->keys[i].v == registrar->config.own.v)
-			return;
-	ferry_registrar_lost(registrar);
 }
 
 /*
@@ -484,8 +515,6 @@ static void verify_done(struct ferry_registrar *registrar, int error)
  */
 static void join_done(struct ferry_registrar *registrar)
 {
-	const struct ferry_view *view = registrar->config.view;
-
 	if (registrar->state == FERRY_REGISTRAR_JOINING) {
 		registrar->generation++; /* By this registration; others' may have come between. */
 		if (--registrar->registers_left > 0) {
@@ -495,8 +524,11 @@ static void join_done(struct ferry_registrar *registrar)
 		witness_end(registrar);
 	}
 	if (registrar->state == FERRY_REGISTRAR_JOINING && registrar->must_reserve &&
-	    view->is_in_force && view->owner.v == ferry_key_node(registrar->config.own).v) {
-		/* Without it the lun lets everyone write, those too who have been preempted. */
+	    is_owner(registrar)) {
+		/*
+		 * Without it the lun lets everyone write, those too who have been preempted. A
+		 * claimant needs it as well: on a lun that nobody has reserved nothing is laid.
+		 */
 		registrar->state = FERRY_REGISTRAR_RESERVING;
 		ask(registrar, FERRY_FENCE_RESERVE, (struct ferry_key){0});
 		return;
@@ -520,15 +552,13 @@ static void request_done(struct ferry_fence_request *request, int error)
 	registrar->is_busy = false;
 	if (request->op == FERRY_FENCE_PREEMPT)
 		ferry_router_reset_answered(registrar->config.router);
+	if (registrar->is_verifying && (registrar->state == FERRY_REGISTRAR_IN ||
+					registrar->state == FERRY_REGISTRAR_ASKING)) {
+		verify_done(registrar, error);
+		ferry_registrar_poke(registrar);
+		return;
+	}
 	if (registrar->state == FERRY_REGISTRAR_IN) {
-		if (request->op == FERRY_FENCE_READ_KEYS && error == 0 &&
-		    session_was_outlived(registrar))
-			return;
-		if (registrar->is_verifying) {
-			verify_done(registrar, error);
-			ferry_registrar_poke(registrar);
-			return;
-		}
 		if (registrar->take != FERRY_TAKE_NONE)
 			take_step(registrar, error);
 		else
@@ -561,8 +591,10 @@ static void retry_now(struct ferry_timer *timer)
 	struct ferry_registrar *registrar =
 		FERRY_CONTAINER_OF(timer, struct ferry_registrar, retry_timer);
 
-	if (registrar->state == FERRY_REGISTRAR_WITNESS)
-		registrar->state = FERRY_REGISTRAR_OUT; /* Read again. */
+	if (registrar->state == FERRY_REGISTRAR_WITNESS) {
+		registrar->state = FERRY_REGISTRAR_OUT; /* Read again; and who owns the pool now? */
+		registrar->has_asked = false;
+	}
 	ferry_registrar_poke(registrar);
 }
 
@@ -593,7 +625,8 @@ void ferry_registrar_session(struct ferry_registrar *registrar, bool is_up)
 	ferry_assert(registrar);
 	if (!is_up) {
 		registrar->state = FERRY_REGISTRAR_OUT;
-		registrar->losses_seen = registrar->config.router->flush.losses_seen;
+		registrar->reset_is_due = false;
+		local_lane(registrar)->is_doubtful = false; /* Registering looks at it anyway. */
 		witness_end(registrar);
 		take_again(registrar);
 		ferry_lane_allow(local_lane(registrar), false, "the session at the lun is lost");
@@ -624,13 +657,19 @@ void ferry_registrar_poke(struct ferry_registrar *registrar)
 		return;
 	}
 	if (registrar->state == FERRY_REGISTRAR_IN) {
+		if (registrar->reset_is_due &&
+		    (registrar->take == FERRY_TAKE_NONE || registrar->take == FERRY_TAKE_WAITING)) {
+			verify_begin(registrar);
+			return;
+		}
+		if (registrar->verify_is_due && registrar->take == FERRY_TAKE_NONE) {
+			verify_begin(registrar);
+			return;
+		}
 		if (registrar->take == FERRY_TAKE_WAITING)
 			registrar->take = FERRY_TAKE_READING;
-		else if (registrar->take == FERRY_TAKE_NONE && registrar->verify_is_due)
-			registrar->is_verifying = true;
 		else
 			return;
-		registrar->verify_is_due = false;
 		ask(registrar, FERRY_FENCE_READ_KEYS, (struct ferry_key){0});
 		return;
 	}
@@ -672,13 +711,22 @@ bool ferry_registrar_awaits_owner(const struct ferry_registrar *registrar)
 {
 	const struct ferry_view *view = registrar->config.view;
 
-	return registrar->witness != 0 && !ferry_view_has_member(view, view->owner);
+	/* A claim that came to nothing leaves an owner behind that will never answer. */
+	return registrar->witness != 0 &&
+	       (!view->is_in_force || !ferry_view_has_member(view, view->owner));
 }
 
 void ferry_registrar_verify(struct ferry_registrar *registrar)
 {
 	ferry_assert(registrar);
 	registrar->verify_is_due = registrar->state == FERRY_REGISTRAR_IN;
+	ferry_registrar_poke(registrar);
+}
+
+void ferry_registrar_look_at_reset(struct ferry_registrar *registrar)
+{
+	ferry_assert(registrar);
+	registrar->reset_is_due = true;
 	ferry_registrar_poke(registrar);
 }
 
@@ -695,7 +743,8 @@ void ferry_registrar_was_killed(struct ferry_registrar *registrar)
 
 	ferry_assert(registrar);
 	ferry_assert(registrar->state != FERRY_REGISTRAR_IN);
-	if (registrar->session_is_new || registrar->state == FERRY_REGISTRAR_OUT)
+	/* A session that was lost is followed by a new one; the kernel's may live through it all. */
+	if (registrar->session_is_new || !lane->path->is_up)
 		return;
 	registrar->state = FERRY_REGISTRAR_OUT;
 	ferry_path_renew(lane->path);

@@ -78,6 +78,7 @@ struct ferry_registrar {
 	bool is_busy;
 	bool verify_is_due; /* Somebody else took the lun: is this node still registered? */
 	bool is_verifying;
+	bool reset_is_due;	 /* A reset was reported, and has not been looked at since. */
 	bool session_is_new;	 /* Since the last registration was lost. */
 	bool was_in;		 /* Registered at least once. */
 	bool must_reserve;	 /* Nobody held the reservation when the keys were read. */
@@ -89,7 +90,7 @@ struct ferry_registrar {
 	bool has_asked; /* ...in this epoch, who that is. */
 	struct ferry_epoch witness_epoch;
 	bool is_apart;		/* Of two nodes, some time since it was last IN. */
-	uint64_t losses_seen;	/* Of the router's, when the session was lost. */
+	uint64_t losses_seen;	/* Of the router's, when the keys were last as expected. */
 	struct ferry_key elder; /* Its key was on the lun before this agent's; 0: none was. */
 	bool is_unsure;		/* Its key was gone, and the group has not granted another since. */
 	bool is_refused;	/* By the keys on the lun; said once. */
@@ -116,10 +117,19 @@ bool ferry_registrar_awaits_owner(const struct ferry_registrar *registrar);
 /* Another node has taken the lun, or the target may have been restarted: look at the keys. */
 void ferry_registrar_verify(struct ferry_registrar *registrar);
 
+/*
+ * The lun reports a reset in this session: a LUN RESET loses nothing, a restart does.
+ * ferry_router_reset_seen() follows, or the session is made anew.
+ */
+void ferry_registrar_look_at_reset(struct ferry_registrar *registrar);
+
 /* The key was removed at this node's own wish. */
 void ferry_registrar_note_laid(struct ferry_registrar *registrar);
 
-/* And it is done: what was registered meanwhile is gone too, a new session registers again. */
+/*
+ * And it is done: what was registered meanwhile is gone too, a new session registers again. The path is
+ * told to make one if its session is the old one still.
+ */
 void ferry_registrar_was_killed(struct ferry_registrar *registrar);
 
 /*

@@ -94,18 +94,14 @@ static void agents_draw(struct sim *sim, struct sim_node_options *options)
 		sim_chance(sim, SIM_CLOCK, 500) ? sim_below(sim, SIM_CLOCK, 2000) : 0;
 }
 
-static void lun_draw(struct sim *sim, struct sim_lun_options *options, uint32_t nodes_count)
+static void lun_draw(struct sim *sim, struct sim_lun_options *options)
 {
 	uint64_t kind = sim_below(sim, SIM_STORAGE, 100);
 
 	options->preempt_waits = kind < 30; /* As tgtd does it. */
 	options->abort_waits = kind >= 30 && kind < ABORT_WAITS_UNTIL;
 	options->reinstates = kind >= ABORT_WAITS_UNTIL && kind < REINSTATES_UNTIL;
-	/*
-	 * Two nodes have nothing but the registrations to tell who is first: without APTPL the
-	 * lun is of the class that has none (design, rule 13), and both may own one epoch.
-	 */
-	options->has_aptpl = sim_chance(sim, SIM_STORAGE, 500) || nodes_count == 2;
+	options->has_aptpl = sim_chance(sim, SIM_STORAGE, 500);
 	options->slow_per_mille = (uint32_t)sim_below(sim, SIM_STORAGE, 20);
 	options->slow_ns_max =
 		sim_between(sim, SIM_STORAGE, 10 * FERRY_NS_PER_MS, 3000 * FERRY_NS_PER_MS);
@@ -267,7 +263,7 @@ static void options_draw(struct chaos *chaos)
 	struct sim *sim = &cluster->sim;
 
 	agents_draw(sim, &cluster->options);
-	lun_draw(sim, &cluster->lun.options, cluster->nodes_count);
+	lun_draw(sim, &cluster->lun.options);
 	workload_draw(sim, &cluster->workload);
 	network_draw(cluster);
 	cluster->clears_per_mille = (uint32_t)sim_below(sim, SIM_CLOCK, 600);

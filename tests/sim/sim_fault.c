@@ -114,7 +114,7 @@ static void refuse(struct sim_planned *planned)
 	bool is_full = draw(planned, 3) == 0;
 
 	sim_lun_refuse(lun_of(planned), count, is_full ? FERRY_CAUSE_NO_SPACE : FERRY_CAUSE_MEDIUM,
-		       /* flush_drops= */ false);
+		       /* flush_drops= */ draw(planned, 2) == 0);
 }
 
 static void target_power(struct sim_planned *planned)
@@ -124,12 +124,7 @@ static void target_power(struct sim_planned *planned)
 
 static void cache_lost(struct sim_planned *planned)
 {
-	/*
-	 * Not where PREEMPT needs a LUN RESET: there a 29h on a session that lives on is one of
-	 * those, and a restart ends every session (docs/decisions/0003).
-	 */
-	if (!lun_of(planned)->options.preempt_waits)
-		sim_lun_reset_hard(lun_of(planned));
+	sim_lun_reset_hard(lun_of(planned));
 }
 
 static void attention(struct sim_planned *planned)

@@ -177,7 +177,7 @@ static void land_refused(struct sim_command *command)
 			land_change(command);
 		command->length_blocks = length_blocks;
 	} else if (command->op == FERRY_OP_FLUSH && lun->flush_drops) {
-		sim_lun_lose_cache(lun);
+		command->drops = true;
 	}
 	reply_soon(command, FERRY_OUTCOME_FAILED, lun->refuse_cause);
 }
@@ -327,6 +327,17 @@ static bool is_stuck(const struct sim_command *command)
 	return command->is_held || (lun->is_stalled && (!command->fence_op || lun->stalls_fences));
 }
 
+/*
+ * A FLUSH that fails drops the cache when somebody hears of it. If nobody did, no host could know:
+ * the fault model promises nothing then.
+ */
+static void command_answer(struct sim_command *command)
+{
+	if (command->drops)
+		sim_lun_lose_cache(command->lun);
+	sim_path_answered(command->path, command);
+}
+
 static void command_run(struct sim_event *event)
 {
 	struct sim_command *command = FERRY_CONTAINER_OF(event, struct sim_command, event);
@@ -348,7 +359,7 @@ static void command_run(struct sim_event *event)
 		if (lun->nexuses[command->node].is_cut)
 			command->stage = SIM_COMMAND_REPLY_STUCK;
 		else if (command->path)
-			sim_path_answered(command->path, command);
+			command_answer(command);
 		else
 			sim_command_free(command);
 		return;
@@ -502,10 +513,21 @@ static void abort_all(struct sim_lun *lun)
 	}
 }
 
+/* What the target's power going takes along (SPC-4, 5.13.7). */
+static void registrations_lose(struct sim_lun *lun)
+{
+	for (uint32_t i = 1; i <= SIM_NODES_MAX && !lun->options.has_aptpl; i++)
+		lun->nexuses[i].key.v = 0;
+	if (!lun->options.has_aptpl)
+		lun->holder = 0;
+	lun->generation = 0;
+}
+
 void sim_lun_reset_hard(struct sim_lun *lun)
 {
 	abort_all(lun);
 	sim_lun_lose_cache(lun);
+	registrations_lose(lun);
 	for (uint32_t i = 1; i <= SIM_NODES_MAX; i++)
 		sim_lun_attention(lun, i, SIM_ATTENTION_RESET);
 }
@@ -517,11 +539,7 @@ void sim_lun_power_cut(struct sim_lun *lun)
 	sim_lun_power(lun, false);
 	for (uint32_t i = 1; i <= SIM_NODES_MAX; i++)
 		lun->nexuses[i].session++; /* What comes late by an old connection is refused. */
-	for (uint32_t i = 1; i <= SIM_NODES_MAX && !lun->options.has_aptpl; i++)
-		lun->nexuses[i].key.v = 0;
-	if (!lun->options.has_aptpl)
-		lun->holder = 0;
-	lun->generation = 0; /* SPC-4, 5.13.7. */
+	registrations_lose(lun);
 }
 
 void sim_lun_lose_path_cache(struct sim_lun *lun, uint32_t node)

@@ -87,6 +87,7 @@ struct sim_command {
 	struct ferry_fence_request *request;
 	struct ferry_fence_request answer; /* READ_KEYS: what they were then. */
 	int error;
+	bool drops;	      /* A FLUSH that has failed: with it goes the cache. */
 	bool is_held;	      /* By sim_lun_hold(). */
 	uint64_t accepted;    /* By the lun's count, when it arrived at the target. */
 	uint32_t waits_for;   /* PREEMPT: this node's commands, or ALL_NODES', have to end... */
@@ -174,7 +175,10 @@ void sim_lun_reset_session(struct sim_lun *lun, uint32_t node);
 void sim_lun_power(struct sim_lun *lun, bool is_on);
 /* Each unflushed block is kept or lost. */
 void sim_lun_lose_cache(struct sim_lun *lun);
-/* The same, by a reset that sessions live through: it ends all commands, every nexus reports it. */
+/*
+ * The same, with all that its power going takes along but the sessions: it ends all commands, every
+ * nexus reports it.
+ */
 void sim_lun_reset_hard(struct sim_lun *lun);
 /*
  * Its power is cut: sessions, the volatile cache and, without APTPL, registrations are gone.

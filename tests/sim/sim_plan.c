@@ -146,12 +146,6 @@ static void weights_draw(struct sim_faults *faults)
 	faults->weights[SIM_FAULT_RESET] += 2;
 	faults->weights[SIM_FAULT_CRASH] += 1;
 	faults->weights[SIM_FAULT_BREAK] += 1;
-	/*
-	 * Not drawn yet: for the unflushed writes that a new owner inherits any peer vouches,
-	 * though it was first heard after the cache was lost (seed 982 with it); and where an abort
-	 * may be a LUN RESET, a real 29h meanwhile passes for it.
-	 */
-	faults->weights[SIM_FAULT_CACHE] = 0;
 	/* These stop everybody, or nearly. */
 	faults->weights[SIM_FAULT_CLUSTER] = (faults->weights[SIM_FAULT_CLUSTER] + 2) / 3;
 	faults->weights[SIM_FAULT_LUN_OFF] = (faults->weights[SIM_FAULT_LUN_OFF] + 1) / 2;
