@@ -42,6 +42,11 @@ ios_go_on
 passed "ext4 on nbd in vm2, fio verifies there, by its own path ($SECONDS s)"
 
 # --- Its way to storage is cut. All goes on through peers, over TCP.
+# One write after another: the cut meets one, and a ghost is made.
+guest_begin 2 "dd if=/dev/urandom of=/mnt/ghost bs=4k count=300 oflag=direct 2>&1 &&
+	cd /mnt && sha256sum ghost >>/host/sums"
+WRITES=$JOB
+within 120 eval '[ "$(guest_do 2 "stat -c %s /mnt/ghost 2>/dev/null || echo 0")" -gt 0 ]' || fail "no writes"
 CUT_AT=$(now)
 guests_cut 1 2
 wait_for 240 "detours" is 2 status '.pools[0].detours > 0'
@@ -51,6 +56,8 @@ wait_for 240 "all ghosts are laid" is 2 status '.pools[0].ghosts_alive == 0'
 note "convicted, all $(ask 2 status '.pools[0].ghosts_laid') ghosts laid after $(since "$CUT_AT") s"
 ios_go_on
 write_file 2 meanwhile
+guest_result 2 "$WRITES" >"$WORK/out" || fail "writes: $(cat "$WORK/out")"
+is 2 status '.pools[0] | .ghosts_laid > 0 and .ghosts_alive == 0' || fail "no ghost was made"
 guest_ended 2 "$APP" && fail "fio: $(guest_result 2 "$APP")"
 is 2 paths '[.paths[] | select(.kind == "peer") | .ios] | add > 200' ||
 	fail "not by peers: $(ask 2 paths .)"
@@ -79,7 +86,7 @@ guest_must 2 'ferry move data vm3' >/dev/null
 wait_for 240 "vm3 serves the pool" is 3 status '.pools[0].state == "serving"'
 guest_must 3 'modprobe -a fuse loop && mount "$(ferry attach data)" /mnt &&
 	cd /mnt && sha256sum -c /host/sums' >"$WORK/sums"
-[ "$(grep -c ': OK$' "$WORK/sums")" = 3 ] || fail "checksums: $(cat "$WORK/sums")"
+[ "$(grep -c ': OK$' "$WORK/sums")" = 4 ] || fail "checksums: $(cat "$WORK/sums")"
 guest_must 3 'umount /mnt && e2fsck -fn $(ferry attach data) && ferry detach data' >/dev/null
 passed "vm3 owns the pool and finds each byte, by FUSE and a loop device ($SECONDS s)"
 
@@ -87,5 +94,5 @@ passed "vm3 owns the pool and finds each byte, by FUSE and a loop device ($SECON
 LAST='bs=4096 seek=16383 count=1 oflag=direct'
 guest_must 3 'ferry fence vm2' >/dev/null
 guest_do 2 "dd if=/dev/zero of=$DISK $LAST" >"$WORK/out" && fail "a fenced node wrote"
-guest_do 2 'dmesg | grep -q "reservation conflict"' || fail "not the lun: $(cat "$WORK/out")"
+grep -q 'Invalid exchange' "$WORK/out" || fail "not by a conflict: $(cat "$WORK/out")" # EBADE
 passed "vm2 is fenced: the lun refuses its write ($SECONDS s)"
