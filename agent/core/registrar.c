@@ -743,7 +743,7 @@ void ferry_registrar_was_killed(struct ferry_registrar *registrar)
 
 	ferry_assert(registrar);
 	ferry_assert(registrar->state != FERRY_REGISTRAR_IN);
-	/* A session that was lost is followed by a new one; the kernel's may live through it all. */
+	/* A session that was lost is followed by a new one; the kernel's may live on. */
 	if (registrar->session_is_new || !lane->path->is_up)
 		return;
 	registrar->state = FERRY_REGISTRAR_OUT;
