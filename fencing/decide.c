@@ -425,8 +425,15 @@ static struct ferry_reaction decide_in_force(const struct ferry_situation *situa
 {
 	struct ferry_reaction reaction = react(FERRY_REACTION_INSTALL);
 
+	/*
+	 * What comes back may be late: of a ring that is gone, of a claim that was overtaken here
+	 * without being saved, of an earlier agent. Who serves has seen the lun taken itself.
+	 */
+	if (from.v == situation->self.v && !(is_mine(situation) && situation->is_in_force &&
+					     message->epoch.v == situation->epoch.v))
+		return ignore("it is this node's own: it serves by what it has seen, not by this");
 	if (message->epoch.v > situation->epoch.v) { /* Its claim could not be saved here. */
-		reaction.deposes = from.v != situation->self.v;
+		reaction.deposes = true;
 		return reaction;
 	}
 	/* A claim of the same number that came to nothing was heard here first: not any more. */

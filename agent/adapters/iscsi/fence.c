@@ -433,16 +433,28 @@ static void step_done(struct ferry_iscsi *iscsi, struct ferry_iscsi_call *call)
 	ferry_assert(false);
 }
 
+/*
+ * Because of another's reservation; because the victim's key has gone since we read it, to somebody
+ * who was faster (SPC-4, 5.13.11.2.3); or for want of our own? The keys say.
+ */
+static void conflicted(struct ferry_iscsi *iscsi, enum step step)
+{
+	bool has_read = step == STEP_ABORT || step == STEP_PREEMPT;
+
+	if (step == STEP_RESERVE ||
+	    (has_read && ++iscsi->fencing.conflicts <= FERRY_ISCSI_FENCE_CONFLICTS_MAX))
+		go(iscsi, STEP_KEYS);
+	else
+		finish(iscsi, -EACCES);
+}
+
 static void step_refused(struct ferry_iscsi *iscsi, const struct ferry_iscsi_answer *answer)
 {
 	enum step step = (enum step)iscsi->fencing.step;
 	char text[64];
 
 	if (answer->status == SCSI_STATUS_RESERVATION_CONFLICT) {
-		if (step == STEP_RESERVE)
-			go(iscsi, STEP_KEYS);
-		else
-			finish(iscsi, -EACCES);
+		conflicted(iscsi, step);
 		return;
 	}
 	if (step == STEP_REGISTER && iscsi->lun.can_persist && !iscsi->lacks_persistence) {
@@ -497,6 +509,7 @@ void ferry_iscsi_fence_feed(struct ferry_iscsi *iscsi)
 	fencing->current->keys_count = 0;
 	fencing->current->holder.v = 0;
 	fencing->retries = 0;
+	fencing->conflicts = 0;
 	fencing->has_sent = false;
 	ferry_timer_start_in(iscsi->config.loop, &fencing->deadline,
 			     iscsi->config.fence_timeout_ns + iscsi->config.quiesce_time_ns);

@@ -938,6 +938,41 @@ static void test_preempt_waits_for_the_write(void **state)
 	ferry_segments_drop(&new);
 }
 
+/*
+ * Two have a third preempted at once, as when the owner lays a ghost and a peer does. Whoever comes
+ * second finds no such key: a conflict, with its own registration in place.
+ */
+static void test_two_preempt_one(void **state)
+{
+	static struct fence_try one;
+	static struct fence_try other;
+	static struct fence_try fence;
+
+	(void)state;
+	open_up(&side_a, "127.0.0.1:3260", "iqn.2026-11.test.ferry:a");
+	open_up(&side_b, "127.0.0.2:3260", "iqn.2026-11.test.ferry:b");
+	open_up(&side_c, "127.0.0.2:3260", "iqn.2026-11.test.ferry:c");
+	assert_int_equal(do_fence(&side_b, &fence, FERRY_FENCE_REGISTER, 0xb, 0), 0);
+	assert_int_equal(do_fence(&side_b, &fence, FERRY_FENCE_RESERVE, 0xb, 0), 0);
+	assert_int_equal(do_fence(&side_c, &fence, FERRY_FENCE_REGISTER, 0xc, 0), 0);
+	for (int i = 0; i < 5; i++) { /* The target may answer one before it hears the other. */
+		assert_int_equal(do_fence(&side_a, &fence, FERRY_FENCE_REGISTER, 0xa, 0), 0);
+		assert_int_equal(kill(rig.pid, SIGSTOP), 0);
+		start_fence(&side_b, &one, FERRY_FENCE_PREEMPT, 0xb, 0xa);
+		start_fence(&side_c, &other, FERRY_FENCE_PREEMPT, 0xc, 0xa);
+		pass_time(20);
+		assert_int_equal(kill(rig.pid, SIGCONT), 0);
+		assert_true(wait_for(is_fence_done, &one, 3000));
+		assert_true(wait_for(is_fence_done, &other, 3000));
+		assert_int_equal(one.error, 0);
+		assert_int_equal(other.error, 0);
+	}
+	assert_int_equal(do_fence(&side_b, &fence, FERRY_FENCE_READ_KEYS, 0, 0), 0);
+	assert_int_equal(fence.request.keys_count, 2);
+	/* But of one that is not registered itself it is what it says. */
+	assert_int_equal(do_fence(&side_a, &fence, FERRY_FENCE_PREEMPT, 0xa, 0xb), -EACCES);
+}
+
 static void test_fence_deadlines(void **state)
 {
 	struct ferry_iscsi_config config =
@@ -1043,6 +1078,7 @@ int main(void)
 		TEST(test_another_lun_stays_down),
 		TEST(test_reservations),
 		TEST(test_preempt_waits_for_the_write),
+		TEST(test_two_preempt_one),
 		TEST(test_fence_deadlines),
 		TEST(test_close_is_bounded),
 		TEST(test_storm),

@@ -31,6 +31,7 @@ enum {
 	FERRY_ISCSI_LOGIN_RETRIES_MAX = 24,
 	FERRY_ISCSI_ROUNDS_MAX = 16,
 	FERRY_ISCSI_FENCE_CALLS_MAX = 4,
+	FERRY_ISCSI_FENCE_CONFLICTS_MAX = 4,
 	FERRY_ISCSI_ZEROES_BYTES = FERRY_CHUNK_BYTES,
 	FERRY_ISCSI_ERROR_MAX = 256,
 };
@@ -97,7 +98,8 @@ struct ferry_iscsi_fence_state {
 	struct ferry_fence_request *current;
 	uint32_t step;
 	uint32_t retries;
-	bool has_sent; /* Something that changes the lun's reservations, or a reset, is out. */
+	uint32_t conflicts; /* Of PREEMPT, each followed by reading the keys again. */
+	bool has_sent;	    /* Something that changes the lun's reservations, or a reset, is out. */
 	struct ferry_iscsi_call *call; /* current's, while it is out. */
 	struct ferry_iscsi_call calls[FERRY_ISCSI_FENCE_CALLS_MAX];
 	bool calls_taken[FERRY_ISCSI_FENCE_CALLS_MAX];

@@ -34,6 +34,7 @@ static struct {
 	bool has_none;	  /* ILLEGAL REQUEST, whatever is asked. */
 	bool forgets;	  /* No APTPL. */
 	bool hangs_abort; /* PREEMPT AND ABORT waits. */
+	bool was_faster;  /* Another preempts the same one, between our query and our command. */
 	bool is_hanging;
 	bool is_dead[DISKS]; /* That path: DID_NO_CONNECT. */
 	bool is_mute[DISKS]; /* That path: DID_TIME_OUT, after it was executed. */
@@ -114,6 +115,22 @@ static void model_in(struct sg_io_hdr *header)
 	       header->dxfer_len < sizeof(answer) ? header->dxfer_len : sizeof(answer));
 }
 
+static bool model_is_registered(uint64_t key)
+{
+	for (int i = 0; i < KEYS_MAX; i++)
+		if (key != 0 && lun.others[i] == key)
+			return true;
+	return false;
+}
+
+static void model_unregister(uint64_t key)
+{
+	for (int i = 0; i < KEYS_MAX; i++)
+		if (lun.others[i] == key)
+			lun.others[i] = 0;
+	lun.generation++;
+}
+
 static void model_preempt(uint64_t own, uint64_t victim)
 {
 	while (lun.hangs_abort) {
@@ -121,12 +138,9 @@ static void model_preempt(uint64_t own, uint64_t victim)
 		(void)pthread_cond_broadcast(&lun.changed);
 		(void)pthread_cond_wait(&lun.changed, &lun.lock);
 	}
-	for (int i = 0; i < KEYS_MAX; i++)
-		if (lun.others[i] == victim)
-			lun.others[i] = 0;
+	model_unregister(victim);
 	if (lun.holder == victim)
 		lun.holder = own;
-	lun.generation++;
 	lun.aborts++;
 }
 
@@ -156,7 +170,12 @@ static void model_out(struct sg_io_hdr *header, int disk)
 		return;
 	}
 	assert_int_equal(header->cmdp[1], lun.is_untrue ? 4 : 5);
-	model_preempt(own, other);
+	if (lun.was_faster)
+		model_unregister(other);
+	if (!model_is_registered(other)) /* SPC-4, 5.13.11.2.3: no such registration. */
+		header->status = 0x18;
+	else
+		model_preempt(own, other);
 }
 
 static int model_reset(const int *what)
@@ -312,6 +331,27 @@ static void test_takes_a_lun(void **state)
 	assert_int_equal(ask(FERRY_FENCE_READ_KEYS, 0, 0), 0);
 	assert_int_equal(request.holder.v, 0x11);
 	assert_int_equal(ask(FERRY_FENCE_RESET, 0x11, 0), -EOPNOTSUPP);
+}
+
+/* Another removed the victim's key a moment before: a conflict, but not for want of our own. */
+static void test_another_was_faster(void **state)
+{
+	(void)state;
+	start(0);
+	lun.others[0] = 0x22;
+	lun.others[1] = 0x33;
+	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x11, 0), 0);
+	assert_int_equal(ask(FERRY_FENCE_RESERVE, 0x11, 0), 0);
+	lun.was_faster = true;
+	assert_int_equal(ask(FERRY_FENCE_PREEMPT, 0x11, 0x22), 0);
+	assert_int_equal(lun.aborts, 0);
+	assert_int_equal(lun.resets,
+			 1); /* What it had sent is for us to prove dead, all the same. */
+	lun.was_faster = false;
+	/* By a path whose nexus is not registered the conflict is for want of that. */
+	lun.registered[1] = 0;
+	assert_int_equal(ask(FERRY_FENCE_PREEMPT, 0x11, 0x33), -EACCES);
+	assert_int_equal(lun.aborts, 0);
 }
 
 static void test_registers_each_path(void **state)
@@ -593,6 +633,7 @@ int main(void)
 #define WITH_LOOP(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
 		WITH_LOOP(test_takes_a_lun),
+		WITH_LOOP(test_another_was_faster),
 		WITH_LOOP(test_registers_each_path),
 		WITH_LOOP(test_an_answer_lost_is_no_refusal),
 		WITH_LOOP(test_attentions_are_told_and_retried),

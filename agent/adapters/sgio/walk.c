@@ -261,21 +261,37 @@ static int lay_registered(struct ferry_sgio_worker *worker)
 	return r < 0 ? r : quiesce(worker);
 }
 
+/* Read the keys, and do what follows for the victim. */
+static int lay(struct ferry_sgio_worker *worker, bool *ret_was_registered)
+{
+	const struct ferry_fence_request *request = &worker->request;
+	struct ferry_pr_keys keys = {};
+	int r = keys_read(worker, &keys);
+
+	if (r < 0)
+		return r;
+	*ret_was_registered = ferry_pr_keys_have(&keys, request->victim);
+	if (!ferry_pr_keys_have(&keys, request->own))
+		return -EACCES;
+	return *ret_was_registered ? lay_registered(worker) : lay_unregistered(worker, &keys);
+}
+
 static int walk_preempt(struct ferry_sgio_worker *worker)
 {
 	const struct ferry_fence_request *request = &worker->request;
 	struct ferry_pr_keys keys = {};
+	bool was_registered = false;
 	int r;
 
 	if (!worker->laying)
 		return -EOPNOTSUPP;
-	r = keys_read(worker, &keys);
-	if (r < 0)
-		return r;
-	if (!ferry_pr_keys_have(&keys, request->own))
-		return -EACCES;
-	r = ferry_pr_keys_have(&keys, request->victim) ? lay_registered(worker)
-						       : lay_unregistered(worker, &keys);
+	r = lay(worker, &was_registered);
+	/*
+	 * A conflict: has the victim's key gone since we read it, to somebody who was faster
+	 * (SPC-4, 5.13.11.2.3), or is ours not this path's? The keys say; the second time it is.
+	 */
+	if (r == -EACCES && was_registered)
+		r = lay(worker, &was_registered);
 	if (r < 0)
 		return r;
 	r = keys_read(worker, &keys);
