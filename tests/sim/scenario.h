@@ -27,6 +27,7 @@ int scenario_owners(void);
 int scenario_fencing(void);
 int scenario_restarts(void);
 int scenario_two_nodes(void);
+int scenario_wishes(void);
 
 static struct sim_cluster cluster;
 

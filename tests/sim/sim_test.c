@@ -67,6 +67,7 @@ int main(void)
 	failed += scenario_fencing();
 	failed += scenario_restarts();
 	failed += scenario_two_nodes();
+	failed += scenario_wishes();
 	failed += cmocka_run_group_tests_name("the simulator", tests, NULL, NULL);
 	return failed;
 }
