@@ -62,6 +62,10 @@ struct data_pool {
 
 	bool is_shown;
 	bool is_hiding;
+	struct ferry_timer users_timer; /* It is to be hidden once nobody uses it... */
+	uint64_t users_deadline_ns;	/* ...until then. */
+	struct ferry_users users;	/* Who did, when it was not. */
+	int hidden_error;
 	uint32_t hides_left;   /* Front ends that have not let go yet. */
 	struct ferry_io flush; /* The last I/O before it is hidden (rule 17). */
 

@@ -5,6 +5,8 @@
 #include "agent/data_internal.h"
 
 enum { INFLIGHT_MAX = 512 };
+#define USERS_PATIENCE_NS (FERRY_NS_PER_S)
+#define USERS_LOOK_NS (50 * FERRY_NS_PER_MS)
 
 void data_pool_say_soon(struct data_pool *pool, uint32_t what)
 {
@@ -97,6 +99,9 @@ bool data_pool_say(struct data_pool *pool)
 		} else if (kinds[i] == FERRY_MAIL_SHOWN) {
 			mail.error = pool->shown_error;
 			mail.count = pool->has_pull ? pool->pull.import.lines_count : 0;
+		} else if (kinds[i] == FERRY_MAIL_HIDDEN) {
+			mail.error = pool->hidden_error;
+			mail.users = pool->users;
 		} else if (kinds[i] == FERRY_MAIL_KEYS_READ) {
 			mail.keys = pool->keys;
 			mail.error = pool->keys_error;
@@ -335,6 +340,7 @@ static void hidden(struct data_pool *pool)
 {
 	pool->is_hiding = false;
 	pool->is_shown = false;
+	pool->hidden_error = 0;
 	data_pool_say_soon(pool, DATA_DUE_HIDDEN);
 }
 
@@ -381,6 +387,44 @@ static void pool_hide(struct data_pool *pool)
 	    ferry_fuse_remove(data->fuse, ferry_engine_block(&pool->engine), hide_done, pool) == 0)
 		pool->hides_left++;
 	hide_done(pool);
+}
+
+static struct ferry_users users_of(const struct data_pool *pool)
+{
+	const struct ferry_data *data = pool->data;
+	struct ferry_users users = {0};
+
+	if (!pool->is_shown || !pool->is_open)
+		return users;
+	if (data->nbd)
+		users.clients = ferry_nbd_server_export_clients(data->nbd, pool->config->volume);
+	if (data->fuse)
+		users.opens = ferry_fuse_opens(data->fuse, &pool->engine.volume.block);
+	return users;
+}
+
+/* Who has just left may still be counted for a moment: a loop device's file is closed later. */
+static void users_look(struct ferry_timer *timer)
+{
+	struct data_pool *pool = FERRY_CONTAINER_OF(timer, struct data_pool, users_timer);
+	struct ferry_loop *loop = pool->data->loop;
+
+	pool->users = users_of(pool);
+	if (pool->users.clients + pool->users.opens == 0) {
+		pool_hide(pool);
+	} else if (ferry_loop_now_ns(loop) < pool->users_deadline_ns) {
+		ferry_timer_start_in(loop, timer, USERS_LOOK_NS);
+	} else {
+		pool->hidden_error = -EBUSY;
+		data_pool_say_soon(pool, DATA_DUE_HIDDEN);
+	}
+}
+
+static void pool_hide_unused(struct data_pool *pool)
+{
+	pool->users_timer.run = users_look;
+	pool->users_deadline_ns = ferry_loop_now_ns(pool->data->loop) + USERS_PATIENCE_NS;
+	users_look(&pool->users_timer);
 }
 
 static int pool_show(struct data_pool *pool, struct ferry_error *reterr)
@@ -460,7 +504,11 @@ void data_pool_mail(struct data_pool *pool, const struct ferry_mail *mail)
 		pool_show_and_say(pool);
 		break;
 	case FERRY_MAIL_HIDE:
-		pool_hide(pool);
+		ferry_timer_stop(pool->data->loop, &pool->users_timer);
+		if (mail->flag)
+			pool_hide_unused(pool);
+		else
+			pool_hide(pool);
 		break;
 	case FERRY_MAIL_FAIL:
 		if (pool->is_open)
@@ -523,8 +571,11 @@ static void lane_snap(const struct data_pool *pool, const struct ferry_lane *lan
 void data_pool_snap(const struct data_pool *pool, struct ferry_snapshot_pool *ret)
 {
 	const struct ferry_router *router = &pool->engine.router;
+	struct ferry_users users = users_of(pool);
 
 	memset(ret, 0, sizeof(*ret));
+	ret->clients = users.clients;
+	ret->opens = users.opens;
 	data_cache_snap(pool, &ret->cache);
 	ret->is_open = pool->is_open;
 	ret->is_shown = pool->is_shown;
@@ -566,6 +617,8 @@ void data_pool_snap(const struct data_pool *pool, struct ferry_snapshot_pool *re
 
 void data_pool_close(struct data_pool *pool)
 {
+	if (ferry_timer_is_started(&pool->users_timer))
+		ferry_timer_stop(pool->data->loop, &pool->users_timer);
 	if (pool->has_fault)
 		ferry_fault_done(&pool->fault);
 	pool->has_fault = false;
