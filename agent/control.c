@@ -114,6 +114,8 @@ static const char *pool_reason(const struct cluster_pool *pool,
 {
 	const struct ferry_cluster *cluster = pool->cluster;
 
+	if (!pool->is_open && !data->is_open)
+		return data->lanes[0].reason;
 	if (data->flush_is_suspect)
 		return "acknowledged writes may be lost: flushes fail until an administrator has "
 		       "looked";

@@ -208,6 +208,18 @@ static int engine_open(struct data_pool *pool, const struct ferry_lun_identity *
 	return 0;
 }
 
+int data_pool_lun_open(struct data_pool *pool, struct ferry_error *reterr)
+{
+	bool has_sgio = pool->sgio && pool->config->is_shared;
+
+	ferry_assert(!pool->is_open);
+	if (pool->iscsi)
+		return engine_open(pool, ferry_iscsi_identity(pool->iscsi),
+				   ferry_iscsi_fence(pool->iscsi), reterr);
+	return engine_open(pool, ferry_device_identity(pool->device),
+			   has_sgio ? ferry_sgio_fence(pool->sgio) : NULL, reterr);
+}
+
 static void sgio_attention(uint8_t asc, uint8_t ascq, void *context)
 {
 	struct data_pool *pool = context;
@@ -230,6 +242,8 @@ static int sgio_open(struct data_pool *pool, struct ferry_error *reterr)
 	int r;
 
 	r = ferry_sgio_open(&config, &pool->sgio, &why);
+	if (r == -EOPNOTSUPP && !pool->config->is_shared)
+		return 0; /* Alone nobody has to be kept out. */
 	if (r == -EOPNOTSUPP) {
 		ferry_event_emit(&pool->data->events, note, "pool %s has no reservations: %s",
 				 pool->config->name, why.message);
@@ -255,13 +269,14 @@ static int device_open(struct data_pool *pool, struct ferry_error *reterr)
 	if (ferry_device_note(pool->device))
 		ferry_event_emit(&pool->data->events, note, "%s", ferry_device_note(pool->device));
 	pool->path = ferry_device_path(pool->device);
-	if (pool->config->is_shared) { /* Alone there is nobody to keep out. */
+	if (pool->config->is_shared || !pool->config->ignores_registrations) {
 		r = sgio_open(pool, reterr);
 		if (r < 0)
 			return r;
 	}
-	return engine_open(pool, ferry_device_identity(pool->device),
-			   pool->sgio ? ferry_sgio_fence(pool->sgio) : NULL, reterr);
+	if (data_guard_begin(pool, pool->sgio ? ferry_sgio_fence(pool->sgio) : NULL))
+		return 0;
+	return data_pool_lun_open(pool, reterr);
 }
 
 /* The lun answers for the first time: now it is known what it is. */
@@ -269,14 +284,12 @@ static void iscsi_state(struct ferry_path *path, bool is_up, enum ferry_cause ca
 {
 	struct data_pool *pool = path->context;
 	struct ferry_event failed = {.kind = FERRY_EVENT_ADMIN, .severity = FERRY_SEVERITY_ERROR};
-	struct ferry_fence *fence;
 	struct ferry_error error;
 
 	(void)cause;
-	if (!is_up || pool->is_open)
+	if (!is_up || pool->is_open || data_guard_begin(pool, ferry_iscsi_fence(pool->iscsi)))
 		return;
-	fence = ferry_iscsi_fence(pool->iscsi);
-	if (engine_open(pool, ferry_iscsi_identity(pool->iscsi), fence, &error) < 0)
+	if (data_pool_lun_open(pool, &error) < 0)
 		ferry_event_emit(&pool->data->events, failed, "%s", error.message);
 }
 
@@ -584,8 +597,8 @@ void data_pool_snap(const struct data_pool *pool, struct ferry_snapshot_pool *re
 		ret->lanes[0].kind = FERRY_PATH_LOCAL;
 		ret->lanes[0].node = pool->data->config.self;
 		ret->lanes[0].state = FERRY_LANE_FORWARDING;
-		(void)snprintf(ret->lanes[0].reason, sizeof(ret->lanes[0].reason),
-			       "the lun has not answered yet");
+		(void)snprintf(ret->lanes[0].reason, sizeof(ret->lanes[0].reason), "%s",
+			       pool->refusal[0] ? pool->refusal : "the lun has not answered yet");
 		if (pool->iscsi)
 			(void)snprintf(ret->lanes[0].detail, sizeof(ret->lanes[0].detail), "%s",
 				       ferry_iscsi_last_error(pool->iscsi));
@@ -617,6 +630,7 @@ void data_pool_snap(const struct data_pool *pool, struct ferry_snapshot_pool *re
 
 void data_pool_close(struct data_pool *pool)
 {
+	data_guard_close(pool);
 	if (ferry_timer_is_started(&pool->users_timer))
 		ferry_timer_stop(pool->data->loop, &pool->users_timer);
 	if (pool->has_fault)
