@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/loop.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -51,7 +52,9 @@ enum match {
 /* The path that the kernel shows for the backing file; empty if it cannot be told. */
 static void backing_path_read(const char *name, char ret[BACKING_PATH_MAX])
 {
+	static const char deleted[] = " (deleted)"; /* Its file is no longer shown there. */
 	char path[64];
+	char *end;
 	ssize_t length;
 	_cleanup_(closep) int fd = -1;
 
@@ -62,7 +65,10 @@ static void backing_path_read(const char *name, char ret[BACKING_PATH_MAX])
 		return;
 	length = read(fd, ret, BACKING_PATH_MAX - 1);
 	ret[length < 0 ? 0 : length] = '\0';
-	ret[strcspn(ret, "\n")] = '\0';
+	end = ret + strcspn(ret, "\n");
+	*end = '\0';
+	if ((size_t)(end - ret) >= strlen(deleted) && strcmp(end - strlen(deleted), deleted) == 0)
+		end[-(ptrdiff_t)strlen(deleted)] = '\0';
 }
 
 /*
