@@ -11,7 +11,7 @@
 
 #include "agent/adapters/openssl/openssl.h"
 #include "agent/cluster_internal.h"
-#include "proto/cursor.h"
+#include "proto/stored.h"
 
 #define STOP_NS_MAX (20 * FERRY_NS_PER_S)
 #define STOP_POLL_NS (20 * FERRY_NS_PER_MS)
@@ -227,24 +227,20 @@ static int incarnation_next(struct ferry_cluster *cluster, struct ferry_error *r
 {
 	struct ferry_store *store = ferry_statefile_store(cluster->state);
 	uint8_t bytes[FERRY_STORE_VALUE_BYTES_MAX];
-	struct ferry_writer writer = ferry_writer_make(bytes, 8);
 	int r;
 
 	r = store->ops->load(store, "incarnation", bytes, sizeof(bytes));
-	if (r == 8) {
-		struct ferry_reader reader = ferry_reader_make(bytes, 8);
-
-		cluster->incarnation.v = ferry_reader_u64(&reader);
-	} else if (r != -ENOENT) {
-		return ferry_error_set(reterr, r < 0 ? r : -EBADMSG,
+	if (r >= 0)
+		r = ferry_stored_incarnation_decode(bytes, (size_t)r, &cluster->incarnation);
+	if (r < 0 && r != -ENOENT)
+		return ferry_error_set(reterr, r,
 				       "%s/incarnation cannot be read or is damaged: with an old "
 				       "number this agent's writes could be taken for another's; "
 				       "write the state directory back from a backup",
 				       cluster->settings->config.state_dir);
-	}
 	cluster->incarnation.v++;
-	ferry_writer_u64(&writer, cluster->incarnation.v);
-	r = store->ops->save(store, "incarnation", bytes, 8);
+	ferry_stored_incarnation_encode(cluster->incarnation, bytes);
+	r = store->ops->save(store, "incarnation", bytes, FERRY_STORED_INCARNATION_BYTES);
 	if (r < 0)
 		return ferry_error_set(reterr, r, "%s/incarnation cannot be saved: %s",
 				       cluster->settings->config.state_dir, strerror(-r));
@@ -560,4 +556,26 @@ struct ferry_cluster *ferry_cluster_close(struct ferry_cluster *cluster)
 	free(cluster->snapshot);
 	free(cluster);
 	return NULL;
+}
+
+int ferry_cluster_withdraw(const struct ferry_settings *settings, struct ferry_error *reterr)
+{
+	const struct ferry_config *config = &settings->config;
+	char name[FERRY_PACEMAKER_NAME_BYTES];
+	int r = 0;
+
+	if (settings->is_standalone || !config->is_published)
+		return 0;
+	for (uint32_t i = 0; i < config->pools_count && r != -ETIMEDOUT; i++) {
+		struct ferry_error error;
+		int one;
+
+		cluster_pool_attribute(config, config->pools[i].name, name);
+		one = ferry_pacemaker_withdraw(NULL, name, 0, &error);
+		if (one < 0 && r == 0)
+			*reterr = error;
+		if (one < 0)
+			r = one;
+	}
+	return r;
 }

@@ -34,6 +34,13 @@ int ferry_cluster_run(struct ferry_cluster *cluster);
 /* The data thread has ended by itself, which it should not. Any thread. */
 void ferry_cluster_data_ended(struct ferry_cluster *cluster);
 
+/*
+ * For an agent that is gone, however it ended: unset what it has published at Pacemaker. 0, also
+ * where it publishes nothing; or why not, of the first that failed.
+ */
+int ferry_cluster_withdraw(const struct ferry_settings *settings,
+			   struct ferry_error *reterr) FERRY_MUST_CHECK;
+
 /* NULL is a no-op. Returns NULL. */
 struct ferry_cluster *ferry_cluster_close(struct ferry_cluster *cluster);
 static inline void ferry_cluster_closep(struct ferry_cluster **cluster)

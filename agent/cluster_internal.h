@@ -31,8 +31,7 @@ struct cluster_pool {
 	const struct ferry_config_pool *config;
 	const struct ferry_config_volume *volume;
 	struct ferry_ownership ownership;
-	bool is_open; /* The lun has answered; the ownership is open. */
-	bool has_reservations;
+	bool is_open;			     /* The lun has answered; the ownership is open. */
 	char wwid[FERRY_CONTROL_TEXT_BYTES]; /* Once the lun has answered. */
 	bool is_shown;
 	bool has_path;
@@ -164,6 +163,9 @@ void cluster_pool_waits_for(const struct cluster_pool *pool, char *ret, size_t s
 /* Whether it holds nothing that a stop would have to give back first. */
 bool cluster_pool_is_quiet(const struct cluster_pool *pool);
 void cluster_pool_close(struct cluster_pool *pool);
+/* The name of the attribute that says whether @pool would be well placed here. */
+void cluster_pool_attribute(const struct ferry_config *config, const char *pool,
+			    char ret[FERRY_PACEMAKER_NAME_BYTES]);
 
 /* warden.c */
 void warden_ask(struct ferry_cluster *cluster, const struct warden_job *job);

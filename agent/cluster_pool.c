@@ -27,6 +27,12 @@ void cluster_pool_answer(struct ferry_control_request **request, int error, cons
 
 /* ---- Fitness: the one attribute that location rules look at. ---- */
 
+void cluster_pool_attribute(const struct ferry_config *config, const char *pool,
+			    char ret[FERRY_PACEMAKER_NAME_BYTES])
+{
+	(void)snprintf(ret, FERRY_PACEMAKER_NAME_BYTES, "%s-%s", config->attribute, pool);
+}
+
 /*
  * An owner stays fit until its path is convicted: that detours are needed is no reason to move.
  * Everyone else is fit if its own path works.
@@ -41,8 +47,7 @@ static void fitness_publish(struct cluster_pool *pool)
 	if (!cluster->pacemaker)
 		return;
 	pool->is_fit = is_fit;
-	(void)snprintf(name, sizeof(name), "%s-%s", cluster->settings->config.attribute,
-		       pool->config->name);
+	cluster_pool_attribute(&cluster->settings->config, pool->config->name, name);
 	if (ferry_pacemaker_set(cluster->pacemaker, name, is_fit ? "1" : "0",
 				/* is_private= */ false) < 0)
 		ferry_log(FERRY_SEVERITY_ERROR, "attribute %s cannot be published", name);
@@ -236,10 +241,8 @@ void cluster_pool_mail(struct cluster_pool *pool, const struct ferry_mail *mail)
 {
 	bool has_ownership = pool->is_open && pool->cluster->group;
 
-	if (mail->kind == FERRY_MAIL_OPENED) {
-		pool->has_reservations = mail->flag;
+	if (mail->kind == FERRY_MAIL_OPENED)
 		(void)snprintf(pool->wwid, sizeof(pool->wwid), "%s", mail->identity.wwid);
-	}
 	if (mail->kind == FERRY_MAIL_OPENED && pool->cluster->group)
 		ownership_open(pool, mail);
 	else if (mail->kind == FERRY_MAIL_OPENED)
@@ -248,6 +251,10 @@ void cluster_pool_mail(struct cluster_pool *pool, const struct ferry_mail *mail)
 		ferry_ownership_drained(&pool->ownership, mail->epoch);
 	else if (mail->kind == FERRY_MAIL_ASK && has_ownership)
 		ferry_ownership_ask(&pool->ownership, mail->count);
+	else if (mail->kind == FERRY_MAIL_WITNESS && has_ownership)
+		ferry_ownership_witness(&pool->ownership, mail->count);
+	else if (mail->kind == FERRY_MAIL_NOTED && has_ownership)
+		ferry_ownership_noted(&pool->ownership, mail->count);
 	else if (mail->kind == FERRY_MAIL_PREEMPTED && has_ownership)
 		ferry_ownership_preempted(&pool->ownership);
 	else if (mail->kind == FERRY_MAIL_TAKEN && has_ownership)

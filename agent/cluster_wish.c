@@ -94,11 +94,12 @@ static void missing_list(const struct cluster_pool *pool,
 }
 
 /* How many agents a change of owner needs: see decide.c. */
-static uint32_t agents_needed(const struct ferry_cluster *cluster, bool is_forced)
+static uint32_t agents_needed(const struct cluster_pool *pool, bool is_forced)
 {
-	uint32_t expected = cluster->group->nodes_expected;
+	uint32_t expected = pool->cluster->group->nodes_expected;
+	bool is_lun_a_voice = is_forced || pool->ownership.config.has_reservations;
 
-	return expected == 2 && is_forced ? 1 : ferry_decide_majority(expected);
+	return expected == 2 && is_lun_a_voice ? 1 : ferry_decide_majority(expected);
 }
 
 void cluster_pool_waits_for(const struct cluster_pool *pool, char *ret, size_t size_bytes)
@@ -113,7 +114,7 @@ void cluster_pool_waits_for(const struct cluster_pool *pool, char *ret, size_t s
 		missing_list(pool, has_spoken, missing, sizeof(missing));
 		(void)snprintf(ret, size_bytes,
 			       "waits for the agents of %s: %u of %u are needed, %u here", missing,
-			       agents_needed(cluster, ownership->is_forced),
+			       agents_needed(pool, ownership->is_forced),
 			       cluster->group->nodes_expected, ownership->members.count);
 	} else if (ownership->phase == FERRY_OWNERSHIP_CLAIMING) {
 		missing_list(pool, has_acked, missing, sizeof(missing));
@@ -292,15 +293,9 @@ static bool may_force(const struct cluster_pool *pool, struct ferry_control_requ
 {
 	const struct ferry_cluster *cluster = pool->cluster;
 	struct ferry_node missing = missing_find(pool, &request->nodes);
-	uint32_t needed = agents_needed(cluster, /* is_forced= */ true);
+	uint32_t needed = agents_needed(pool, /* is_forced= */ true);
 	char why[96];
 
-	if (pool->has_reservations) {
-		ferry_control_done(request, -EPERM,
-				   "the lun has reservations, which keep the missing nodes from "
-				   "writing: `ferry acquire`");
-		return false;
-	}
 	if (missing.v != 0) {
 		(void)snprintf(why, sizeof(why), "node %u has not answered either", missing.v);
 		ferry_control_done(request, -EPERM, why);

@@ -13,6 +13,7 @@
 #include "agent/adapters/nbd/nbd.h"
 #include "agent/adapters/sgio/sgio.h"
 #include "agent/adapters/tcp/tcp.h"
+#include "agent/adapters/uevent/uevent.h"
 #include "agent/adapters/uring/device.h"
 #include "agent/adapters/uring/loop.h"
 #include "agent/core/carrier.h"
@@ -34,6 +35,8 @@ enum data_due {
 	DATA_DUE_ASK = 1u << 7,
 	DATA_DUE_KEYS = 1u << 8,
 	DATA_DUE_PREEMPTED = 1u << 9,
+	DATA_DUE_WITNESS = 1u << 10,
+	DATA_DUE_NOTED = 1u << 11,
 };
 
 struct data_pool {
@@ -41,7 +44,8 @@ struct data_pool {
 	uint32_t index;
 	const struct ferry_data_pool *config;
 	struct ferry_device *device;
-	struct ferry_sgio *sgio; /* The device's reservations, or NULL. */
+	struct ferry_sgio *sgio;     /* The device's reservations, or NULL. */
+	struct ferry_uevent *uevent; /* ...and what the kernel says of its disks, or NULL. */
 	struct ferry_iscsi *iscsi;
 	struct ferry_path *path;
 	struct ferry_fault fault; /* Of a scratch pool, around its path. */
@@ -77,6 +81,8 @@ struct data_pool {
 	uint32_t due;
 	struct ferry_epoch drained;
 	uint64_t word_asked;
+	uint64_t witness;  /* As the cluster thread has to hear... */
+	uint64_t restarts; /* ...and how many are noted. */
 	enum ferry_verdict verdict;
 	bool has_path;
 	int taken_error;
@@ -86,6 +92,7 @@ struct data_pool {
 	/* What an administrator asks of the lun: one thing at a time. */
 	struct ferry_fence_request keys_request;
 	struct ferry_key keys_victim;
+	bool keys_must_register; /* Once its own keys are read. */
 	struct ferry_mail_keys keys;
 	int keys_error;
 };

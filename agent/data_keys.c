@@ -1,7 +1,7 @@
 /*
  * data_keys.c - a lun's registrations for people and fence agents: read, and one of them removed.
  *
- *   [register]  [preempt and abort]  read
+ *   [read  register]  [preempt and abort]  read
  *
  * The cluster thread has judged which one may go, and asks for one thing at a time.
  */
@@ -55,6 +55,10 @@ static void answered(struct ferry_fence_request *request, int error)
 
 	if (error < 0) {
 		over(pool, error);
+	} else if (request->op == FERRY_FENCE_READ_KEYS && pool->keys_must_register) {
+		pool->keys_must_register = false;
+		request->kept = ferry_fence_kept(request, request->own);
+		submit(pool, FERRY_FENCE_REGISTER);
 	} else if (request->op == FERRY_FENCE_REGISTER) {
 		preempt(pool);
 	} else {
@@ -81,10 +85,9 @@ void data_keys_mail(struct data_pool *pool, const struct ferry_mail *mail)
 	 * Beside foreign registrations this node has none of its own, and only registrants preempt.
 	 * Nothing goes by it: that waits for the registrar.
 	 */
-	if (mail->key.v != 0 && mail->flag &&
-	    pool->engine.registrar.state == FERRY_REGISTRAR_FOREIGN)
-		submit(pool, FERRY_FENCE_REGISTER);
-	else if (mail->key.v != 0)
+	pool->keys_must_register = mail->key.v != 0 && mail->flag &&
+				   pool->engine.registrar.state == FERRY_REGISTRAR_FOREIGN;
+	if (mail->key.v != 0 && !pool->keys_must_register)
 		preempt(pool);
 	else
 		submit(pool, FERRY_FENCE_READ_KEYS);

@@ -59,6 +59,22 @@ static void on_ask(struct ferry_engine *engine, uint64_t word)
 	data_pool_say_soon(pool, DATA_DUE_ASK);
 }
 
+static void on_witness(struct ferry_engine *engine, uint64_t number)
+{
+	struct data_pool *pool = pool_of(engine);
+
+	pool->witness = number;
+	data_pool_say_soon(pool, DATA_DUE_WITNESS);
+}
+
+static void on_noted(struct ferry_engine *engine, uint64_t restarts)
+{
+	struct data_pool *pool = pool_of(engine);
+
+	pool->restarts = restarts;
+	data_pool_say_soon(pool, DATA_DUE_NOTED);
+}
+
 static void on_preempted(struct ferry_engine *engine)
 {
 	data_pool_say_soon(pool_of(engine), DATA_DUE_PREEMPTED);
@@ -72,9 +88,9 @@ static void on_taken(struct ferry_engine *engine, int error)
 bool data_pool_say(struct data_pool *pool)
 {
 	static const enum ferry_mail_kind kinds[] = {
-		FERRY_MAIL_OPENED,    FERRY_MAIL_DRAINED,   FERRY_MAIL_TAKEN,  FERRY_MAIL_HEALTH,
-		FERRY_MAIL_VERDICT,   FERRY_MAIL_SHOWN,	    FERRY_MAIL_HIDDEN, FERRY_MAIL_ASK,
-		FERRY_MAIL_KEYS_READ, FERRY_MAIL_PREEMPTED,
+		FERRY_MAIL_OPENED,    FERRY_MAIL_DRAINED,   FERRY_MAIL_TAKEN,	FERRY_MAIL_HEALTH,
+		FERRY_MAIL_VERDICT,   FERRY_MAIL_SHOWN,	    FERRY_MAIL_HIDDEN,	FERRY_MAIL_ASK,
+		FERRY_MAIL_KEYS_READ, FERRY_MAIL_PREEMPTED, FERRY_MAIL_WITNESS, FERRY_MAIL_NOTED,
 	};
 
 	for (uint32_t i = 0; i < FERRY_ARRAY_COUNT(kinds); i++) {
@@ -89,6 +105,10 @@ bool data_pool_say(struct data_pool *pool)
 			mail.epoch = pool->drained;
 		} else if (kinds[i] == FERRY_MAIL_ASK) {
 			mail.count = pool->word_asked;
+		} else if (kinds[i] == FERRY_MAIL_WITNESS) {
+			mail.count = pool->witness;
+		} else if (kinds[i] == FERRY_MAIL_NOTED) {
+			mail.count = pool->restarts;
 		} else if (kinds[i] == FERRY_MAIL_TAKEN) {
 			mail.error = pool->taken_error;
 			mail.epoch = pool->taking;
@@ -173,6 +193,8 @@ static int engine_open(struct data_pool *pool, const struct ferry_lun_identity *
 		.on_drained = on_drained,
 		.on_taken = on_taken,
 		.on_ask = data->config.cluster ? on_ask : NULL,
+		.on_witness = data->config.cluster ? on_witness : NULL,
+		.on_noted = on_noted,
 		.on_preempted = on_preempted,
 		.on_warm = data_cache_on_warm,
 		.context = pool,
@@ -234,6 +256,8 @@ static int sgio_open(struct data_pool *pool, struct ferry_error *reterr)
 	struct ferry_sgio_config config = {
 		.loop = pool->data->loop,
 		.path = pool->config->lun.file,
+		.laying = pool->config->lun.laying,
+		.quiesce_time_ns = pool->config->lun.quiesce_time_ns,
 		.on_unit_attention = sgio_attention,
 		.context = pool,
 	};
@@ -251,6 +275,32 @@ static int sgio_open(struct data_pool *pool, struct ferry_error *reterr)
 	}
 	return r < 0 ? ferry_error_set(reterr, r, "pool %s: %s", pool->config->name, why.message)
 		     : 0;
+}
+
+static void uevent_reset(void *context)
+{
+	struct data_pool *pool = context;
+
+	if (pool->is_open)
+		ferry_engine_maybe_reset(&pool->engine);
+}
+
+/* Without reservations there is nothing by which a hint could be verified. */
+static void uevent_open(struct data_pool *pool)
+{
+	struct ferry_uevent_config config = {
+		.loop = pool->data->loop,
+		.path = pool->config->lun.file,
+		.on_reset = uevent_reset,
+		.context = pool,
+	};
+	struct ferry_event note = {.kind = FERRY_EVENT_ADMIN, .severity = FERRY_SEVERITY_WARNING};
+	struct ferry_error why;
+
+	if (pool->sgio && ferry_uevent_open(&config, &pool->uevent, &why) < 0)
+		ferry_event_emit(&pool->data->events, note,
+				 "pool %s: a restart of the target may go unnoticed: %s",
+				 pool->config->name, why.message);
 }
 
 static int device_open(struct data_pool *pool, struct ferry_error *reterr)
@@ -273,6 +323,7 @@ static int device_open(struct data_pool *pool, struct ferry_error *reterr)
 		r = sgio_open(pool, reterr);
 		if (r < 0)
 			return r;
+		uevent_open(pool);
 	}
 	if (data_guard_begin(pool, pool->sgio ? ferry_sgio_fence(pool->sgio) : NULL))
 		return 0;
@@ -322,6 +373,7 @@ static int iscsi_open(struct data_pool *pool, struct ferry_error *reterr)
 		.laying = lun->laying,
 		.quiesce_time_ns = lun->quiesce_time_ns,
 		.isid_qualifier = (uint16_t)(pool->index + 1),
+		.idle_timeout_ns = pool->data->config.path_timeout_ns,
 		.is_shared = pool->config->is_shared,
 		.on_state = iscsi_state,
 		.on_unit_attention = iscsi_attention,
@@ -548,6 +600,8 @@ void data_pool_mail(struct data_pool *pool, const struct ferry_mail *mail)
 	case FERRY_MAIL_ASK:
 	case FERRY_MAIL_KEYS_READ:
 	case FERRY_MAIL_PREEMPTED:
+	case FERRY_MAIL_WITNESS:
+	case FERRY_MAIL_NOTED:
 	case FERRY_MAIL_SHOWN:
 	case FERRY_MAIL_HIDDEN:
 	case FERRY_MAIL_EVENT:
@@ -608,6 +662,8 @@ void data_pool_snap(const struct data_pool *pool, struct ferry_snapshot_pool *re
 	ret->has_reservations = pool->engine.config.fence != NULL;
 	if (pool->iscsi && ferry_iscsi_fence(pool->iscsi))
 		ret->ability = ferry_iscsi_fence(pool->iscsi)->ability;
+	else if (pool->sgio)
+		ret->ability = ferry_sgio_fence(pool->sgio)->ability;
 	ret->flushes_by_path = pool->engine.config.flushes_by_path;
 	ret->is_registered = pool->engine.registrar.state == FERRY_REGISTRAR_IN;
 	/* Also when all that is here waits for ghosts to be laid: with a cache no read shows it. */
@@ -639,6 +695,7 @@ void data_pool_close(struct data_pool *pool)
 	if (pool->is_open)
 		ferry_engine_done(&pool->engine);
 	pool->is_open = false;
+	ferry_uevent_close(TAKE_PTR(pool->uevent));
 	ferry_sgio_close(TAKE_PTR(pool->sgio));
 	if (pool->device && ferry_device_close(pool->device) < 0)
 		return; /* The kernel still has I/O: its memory stays until the process ends. */

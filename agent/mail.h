@@ -44,6 +44,9 @@ enum ferry_mail_kind {
 	FERRY_MAIL_HEALTH,    /* flag: this node's own path works. */
 	FERRY_MAIL_VERDICT,   /* verdict. */
 	FERRY_MAIL_ASK,	      /* count: have the group asked; a view with that word answers. */
+	FERRY_MAIL_WITNESS,   /* count: the target was restarted, and the owner has to know; 0: not.
+			       */
+	FERRY_MAIL_NOTED,     /* count: of view.restarts, so many are noted. */
 	FERRY_MAIL_PREEMPTED, /* The owner's registration was taken, not at its wish. */
 	FERRY_MAIL_SHOWN,     /* error. */
 	FERRY_MAIL_HIDDEN,    /* error: -EBUSY: it is used; users. */
@@ -73,8 +76,8 @@ struct ferry_mail {
 	struct ferry_node node;
 	bool flag;
 	int error;
-	uint64_t
-		count; /* ASK: the word. SHOWN: lines of the cache that came from the last owner. */
+	uint64_t count; /* ASK: the word. WITNESS, NOTED: see there. SHOWN: lines of the cache that
+			   came from the last owner. */
 	union {
 		struct ferry_view view;
 		struct ferry_drained_keys drained;

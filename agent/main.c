@@ -97,6 +97,11 @@ int main(int argc, char **argv)
 	else if (settings->action == FERRY_SETTINGS_CHECK &&
 		 ferry_settings_check_files(settings, &error) < 0)
 		code = say(&error, EXIT_USAGE);
+	else if (settings->action == FERRY_SETTINGS_WITHDRAW &&
+		 ferry_cluster_withdraw(settings, &error) < 0)
+		code = say(&error, EXIT_FAILED);
+	else if (settings->action == FERRY_SETTINGS_WITHDRAW)
+		code = EXIT_STOPPED;
 	else if (settings->action == FERRY_SETTINGS_CHECK)
 		printf("the configuration is right\n");
 	else

@@ -23,6 +23,9 @@ const char ferry_settings_help[] =
 	"\n"
 	"  --config FILE      configuration; default /etc/ferry/ferryd.conf\n"
 	"  --check            read and check the configuration, and end\n"
+	"  --withdraw         unset this node's attributes at Pacemaker, and end: for when the "
+	"agent\n"
+	"                     has ended, in whatever way; ferryd.service does it\n"
 	"  --standalone       one agent, no cluster, no configuration file:\n"
 	"    --lun WHAT         a file, a block device, or an iSCSI url\n"
 	"    --block-size N     of a file: 512 (default) or 4096\n"
@@ -49,6 +52,7 @@ const char ferry_settings_help[] =
 enum option_number {
 	OPTION_CONFIG = 256,
 	OPTION_CHECK,
+	OPTION_WITHDRAW,
 	OPTION_STANDALONE,
 	OPTION_LUN,
 	OPTION_BLOCK_SIZE,
@@ -71,6 +75,7 @@ enum option_number {
 static const struct option options[] = {
 	{"config", required_argument, NULL, OPTION_CONFIG},
 	{"check", no_argument, NULL, OPTION_CHECK},
+	{"withdraw", no_argument, NULL, OPTION_WITHDRAW},
 	{"standalone", no_argument, NULL, OPTION_STANDALONE},
 	{"lun", required_argument, NULL, OPTION_LUN},
 	{"block-size", required_argument, NULL, OPTION_BLOCK_SIZE},
@@ -357,6 +362,8 @@ int ferry_settings_read(struct ferry_settings *settings, int argc, char **argv,
 		return r;
 	if (argument(&arguments, OPTION_CHECK))
 		settings->action = FERRY_SETTINGS_CHECK;
+	else if (argument(&arguments, OPTION_WITHDRAW))
+		settings->action = FERRY_SETTINGS_WITHDRAW;
 	settings->logs_to_syslog = argument(&arguments, OPTION_SYSLOG) != NULL;
 	settings->is_standalone = argument(&arguments, OPTION_STANDALONE) != NULL;
 	settings->has_control =
@@ -440,6 +447,8 @@ static int lun_data(struct ferry_settings *settings, uint32_t index, const char 
 
 	*ret = (struct ferry_data_lun){.block_bytes = lun->block_bytes,
 				       .flush_scope = lun->flush_scope,
+				       .laying = lun->laying,
+				       .quiesce_time_ns = lun->quiesce_time_ns,
 				       .wwid = lun->wwid[0] ? lun->wwid : NULL};
 	if (lun->kind != FERRY_CONFIG_LUN_ISCSI) {
 		ret->file = lun->path;
@@ -452,8 +461,6 @@ static int lun_data(struct ferry_settings *settings, uint32_t index, const char 
 		if (r < 0)
 			return r;
 	}
-	ret->laying = lun->laying;
-	ret->quiesce_time_ns = lun->quiesce_time_ns;
 	ret->iscsi_portal = settings->portals[index];
 	ret->iscsi_target = lun->target;
 	ret->iscsi_lun = (uint16_t)lun->target_lun;

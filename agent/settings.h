@@ -16,7 +16,8 @@
 
 enum ferry_settings_action {
 	FERRY_SETTINGS_RUN = 1,
-	FERRY_SETTINGS_CHECK, /* --check: is the configuration right, and what it names there? */
+	FERRY_SETTINGS_CHECK,	 /* --check: is the configuration right, and what it names there? */
+	FERRY_SETTINGS_WITHDRAW, /* --withdraw: unset the attributes of an agent that is gone. */
 	FERRY_SETTINGS_VERSION,
 	FERRY_SETTINGS_HELP,
 };

@@ -195,14 +195,21 @@ static void fenced_fill(const struct cluster_pool *pool, const struct warden_job
 		return;
 	}
 	ret->is_known = true;
-	if (registered_find(pool, job->node, &key))
+	if (registered_find(pool, job->node, &key)) {
 		(void)snprintf(ret->reason, sizeof(ret->reason),
 			       "it is registered at the lun (0x%016llx)",
 			       (unsigned long long)key.v);
-	else if (view->owner.v == job->node.v)
+	} else if (view->owner.v == job->node.v) {
 		COPY(ret->reason, "it owns the pool");
-	else
+	} else if (job->kind != WARDEN_FENCE &&
+		   !ferry_ownership_is_fenced_for_sure(&pool->ownership, job->node)) {
+		/* A registration that is gone is half of it: what it sent may yet land. */
+		ret->is_known = false;
+		COPY(ret->reason, "no registration of it is on the lun, but that what it sent is "
+				  "dead has not been verified, as far as this node knows");
+	} else {
 		ret->is_fenced = true;
+	}
 	if (ret->is_fenced)
 		(void)snprintf(ret->reason, sizeof(ret->reason),
 			       "no registration of it is on the lun, epoch %llu is %s",

@@ -45,7 +45,7 @@ lab=(
 )
 
 vm=(
-	qemu-system-x86 seabios iproute2 util-linux  # emulated guests (make test-vm)
+	qemu-system-x86 seabios iproute2 util-linux nftables # emulated guests (make test-vm)
 	mmdebstrap busybox-static cpio kmod          # their disk and initramfs
 	xz-utils zstd e2fsprogs
 )

@@ -211,20 +211,39 @@ static void keys_find(const struct ferry_situation *situation, struct ferry_drai
 		else if (elder_is_suspect(seen))
 			suspect_add(ret, elder_key(seen));
 	}
-	/* A node that this agent has never heard may have died with its registration. */
+	/*
+	 * A node that this agent has never heard may have died with its registration. Elsewhere the
+	 * lun has kept that; unless a taker before has removed it, and died before the proof.
+	 */
 	if (seen_count < situation->nodes_expected)
-		suspect_add(ret, ferry_key_of_nobody());
+		suspect_add(ret, situation->settled.v + 1 < situation->claimed.v
+					 ? ferry_key_of_forgotten()
+					 : ferry_key_of_nobody());
+}
+
+/* A person has answered for who is missing, not for a member that goes on with what it has. */
+static bool is_answered_for(const struct ferry_situation *situation)
+{
+	for (uint32_t i = 0; i < FERRY_NODES_MAX && situation->seen[i].node.v != 0; i++) {
+		const struct ferry_ownership_seen *seen = &situation->seen[i];
+
+		if (seen->node.v != situation->self.v && !has_drained(situation, seen) &&
+		    member_index(situation, seen->node) >= 0)
+			return false;
+	}
+	return situation->is_forced;
 }
 
 static void decide_taking(const struct ferry_situation *situation, struct ferry_decision *ret)
 {
+	bool is_answered = is_answered_for(situation);
+
 	keys_find(situation, &ret->keys);
-	if (situation->has_reservations || situation->is_forced ||
+	if (situation->has_reservations || is_answered ||
 	    ret->keys.count >= situation->nodes_expected) {
 		ret->kind = FERRY_DECISION_TAKE;
-		if (situation->is_forced)
-			ret->keys.suspects_count = 0; /* The person's word is for these, too. */
-		if (situation->is_forced && ret->keys.count < situation->nodes_expected)
+		ret->keys.is_answered_for = is_answered;
+		if (is_answered && ret->keys.count < situation->nodes_expected)
 			ret->why = "taking over by force: a person answers for the nodes that "
 				   "have not drained";
 		return;
@@ -232,8 +251,11 @@ static void decide_taking(const struct ferry_situation *situation, struct ferry_
 	/* Rule 14: nobody can keep the missing ones from writing. */
 	ret->kind = FERRY_DECISION_REFUSE;
 	ret->error = -EPERM;
-	ret->why = "the lun has no reservations and not every node has drained: fence the missing "
-		   "nodes, or start their agents";
+	ret->why = situation->is_forced
+			   ? "a member of the group has not drained: nobody has answered for it, "
+			     "stop its agent first"
+			   : "the lun has no reservations and not every node has drained: fence "
+			     "the missing nodes, or start their agents";
 }
 
 /* ---- What is next. ---- */
@@ -505,6 +527,7 @@ struct ferry_reaction ferry_decide_message(const struct ferry_situation *situati
 	case FERRY_GROUP_FENCE:
 		return decide_fence(situation, from, message);
 	case FERRY_GROUP_FENCED:
+	case FERRY_GROUP_NOTED:
 	default:
 		return react(FERRY_REACTION_NOTE);
 	}

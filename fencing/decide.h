@@ -50,6 +50,7 @@ struct ferry_ownership_seen {
 	struct ferry_incarnation taking; /* What it was when this node began to take the lun. */
 	struct ferry_incarnation laid;	 /* What this one's elders wrote is known to be dead. */
 	struct ferry_incarnation fenced; /* It and its elders may not register any more. */
+	struct ferry_incarnation proven; /* And whoever fenced it has verified that at the lun. */
 };
 
 struct ferry_situation {
@@ -70,6 +71,7 @@ struct ferry_situation {
 	struct ferry_node owner;
 	bool is_in_force;
 	struct ferry_epoch drained; /* Here. */
+	struct ferry_epoch settled; /* Up to this one no taking was left half done. */
 
 	/* This node's own part. */
 	enum ferry_ownership_phase phase;

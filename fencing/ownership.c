@@ -44,6 +44,7 @@ struct ferry_situation ferry_ownership_situation(const struct ferry_ownership *o
 		.owner = ownership->view.owner,
 		.is_in_force = ownership->view.is_in_force,
 		.drained = ownership->drained,
+		.settled = ownership->settled,
 		.phase = ownership->phase,
 		.claimed = ownership->claimed,
 		.is_synced = ownership->is_synced,
@@ -65,6 +66,7 @@ void ferry_ownership_view_publish(struct ferry_ownership *ownership)
 	struct ferry_situation situation = ferry_ownership_situation(ownership);
 
 	ownership->view.members = ownership->members;
+	ferry_ownership_restarts_ask(ownership);
 	ferry_decide_rights(&situation, &ownership->view);
 	ownership->config.set_view(&ownership->view, ownership->config.context);
 }

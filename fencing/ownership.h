@@ -63,6 +63,16 @@ struct ferry_ownership_config {
 	void *context;
 };
 
+/* A member's agent has found the target restarted, and waits for the owner to know. */
+struct ferry_ownership_told {
+	struct ferry_node by;
+	struct ferry_incarnation incarnation;
+	uint64_t number; /* Its own count of those that it has found. */
+	uint64_t noting; /* The view's count that this owner's data thread is to note; 0: none. */
+	bool is_noted;	 /* It has. */
+	bool answer_is_due;
+};
+
 struct ferry_ownership {
 	struct ferry_ownership_config config;
 	enum ferry_ownership_phase phase;
@@ -75,6 +85,7 @@ struct ferry_ownership {
 	struct ferry_epoch claimed;   /* This node's own claim. */
 	struct ferry_epoch released;  /* The last epoch whose owner let go. */
 	struct ferry_epoch drained;   /* At this node. */
+	struct ferry_epoch settled;   /* See struct ferry_situation; on the disk too. */
 	bool is_synced;		      /* A majority has spoken in this ring. */
 	bool has_path;		      /* This node's. */
 	bool wants_pool;
@@ -100,6 +111,8 @@ struct ferry_ownership {
 	bool is_forced; /* An administrator answers for those who have not drained. */
 	bool is_fenced; /* This agent is: it has to be started anew. */
 	struct ferry_ownership_fencing fencing;
+	uint64_t witness; /* What this agent has found and waits with; 0: nothing. */
+	struct ferry_ownership_told told[FERRY_NODES_MAX];
 };
 
 /*
@@ -125,6 +138,14 @@ void ferry_ownership_taken(struct ferry_ownership *ownership, struct ferry_epoch
 void ferry_ownership_health(struct ferry_ownership *ownership, bool has_path);
 /* Somebody took this node's registration, not at its own wish: only a new epoch gives it back. */
 void ferry_ownership_preempted(struct ferry_ownership *ownership);
+
+/*
+ * This node has found the target restarted, its @number-th time, and registers there only when
+ * view.told says that the owner knows; 0: it does not wait any more.
+ */
+void ferry_ownership_witness(struct ferry_ownership *ownership, uint64_t number);
+/* The data thread has noted the first @restarts of those that view.restarts counts. */
+void ferry_ownership_noted(struct ferry_ownership *ownership, uint64_t restarts);
 
 /* Make sure that the view is no older than now, then publish it with @word; words grow. */
 void ferry_ownership_ask(struct ferry_ownership *ownership, uint64_t word);
@@ -156,6 +177,13 @@ int ferry_ownership_force(struct ferry_ownership *ownership) FERRY_MUST_CHECK;
  */
 int ferry_ownership_fence(struct ferry_ownership *ownership,
 			  struct ferry_node victim) FERRY_MUST_CHECK;
+
+/*
+ * Whether the newest agent of @node has been fenced, and this agent has heard that it was verified
+ * at the lun: nothing that the node sent can land any more. False may be ignorance.
+ */
+bool ferry_ownership_is_fenced_for_sure(const struct ferry_ownership *ownership,
+					struct ferry_node node);
 
 /* Whether enough of the others see the lun that this node sees under the pool's name. */
 bool ferry_ownership_lun_is_agreed(const struct ferry_ownership *ownership);

@@ -11,6 +11,12 @@ void ferry_ownership_claim_make(struct ferry_ownership *ownership, struct ferry_
 	struct ferry_loop *loop = ownership->config.loop;
 
 	ferry_assert(epoch.v > ownership->view.epoch.v);
+	/* The claim before was this node's: what its taking has removed the data side remembers. */
+	if (ownership->claimed.v == epoch.v - 1 &&
+	    ownership->settled.v + 1 == ownership->claimed.v &&
+	    (ownership->view.epoch.v < ownership->claimed.v ||
+	     ownership->view.owner.v == ferry_ownership_self(ownership).v))
+		ownership->settled = ownership->claimed;
 	ownership->claimed = epoch;
 	ownership->phase = FERRY_OWNERSHIP_CLAIMING;
 	ownership->is_by_lun = false;
@@ -37,6 +43,8 @@ void ferry_ownership_install(struct ferry_ownership *ownership, struct ferry_nod
 {
 	bool is_in_force = message->type == FERRY_GROUP_IN_FORCE;
 
+	if (is_in_force)
+		ownership->settled = message->epoch;
 	if (!ferry_ownership_epoch_install(ownership, message->epoch, from, is_in_force)) {
 		if (from.v == ferry_ownership_self(ownership).v)
 			ferry_ownership_wish_over(ownership, -EIO, "the epoch could not be saved");
@@ -57,6 +65,8 @@ void ferry_ownership_learn(struct ferry_ownership *ownership,
 	struct ferry_node owner = is_own_past ? (struct ferry_node){0} : message->owner;
 	bool is_in_force = message->flags & FERRY_GROUP_IS_IN_FORCE && !is_own_past;
 
+	if (message->flags & FERRY_GROUP_IS_IN_FORCE) /* Its own past too has been. */
+		ownership->settled = message->epoch;
 	if (!ferry_ownership_epoch_install(ownership, message->epoch, owner, is_in_force))
 		return;
 	ferry_ownership_emit(ownership, FERRY_EVENT_EPOCH, FERRY_SEVERITY_NOTICE,
@@ -73,6 +83,11 @@ void ferry_ownership_follow(struct ferry_ownership *ownership, struct ferry_node
 {
 	ownership->view.owner = owner;
 	ownership->view.is_in_force = true;
+	if (ownership->settled.v < ownership->view.epoch.v &&
+	    owner.v != ferry_ownership_self(ownership).v) {
+		ownership->settled = ownership->view.epoch;
+		ferry_ownership_owner_save(ownership, (struct ferry_node){0});
+	}
 	ferry_ownership_view_publish(ownership);
 }
 

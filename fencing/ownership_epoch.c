@@ -6,9 +6,7 @@
 #include <stdio.h>
 
 #include "agent/base/museum.h"
-#include "proto/cursor.h"
-
-enum { STORED_BYTES = 16 + 8 + 4 };
+#include "proto/stored.h"
 
 static void store_key(const struct ferry_ownership *ownership, char ret[64])
 {
@@ -19,15 +17,18 @@ static void store_key(const struct ferry_ownership *ownership, char ret[64])
 static int epoch_save(struct ferry_ownership *ownership, struct ferry_epoch epoch,
 		      struct ferry_node owner)
 {
-	uint8_t bytes[STORED_BYTES];
-	struct ferry_writer writer = ferry_writer_make(bytes, sizeof(bytes));
+	uint8_t bytes[FERRY_STORED_EPOCH_BYTES];
 	struct ferry_store *store = ownership->config.store;
+	struct ferry_stored_epoch stored = {
+		.lineage = ownership->config.lineage,
+		.epoch = epoch,
+		.owner = owner,
+		.settled = {ferry_min_u64(ownership->settled.v, epoch.v)},
+	};
 	char key[64];
 
 	store_key(ownership, key);
-	ferry_writer_bytes(&writer, ownership->config.lineage.bytes, 16);
-	ferry_writer_u64(&writer, epoch.v);
-	ferry_writer_u32(&writer, owner.v);
+	ferry_stored_epoch_encode(&stored, bytes);
 	return store->ops->save(store, key, bytes, sizeof(bytes));
 }
 
@@ -35,8 +36,7 @@ int ferry_ownership_epoch_load(struct ferry_ownership *ownership, struct ferry_e
 {
 	uint8_t bytes[FERRY_STORE_VALUE_BYTES_MAX];
 	struct ferry_store *store = ownership->config.store;
-	struct ferry_reader reader;
-	struct ferry_uuid lineage;
+	struct ferry_stored_epoch stored;
 	char key[64];
 	int r;
 
@@ -44,21 +44,22 @@ int ferry_ownership_epoch_load(struct ferry_ownership *ownership, struct ferry_e
 	r = store->ops->load(store, key, bytes, sizeof(bytes));
 	if (r == -ENOENT)
 		return 0; /* This node has never heard of the pool. */
-	if (r < 0 || r != STORED_BYTES)
-		return ferry_error_set(reterr, r < 0 ? r : -EBADMSG,
+	if (r >= 0)
+		r = ferry_stored_epoch_decode(bytes, (size_t)r, &stored);
+	if (r < 0)
+		return ferry_error_set(reterr, r,
 				       "pool %s: the stored epoch cannot be read or is damaged; "
 				       "this node must not vote: restore the state directory from "
 				       "a backup, or remove the file to join as a new node",
 				       ownership->config.pool);
-	reader = ferry_reader_make(bytes, (size_t)r);
-	ferry_reader_bytes(&reader, lineage.bytes, 16);
-	if (!ferry_uuid_equal(&lineage, &ownership->config.lineage))
+	if (!ferry_uuid_equal(&stored.lineage, &ownership->config.lineage))
 		return ferry_error_set(reterr, -EBADMSG,
 				       "pool %s: the stored epoch is another lineage's",
 				       ownership->config.pool);
-	ownership->view.epoch.v = ferry_reader_u64(&reader);
+	ownership->view.epoch = stored.epoch;
 	/* Nobody owns it now: this agent has just started. It may ask for what was this node's. */
-	ownership->was_owner = ferry_reader_u32(&reader) == ferry_ownership_self(ownership).v;
+	ownership->was_owner = stored.owner.v == ferry_ownership_self(ownership).v;
+	ownership->settled = stored.settled;
 	return 0;
 }
 

@@ -83,15 +83,31 @@ void ferry_ownership_fenced_heard(struct ferry_ownership *ownership,
 				  const struct ferry_group_message *message)
 {
 	const struct ferry_ownership_fencing *fencing = &ownership->fencing;
+	struct ferry_ownership_seen *seen = ferry_ownership_seen_find(ownership, message->victim);
 	bool is_proven = message->flags & FERRY_GROUP_PROVEN;
 
 	ferry_ownership_victim_note(ownership, message->victim, message->victim_incarnation);
+	if (seen && is_proven)
+		seen->proven.v = ferry_max_u64(seen->proven.v, message->victim_incarnation.v);
 	if (message->flags & FERRY_GROUP_REMINDS)
 		return;
 	if (fencing->is_asked_here && fencing->victim.v == message->victim.v)
 		fence_over(ownership, is_proven ? 0 : -EIO,
 			   is_proven ? "its registrations are gone, what it sent is dead"
 				     : "it could not be verified at the lun: see the owner's log");
+}
+
+bool ferry_ownership_is_fenced_for_sure(const struct ferry_ownership *ownership,
+					struct ferry_node node)
+{
+	ferry_assert(ownership && node.v > 0);
+	for (uint32_t i = 0; i < FERRY_NODES_MAX; i++) {
+		const struct ferry_ownership_seen *seen = &ownership->seen[i];
+
+		if (seen->node.v == node.v)
+			return seen->proven.v != 0 && seen->proven.v >= seen->incarnation.v;
+	}
+	return false;
 }
 
 int ferry_ownership_fence(struct ferry_ownership *ownership, struct ferry_node victim)

@@ -16,6 +16,15 @@ static struct ferry_incarnation victim_incarnation(struct ferry_ownership *owner
 	return seen ? seen->fenced : (struct ferry_incarnation){0};
 }
 
+static bool multicast(struct ferry_ownership *ownership, const struct ferry_group_message *message)
+{
+	struct ferry_group *group = ownership->config.group;
+	uint8_t bytes[FERRY_GROUP_MESSAGE_BYTES];
+
+	ferry_group_message_encode(message, bytes);
+	return group->ops->multicast(group, bytes, sizeof(bytes)) == 0;
+}
+
 static bool message_send(struct ferry_ownership *ownership, enum ferry_group_type type,
 			 struct ferry_epoch epoch, uint32_t flags)
 {
@@ -36,11 +45,38 @@ static bool message_send(struct ferry_ownership *ownership, enum ferry_group_typ
 			  : type == FERRY_GROUP_FENCED ? ownership->fencing.told
 						       : (struct ferry_node){0},
 		.victim_incarnation = victim_incarnation(ownership, type),
+		.restart = type == FERRY_GROUP_STATE ? ownership->witness : 0,
 	};
-	uint8_t bytes[FERRY_GROUP_MESSAGE_BYTES];
 
-	ferry_group_message_encode(&message, bytes);
-	return config->group->ops->multicast(config->group, bytes, sizeof(bytes)) == 0;
+	return multicast(ownership, &message);
+}
+
+/* To those who have told of a restart: this owner knows. True: all of them have been sent. */
+static bool answers_send(struct ferry_ownership *ownership)
+{
+	const struct ferry_ownership_config *config = &ownership->config;
+	struct ferry_ownership_told *told;
+
+	while ((told = ferry_ownership_answer_due(ownership))) {
+		struct ferry_group_message message = {
+			.type = FERRY_GROUP_NOTED,
+			.pool = ownership->pool,
+			.lineage = config->lineage,
+			.lun = config->lun,
+			.epoch = ownership->view.epoch,
+			.owner = ownership->view.owner,
+			.ring = config->group->ring,
+			.incarnation = config->incarnation,
+			.victim = told->by,
+			.victim_incarnation = told->incarnation,
+			.restart = told->number,
+		};
+
+		if (!multicast(ownership, &message))
+			return false;
+		told->answer_is_due = false;
+	}
+	return true;
 }
 
 /* A question is asked once in each ring: were it in every STATE, askers would set each other off.
@@ -114,13 +150,14 @@ void ferry_ownership_messages_flush(struct ferry_ownership *ownership)
 		fencing->answer_is_due = !message_send(ownership, FERRY_GROUP_FENCED, epoch,
 						       fencing->is_proven ? FERRY_GROUP_PROVEN : 0);
 	}
-	if (ownership->state_is_due || ownership->ack_is_due || ownership->claim_is_due ||
-	    ownership->in_force_is_due || ownership->release_is_due || fencing->ask_is_due ||
-	    fencing->answer_is_due || fencing->reminders_are_due)
+	if (!answers_send(ownership) || ownership->state_is_due || ownership->ack_is_due ||
+	    ownership->claim_is_due || ownership->in_force_is_due || ownership->release_is_due ||
+	    fencing->ask_is_due || fencing->answer_is_due || fencing->reminders_are_due)
 		ferry_timer_start_in(ownership->config.loop, &ownership->timer, RESEND_NS);
 }
 
-static void note(struct ferry_ownership *ownership, const struct ferry_group_message *message)
+static void note(struct ferry_ownership *ownership, struct ferry_node from,
+		 const struct ferry_group_message *message)
 {
 	const struct ferry_ownership_seen *victim =
 		ferry_ownership_seen_find(ownership, message->victim);
@@ -129,6 +166,8 @@ static void note(struct ferry_ownership *ownership, const struct ferry_group_mes
 		ferry_ownership_victim_note(ownership, message->victim, victim->incarnation);
 	else if (message->type == FERRY_GROUP_FENCED)
 		ferry_ownership_fenced_heard(ownership, message);
+	else if (message->type == FERRY_GROUP_NOTED)
+		ferry_ownership_noted_hear(ownership, from, message);
 }
 
 static void react(struct ferry_ownership *ownership, struct ferry_node from,
@@ -155,11 +194,11 @@ static void react(struct ferry_ownership *ownership, struct ferry_node from,
 		ferry_ownership_nobodys(ownership, from, message);
 		break;
 	case FERRY_REACTION_FENCE:
-		note(ownership, message);
+		note(ownership, from, message);
 		ferry_ownership_fence_begin(ownership, message->victim);
 		break;
 	case FERRY_REACTION_NOTE:
-		note(ownership, message);
+		note(ownership, from, message);
 		break;
 	case FERRY_REACTION_IGNORE:
 	default:
@@ -191,6 +230,7 @@ void ferry_ownership_message(struct ferry_ownership *ownership, struct ferry_nod
 		ferry_ownership_state_note(ownership, member, message);
 	react(ownership, from, message, &reaction);
 	if (message->type == FERRY_GROUP_STATE) {
+		ferry_ownership_restart_hear(ownership, from, message);
 		ferry_ownership_sync_check(ownership);
 		ferry_ownership_word_note(ownership, member, message);
 		ferry_ownership_messages_flush(ownership);

@@ -6,7 +6,8 @@
  *          part, phase by phase), ownership_ring.c (members and their words),
  *          ownership_messages.c (out and in), ownership_epoch.c (stable storage),
  *          ownership_claim.c (claims and acknowledgements), ownership_take.c (draining, taking,
- *          serving), ownership_move.c (planned moves), ownership_fence.c (fencing a node).
+ *          serving), ownership_move.c (planned moves), ownership_fence.c (fencing a node),
+ *          ownership_restart.c (the target's restarts).
  * Thread:  the cluster loop.
  * Rooms:   private to ownership.
  */
@@ -129,6 +130,20 @@ void ferry_ownership_withdrawn(struct ferry_ownership *ownership);
 /* The owner has let go of its epoch. */
 void ferry_ownership_nobodys(struct ferry_ownership *ownership, struct ferry_node from,
 			     const struct ferry_group_message *message);
+
+/* ---- ownership_restart.c ---- */
+
+/* This node may own the pool: the view counts what its data thread has to note. */
+void ferry_ownership_restarts_ask(struct ferry_ownership *ownership);
+
+/* A STATE has come; or the owner's answer to this node's. */
+void ferry_ownership_restart_hear(struct ferry_ownership *ownership, struct ferry_node from,
+				  const struct ferry_group_message *message);
+void ferry_ownership_noted_hear(struct ferry_ownership *ownership, struct ferry_node from,
+				const struct ferry_group_message *message);
+
+/* What this owner has to answer next; NULL: nothing. */
+struct ferry_ownership_told *ferry_ownership_answer_due(struct ferry_ownership *ownership);
 
 /* ---- ownership_fence.c ---- */
 

@@ -87,6 +87,7 @@ void ferry_ownership_taken(struct ferry_ownership *ownership, struct ferry_epoch
 	}
 	for (uint32_t i = 0; i < FERRY_NODES_MAX; i++)
 		ownership->seen[i].laid = ownership->seen[i].taking;
+	ownership->settled = epoch;
 	situation = ferry_ownership_situation(ownership);
 	ferry_decide_next(&situation, &decision);
 	ownership->fencing.is_proven |=

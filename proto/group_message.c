@@ -4,8 +4,8 @@
 #include "proto/cursor.h"
 
 /* Everything but the checksum, which comes last. */
-enum { CHECKED_BYTES = FERRY_GROUP_MESSAGE_BYTES - 4, RESERVED_BYTES = 20 };
-_Static_assert(4 + 2 + 2 + 4 + 16 + 16 + 16 + 8 + 4 + 4 + 8 + 8 + 8 + 4 + RESERVED_BYTES ==
+enum { CHECKED_BYTES = FERRY_GROUP_MESSAGE_BYTES - 4, RESERVED_BYTES = 12 };
+_Static_assert(4 + 2 + 2 + 4 + 16 + 16 + 16 + 8 + 4 + 4 + 8 + 8 + 8 + 4 + 8 + RESERVED_BYTES ==
 		       CHECKED_BYTES,
 	       "the layout of docs/wire-format.md");
 
@@ -30,6 +30,7 @@ void ferry_group_message_encode(const struct ferry_group_message *message,
 	ferry_writer_u64(&writer, message->incarnation.v);
 	ferry_writer_u64(&writer, message->victim_incarnation.v);
 	ferry_writer_u32(&writer, message->victim.v);
+	ferry_writer_u64(&writer, message->restart);
 	ferry_writer_zeroes(&writer, RESERVED_BYTES);
 	ferry_writer_u32(&writer, ferry_crc32c(0, ret, CHECKED_BYTES));
 	ferry_assert(writer.offset_bytes == FERRY_GROUP_MESSAGE_BYTES);
@@ -38,8 +39,8 @@ void ferry_group_message_encode(const struct ferry_group_message *message,
 static int message_check(const struct ferry_group_message *message, bool reserved_is_zero,
 			 struct ferry_error *reterr)
 {
-	bool is_about_victim =
-		message->type == FERRY_GROUP_FENCE || message->type == FERRY_GROUP_FENCED;
+	bool is_noted = message->type == FERRY_GROUP_NOTED;
+	bool is_fencing = message->type == FERRY_GROUP_FENCE || message->type == FERRY_GROUP_FENCED;
 
 	if (message->type < 1 || message->type > FERRY_GROUP_TYPE_LAST)
 		return ferry_error_set(reterr, -EPROTO, "group message: unknown type %u",
@@ -52,14 +53,16 @@ static int message_check(const struct ferry_group_message *message, bool reserve
 				       "group message: reserved bytes are not zero");
 	if (message->incarnation.v == 0)
 		return ferry_error_set(reterr, -EPROTO, "group message: no incarnation");
-	if (message->type != FERRY_GROUP_STATE && !is_about_victim && message->epoch.v == 0)
+	if (message->type != FERRY_GROUP_STATE && !is_fencing && message->epoch.v == 0)
 		return ferry_error_set(reterr, -EPROTO, "group message: no epoch");
 	if ((message->type == FERRY_GROUP_CLAIM || message->type == FERRY_GROUP_HANDOVER) &&
 	    message->owner.v == 0)
 		return ferry_error_set(reterr, -EPROTO,
 				       "group message: a claim for, or handover to, nobody");
-	if (is_about_victim != (message->victim.v != 0))
+	if ((is_fencing || is_noted) != (message->victim.v != 0))
 		return ferry_error_set(reterr, -EPROTO, "group message: a victim out of place");
+	if (message->type != FERRY_GROUP_STATE && is_noted != (message->restart != 0))
+		return ferry_error_set(reterr, -EPROTO, "group message: a restart out of place");
 	return 0;
 }
 
@@ -91,6 +94,7 @@ int ferry_group_message_decode(const void *bytes, size_t length_bytes,
 	message.incarnation.v = ferry_reader_u64(&reader);
 	message.victim_incarnation.v = ferry_reader_u64(&reader);
 	message.victim.v = ferry_reader_u32(&reader);
+	message.restart = ferry_reader_u64(&reader);
 	reserved_is_zero &= ferry_reader_zeroes(&reader, RESERVED_BYTES);
 	if (magic != FERRY_GROUP_MAGIC ||
 	    ferry_reader_u32(&reader) != ferry_crc32c(0, bytes, CHECKED_BYTES))

@@ -30,7 +30,8 @@ enum ferry_group_type {
 	FERRY_GROUP_HANDOVER,  /* The same, and the node in owner is to claim it now. */
 	FERRY_GROUP_FENCE,     /* The sender asks that victim be fenced from the pool. */
 	FERRY_GROUP_FENCED,    /* victim is; with PROVEN its writes are dead, too. */
-	FERRY_GROUP_TYPE_LAST = FERRY_GROUP_FENCED,
+	FERRY_GROUP_NOTED,     /* The owner knows of the restart that victim's agent told of. */
+	FERRY_GROUP_TYPE_LAST = FERRY_GROUP_NOTED,
 };
 
 enum {
@@ -55,8 +56,13 @@ struct ferry_group_message {
 	struct ferry_node owner;
 	uint64_t ring;				     /* The sender's when it sent this. */
 	struct ferry_incarnation incarnation;	     /* The sender's. */
-	struct ferry_node victim;		     /* FENCE, FENCED; */
+	struct ferry_node victim;		     /* FENCE, FENCED, NOTED; */
 	struct ferry_incarnation victim_incarnation; /* 0: whichever agent of that node. */
+	/*
+	 * STATE: the sender has found the target restarted, for the so manieth time, and waits for
+	 * the owner to note it; 0: it does not. NOTED: the number that victim's agent told.
+	 */
+	uint64_t restart;
 };
 
 void ferry_group_message_encode(const struct ferry_group_message *message,

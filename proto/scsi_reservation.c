@@ -46,13 +46,19 @@ void ferry_pr_in_cdb(enum ferry_pr_in action, uint16_t allocation_bytes,
 	ret[8] = (uint8_t)allocation_bytes;
 }
 
+static bool is_registration(enum ferry_pr_out action)
+{
+	return action == FERRY_PR_REGISTER || action == FERRY_PR_REGISTER_AND_IGNORE;
+}
+
 void ferry_pr_out_cdb(enum ferry_pr_out action, uint8_t ret[FERRY_PR_CDB_BYTES])
 {
+	ferry_assert(action >= FERRY_PR_REGISTER && action <= FERRY_PR_REGISTER_AND_IGNORE);
 	memset(ret, 0, FERRY_PR_CDB_BYTES);
 	ret[0] = OPCODE_OUT;
-	ret[1] = (uint8_t)action;
+	ret[1] = (uint8_t)(action - FERRY_PR_REGISTER);
 	/* A registration has neither scope nor type: targets may refuse one that says so. */
-	if (action != FERRY_PR_REGISTER_AND_IGNORE)
+	if (!is_registration(action))
 		ret[2] = SCOPE_LU << 4 | FERRY_PR_WRITE_EXCLUSIVE_REGISTRANTS;
 	ret[8] = FERRY_PR_OUT_BYTES;
 }
@@ -63,7 +69,7 @@ void ferry_pr_out_parameters(enum ferry_pr_out action, struct ferry_key own, str
 	memset(ret, 0, FERRY_PR_OUT_BYTES);
 	put_u64(ret, own.v);
 	put_u64(ret + 8, other.v);
-	if (action == FERRY_PR_REGISTER_AND_IGNORE)
+	if (is_registration(action))
 		ret[20] = APTPL;
 }
 

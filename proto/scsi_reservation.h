@@ -35,12 +35,13 @@ enum ferry_pr_in {
 	FERRY_PR_REPORT_CAPABILITIES,
 };
 
-/* Service actions of PERSISTENT RESERVE OUT, as coded. */
+/* Service actions of PERSISTENT RESERVE OUT, likewise. */
 enum ferry_pr_out {
-	FERRY_PR_RESERVE = 0x01,
-	FERRY_PR_PREEMPT = 0x04,
-	FERRY_PR_PREEMPT_AND_ABORT = 0x05,
-	FERRY_PR_REGISTER_AND_IGNORE = 0x06,
+	FERRY_PR_REGISTER = 1,
+	FERRY_PR_RESERVE,
+	FERRY_PR_PREEMPT = 5,
+	FERRY_PR_PREEMPT_AND_ABORT,
+	FERRY_PR_REGISTER_AND_IGNORE,
 };
 
 struct ferry_pr_keys {
@@ -89,10 +90,17 @@ int ferry_pr_get_capabilities(const uint8_t *data, size_t length_bytes,
 int ferry_sense_get(const uint8_t *data, size_t length_bytes,
 		    struct ferry_sense *ret) FERRY_MUST_CHECK;
 
+/* A key is there once for each nexus that has it. */
+static inline uint32_t ferry_pr_keys_like(const struct ferry_pr_keys *keys, struct ferry_key key)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < keys->count; i++)
+		count += keys->keys[i].v == key.v;
+	return count;
+}
+
 static inline bool ferry_pr_keys_have(const struct ferry_pr_keys *keys, struct ferry_key key)
 {
-	for (uint32_t i = 0; i < keys->count; i++)
-		if (keys->keys[i].v == key.v)
-			return true;
-	return false;
+	return ferry_pr_keys_like(keys, key) > 0;
 }

@@ -96,6 +96,12 @@ static void test_sense(void **state)
 	assert_true(sense.key == 6 && sense.asc == 0x29 && sense.ascq == 7 && !sense.is_deferred);
 	assert_int_equal(ferry_sense_get(fixed, 8, &sense), 0); /* A key, and no more. */
 	assert_true(sense.key == 6 && sense.asc == 0 && sense.ascq == 0);
+	assert_int_equal(ferry_sense_get(fixed, 3, &sense), 0);
+	assert_int_equal(sense.key, 6);
+	assert_int_equal(ferry_sense_get(fixed, 13, &sense), 0); /* To the very byte. */
+	assert_true(sense.asc == 0x29 && sense.ascq == 0);
+	assert_int_equal(ferry_sense_get(descriptor, 4, &sense), 0);
+	assert_true(sense.key == 3 && sense.ascq == 1);
 	assert_int_equal(ferry_sense_get(descriptor, sizeof(descriptor), &sense), 0);
 	assert_true(sense.key == 3 && sense.asc == 0x11 && sense.ascq == 1 && sense.is_deferred);
 }
@@ -124,6 +130,11 @@ static void test_commands(void **state)
 	ferry_pr_out_parameters(FERRY_PR_REGISTER_AND_IGNORE, (struct ferry_key){0},
 				(struct ferry_key){1}, bytes);
 	assert_int_equal(bytes[20], 1); /* APTPL */
+	ferry_pr_out_cdb(FERRY_PR_REGISTER, bytes);
+	assert_true(bytes[1] == 0 && bytes[2] == 0);
+	ferry_pr_out_parameters(FERRY_PR_REGISTER, (struct ferry_key){1}, (struct ferry_key){2},
+				bytes);
+	assert_true(bytes[7] == 1 && bytes[15] == 2 && bytes[20] == 1);
 }
 
 int main(void)

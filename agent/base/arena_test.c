@@ -115,6 +115,9 @@ static void test_take_all_or_none(void **state)
 
 	assert_int_equal(ferry_arena_take(&rig->arena, FERRY_IO_BYTES_MAX, &large), 0);
 	assert_int_equal(large.count, FERRY_SEGMENTS_MAX);
+	assert_int_equal(ferry_arena_take(&rig->arena, FERRY_CHUNK_BYTES + 1, &small), 0);
+	assert_int_equal(small.v[1].length_bytes, 1);
+	ferry_segments_drop(&small);
 	assert_int_equal(ferry_arena_take(&rig->arena, FERRY_CHUNK_BYTES + 512, &small), 0);
 	assert_int_equal(small.count, 2);
 	assert_int_equal(small.v[0].length_bytes, FERRY_CHUNK_BYTES);

@@ -1,5 +1,6 @@
 /*
- * museum.h - known mistakes, each behind a switch at the very place where its rule is kept.
+ * museum.h - known mistakes, each behind a switch at the very place where its rule is kept, or at
+ * all of them.
  *
  * In every build that does anything FERRY_MUSEUM() is the constant false: no code of it is left.
  * Only the museum's own program (tests/museum/, built from the same sources with
@@ -32,6 +33,7 @@
 	PIECE(REGISTERS_ITSELF, "6,13", "after a conflict a node registers on its own word")       \
 	PIECE(EPOCH_UNCHECKED, "7", "a peer carries for whoever asks, in any epoch")               \
 	PIECE(CHECKED_ONCE, "7", "a peer looks at receipt only, and forgets what waits")           \
+	PIECE(PEER_CACHE, "7", "a peer answers the reads that it carries from its own cache")      \
 	PIECE(NO_REPLY_CACHE, "8", "a request asked again is executed again")                      \
 	PIECE(REPLY_EVICTED, "8", "a request whose reply was evicted is executed again")           \
 	PIECE(SAME_INCARNATION, "8", "an agent that starts anew takes its old incarnation")        \
@@ -45,6 +47,8 @@
 	PIECE(FLUSH_FAILURE_FORGOTTEN, "11", "the flush after a failed one succeeds")              \
 	PIECE(RESET_FORGOTTEN, "11", "the flush after a target's restart succeeds")                \
 	PIECE(UNVOUCHED_FLUSH, "11", "a flush through a peer that knows of no reset proves all")   \
+	PIECE(RESTART_HIDDEN, "11", "who comes back to a target does not look at its count")       \
+	PIECE(RESTART_UNTOLD, "11", "the first at a restarted target does not tell the owner")     \
 	PIECE(ACK_UNSAVED, "12", "an epoch is acknowledged before it is on the disk")              \
 	PIECE(MINORITY, "12", "a minority's word is enough for an epoch")                          \
 	PIECE(OLD_RING_ACKS, "12", "acknowledgements of an older ring count")                      \

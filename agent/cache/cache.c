@@ -654,7 +654,10 @@ int ferry_cache_import_begin(struct ferry_cache *cache, struct ferry_epoch epoch
 	FERRY_ASSERT_ON_LOOP(cache->config.loop);
 	if (cache->mode == FERRY_CACHE_SERVING)
 		return -EBUSY;
-	drop(cache, "making room for the last owner's");
+	if (FERRY_MUSEUM(KEPT_CACHE))
+		turn(cache, FERRY_CACHE_OFF, "off", "its own lines of before are kept");
+	else
+		drop(cache, "making room for the last owner's");
 	cache->epoch = epoch;
 	*ret = cache->sequence;
 	return 0;

@@ -80,7 +80,7 @@ int cli_own(const struct cli_agent *agent, struct ferry_error *reterr)
 	const char *pool = agent->options->arguments[0];
 	ProtobufCMessage *message = NULL;
 	struct missing missing;
-	char question[2 * CLI_CELL_BYTES];
+	char question[3 * CLI_CELL_BYTES];
 	int r;
 
 	if (!agent->options->is_force)
@@ -97,10 +97,13 @@ int cli_own(const struct cli_agent *agent, struct ferry_error *reterr)
 	if (r < 0)
 		return r;
 	(void)snprintf(question, sizeof(question),
-		       "%s %s %s not answered. If %s still runs, data will be corrupted.\n"
-		       "Have you made sure that %s powered off? Type the pool's name to go on:",
+		       "%s %s %s not answered. If %s still runs, or the storage is still at a "
+		       "write of %s, data will be corrupted.\n"
+		       "Have you made sure that %s powered off, and that the storage has ended "
+		       "what it was at? Type the pool's name to go on:",
 		       missing.count > 1 ? "Nodes" : "Node", missing.names,
 		       missing.count > 1 ? "have" : "has", missing.count > 1 ? "any of them" : "it",
+		       missing.count > 1 ? "theirs" : "its own",
 		       missing.count > 1 ? "they are" : "it is");
 	r = cli_ask(agent->options, question, pool, reterr);
 	if (r < 0)

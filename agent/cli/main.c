@@ -81,11 +81,13 @@ static const struct command commands[] = {
 	 "MovePool", 2, SLOW_S, &ferry__v1__move_pool_reply__descriptor, cli_show_move, NULL},
 	{"own", "POOL", "take a pool without the word of nodes that do not answer",
 	 "  --force        which is what this is for; else: ferry acquire\n"
-	 "  --yes          answers the question: those nodes are powered off\n"
-	 "The answer holds as long as this command waits (--timeout), and takes the place of an\n"
-	 "acquire that waits. For luns without reservations, on which nothing keeps a node that "
-	 "still runs from\n"
-	 "writing: then the data are corrupted.\n",
+	 "  --yes          answers the question: those nodes are powered off, and the storage has\n"
+	 "                 ended what they had sent\n"
+	 "Where acquire is refused: on a lun without reservations nothing keeps a node that still\n"
+	 "runs from writing; on others some of what it sent may not be provable dead, or the\n"
+	 "registrations of two nodes are gone. What can be proven is, all registrations but those\n"
+	 "of the group are removed first, and the rest rests on your word, which is good for as\n"
+	 "long as this command waits (--timeout). It takes the place of an acquire that waits.\n",
 	 "ForcePool", 1, SLOW_S, &ferry__v1__acquire_pool_reply__descriptor, cli_show_acquire,
 	 cli_own},
 	{"keys", "[POOL|LUN]", "the registrations at the luns, read there just now",

@@ -240,7 +240,7 @@ static int torture_run(struct torture *torture, struct ferry_error *reterr)
 	struct torture_load *load = torture->load;
 	int r;
 
-	/* Nobody else uses it, and from here on no other run begins until this one has connected. */
+	/* Nobody uses it, and no other run begins from here on, until this one has connected. */
 	r = faults_arm(torture, "seconds=10", &torture->faults_before, reterr);
 	if (r == 0)
 		r = torture_load_add(load, torture->uri, reterr);

@@ -6,6 +6,10 @@
 #include "agent/base/museum.h"
 #include "agent/core/key.h"
 
+#ifdef FERRY_MUSEUM_BUILD
+#include "agent/core/engine.h"
+#endif
+
 static struct ferry_carrier_lun *lun_find(struct ferry_carrier *carrier,
 					  const struct ferry_uuid *uuid)
 {
@@ -164,6 +168,35 @@ static void note_ghost(struct ferry_job *job)
 		ghost_epoch->v = ferry_max_u64(ghost_epoch->v, job->request.epoch.v);
 }
 
+#ifdef FERRY_MUSEUM_BUILD
+/* The carrier knows of no cache, so this mistake has to reach for one. */
+static void read_from_cache(struct ferry_job *job)
+{
+	const struct ferry_engine *engine =
+		FERRY_CONTAINER_OF(job->lun, struct ferry_engine, carried);
+	const struct ferry_attempt *attempt = &job->flight.attempt;
+	uint32_t block_bytes = job->lun->block_bytes;
+
+	for (uint32_t i = 0; engine->config.cache_lines_max > 0 && i < attempt->length_blocks;
+	     i++) {
+		uint64_t at_bytes = (attempt->lba.v + i) * block_bytes;
+		uint32_t slot =
+			ferry_index_find(&engine->cache.index, at_bytes / FERRY_CACHE_LINE_BYTES);
+
+		if (slot != FERRY_INDEX_NONE)
+			ferry_segments_write(&attempt->segments, i * block_bytes,
+					     ferry_index_data(&engine->cache.index, slot) +
+						     at_bytes % FERRY_CACHE_LINE_BYTES,
+					     block_bytes);
+	}
+}
+#else
+static void read_from_cache(struct ferry_job *job)
+{
+	(void)job;
+}
+#endif
+
 static void flight_ended(struct ferry_flight *flight, enum ferry_outcome outcome,
 			 enum ferry_cause cause)
 {
@@ -174,8 +207,11 @@ static void flight_ended(struct ferry_flight *flight, enum ferry_outcome outcome
 		note_ghost(job);
 	if (job->has_answered)
 		return; /* Overdue: the requester has been told UNKNOWN. */
-	if (outcome == FERRY_OUTCOME_DONE && job->request.op == FERRY_OP_READ)
+	if (outcome == FERRY_OUTCOME_DONE && job->request.op == FERRY_OP_READ) {
+		if (FERRY_MUSEUM(PEER_CACHE))
+			read_from_cache(job);
 		ferry_segments_share(&flight->attempt.segments, &job->reply.segments);
+	}
 	job_answer(job, outcome, cause);
 }
 
@@ -246,12 +282,16 @@ static bool job_run(struct ferry_job *job)
 	    job->request.sequence < job->session->floor || !job->session->link ||
 	    job->session->link_number != job->link_number)
 		cause = FERRY_MUSEUM(LINK_OUTLIVED) ? cause : FERRY_CAUSE_STALE;
-	if (FERRY_MUSEUM(CHECKED_ONCE) && job->flight.on_end) /* It has been here before. */
+	if (FERRY_MUSEUM(CHECKED_ONCE) && job->flight.on_end) /* It was looked at before. */
 		cause = FERRY_CAUSE_NONE;
 	if (cause == FERRY_CAUSE_NONE)
 		cause = check_range(job->lun, &job->request);
-	if (cause == FERRY_CAUSE_NONE && !ferry_lane_is_usable(job->lun->lane))
+	if (cause == FERRY_CAUSE_NONE && !ferry_lane_is_usable(job->lun->lane)) {
+		/* Nothing waits for a nexus to come back: it may have been killed meanwhile. */
+		if (FERRY_MUSEUM(LINK_OUTLIVED))
+			return false;
 		cause = FERRY_CAUSE_UNHEALTHY;
+	}
 	if (cause != FERRY_CAUSE_NONE) {
 		job_refuse(job, cause);
 		return true;
@@ -425,6 +465,8 @@ static void request_take(struct ferry_session *session, struct ferry_job *job)
 	}
 	if (ferry_list_is_empty(&carrier->waiting) && job_run(job))
 		return;
+	if (FERRY_MUSEUM(CHECKED_ONCE) && check_standing(job->lun, request) == FERRY_CAUSE_NONE)
+		job->flight.on_end = flight_ended;
 	ferry_list_append(&carrier->waiting, &job->link);
 	ferry_task_post(carrier->config.loop, &carrier->retry_task);
 }

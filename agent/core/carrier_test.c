@@ -99,9 +99,22 @@ static int on_lay(struct ferry_carrier_lun *self, struct ferry_key victim,
 	return 0;
 }
 
+static uint32_t drains;
+
 static void on_drained(struct ferry_carrier_lun *self)
 {
+	assert_int_equal(self->jobs_count, 0);
+	drains++;
+}
+
+static uint64_t warm_cursor;
+
+static int on_warm(struct ferry_carrier_lun *self, uint64_t cursor, struct ferry_arena *arena,
+		   struct ferry_segments *ret)
+{
 	(void)self;
+	warm_cursor = cursor;
+	return cursor == 0 ? -ENODATA : ferry_arena_take(arena, 1000, ret);
 }
 
 static void lane_open(void)
@@ -130,7 +143,7 @@ static int setup(void **state)
 
 	(void)state;
 	stand_open(&stand);
-	replies_count = resets = lays = resumes = 0;
+	replies_count = resets = lays = resumes = drains = 0;
 	offered = NULL;
 	losses = 1;
 	view = (struct ferry_view){.members = {.nodes = {{1}, {2}, {3}}, .count = 3},
@@ -475,6 +488,299 @@ static void test_protocol(void **state)
 			 -ESTALE);
 }
 
+/* Data only with a WRITE; nothing but requests; no more of them than the window allows. */
+static void test_protocol_of_data(void **state)
+{
+	struct ferry_wire_header header = request(1, FERRY_OP_WRITE);
+	struct ferry_segments segments = {0};
+
+	(void)state;
+	header.op = FERRY_OP_READ;
+	assert_int_equal(link_in.on_payload(&link_in, &header, &segments), -EPROTO);
+	header = request(1, FERRY_OP_WRITE);
+	header.type = FERRY_WIRE_LAY;
+	assert_int_equal(link_in.on_payload(&link_in, &header, &segments), -EPROTO);
+	header.type = FERRY_WIRE_PONG;
+	header.payload_bytes = 0;
+	say(&header);
+	assert_int_equal(resets, 1);
+	header = request(1 + FERRY_WIRE_WINDOW_MAX, FERRY_OP_FLUSH);
+	say(&header); /* The first beyond it. */
+	assert_int_equal(resets, 2);
+	header = request(FERRY_WIRE_WINDOW_MAX, FERRY_OP_FLUSH);
+	header.length_blocks = 0;
+	say(&header);
+	assert_int_equal(resets, 2);
+	assert_int_equal(path.count, 1);
+	header = request(2, FERRY_OP_READ);
+	header.incarnation.v = 3; /* In its elder's name. */
+	say(&header);
+	assert_int_equal(resets, 3);
+	header = request(3, FERRY_OP_WRITE);
+	assert_int_equal(link_in.on_payload(&link_in, &header, &segments), 0);
+	assert_int_equal(segments.length_bytes, 2 * STAND_BLOCK_BYTES);
+	link_in.on_payload_dropped(&link_in, &header, &segments);
+	assert_int_equal(segments.count, 0);
+}
+
+static void test_counts(void **state)
+{
+	struct ferry_wire_header write = request(1, FERRY_OP_WRITE);
+
+	(void)state;
+	say(&write);
+	assert_int_equal(drains, 0);
+	stand_done(&path, 0);
+	assert_int_equal(drains, 1);
+	assert_int_equal(carrier.stats.carried, 1);
+	assert_int_equal(carrier.stats.refused, 0);
+	path.count = 0;
+	write = request(2, FERRY_OP_WRITE);
+	write.epoch.v = 4;
+	expect_refused(&write, FERRY_CAUSE_STALE);
+	assert_int_equal(carrier.stats.carried, 1);
+	assert_int_equal(carrier.stats.refused, 1);
+	assert_int_equal(replies[1].losses, 1);
+	assert_int_equal(replies[1].type, FERRY_WIRE_REPLY);
+}
+
+/* A reply bears the asker's number and what it asked for, and nothing that no reply has. */
+static void test_what_a_reply_says(void **state)
+{
+	struct ferry_wire_header write = request(3, FERRY_OP_WRITE);
+
+	(void)state;
+	write.flags = FERRY_IO_FUA;
+	write.lba.v = 7;
+	say(&write);
+	assert_int_equal(path.attempts[0]->flags, FERRY_IO_FUA);
+	assert_int_equal(path.attempts[0]->lba.v, 7);
+	assert_int_equal(path.attempts[0]->length_blocks, 2);
+	assert_int_equal(path.attempts[0]->epoch.v, 5);
+	losses = 6;
+	stand_end(&path, 0, FERRY_OUTCOME_FAILED, FERRY_CAUSE_MEDIUM);
+	stand_release(&path, 0);
+	assert_int_equal(replies[0].sequence, 3);
+	assert_int_equal(replies[0].lba.v, 7);
+	assert_int_equal(replies[0].length_blocks, 2);
+	assert_int_equal(replies[0].flags, 0);
+	assert_int_equal(replies[0].floor, 0);
+	assert_int_equal(replies[0].payload_bytes, 0);
+	assert_int_equal(replies[0].losses, 6);
+	assert_int_equal(replies[0].outcome, FERRY_OUTCOME_FAILED);
+	assert_int_equal(replies[0].cause, FERRY_CAUSE_MEDIUM);
+}
+
+/* What this lun cannot, it cannot by another path either; what is gone may be elsewhere. */
+static void test_path_refuses(void **state)
+{
+	static const struct {
+		int error;
+		enum ferry_cause cause;
+	} cases[] = {{-EOPNOTSUPP, FERRY_CAUSE_INVALID}, {-ENOTCONN, FERRY_CAUSE_UNHEALTHY}};
+
+	(void)state;
+	for (uint32_t i = 0; i < 2; i++) {
+		struct ferry_wire_header header = request(1 + i, FERRY_OP_DISCARD);
+
+		path.submit_error = cases[i].error;
+		expect_refused(&header, cases[i].cause);
+		assert_int_equal(lun.jobs_count, 0);
+	}
+	assert_int_equal(carrier.stats.carried, 0);
+}
+
+/* Its deadline passed: the requester is told, and what comes of it later is a ghost or nothing. */
+static void test_overdue(void **state)
+{
+	struct ferry_wire_header write = request(1, FERRY_OP_WRITE);
+	static const struct ferry_path_ops no_reset = {.name = "stand",
+						       .submit = stand_path_submit};
+
+	(void)state;
+	path.path.ops = &no_reset;
+	say(&write);
+	stand_run_ms(&stand, 1100);
+	assert_int_equal(replies_count, 1);
+	assert_int_equal(replies[0].outcome, FERRY_OUTCOME_UNKNOWN);
+	assert_int_equal(replies[0].cause, FERRY_CAUSE_TIMEOUT);
+	assert_int_equal(lun.jobs_count, 1); /* It is still there. */
+	assert_int_equal(lun.ghost_epoch.v, 0);
+	stand_end(&path, 0, FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_PATH);
+	stand_release(&path, 0);
+	assert_int_equal(replies_count, 1);
+	assert_int_equal(lun.ghost_epoch.v, 5);
+	assert_int_equal(lun.jobs_count, 0);
+}
+
+/* A read leaves none; of several the newest epoch counts. */
+static void test_ghosts_of_epochs(void **state)
+{
+	struct ferry_wire_header header = request(1, FERRY_OP_READ);
+
+	(void)state;
+	say(&header);
+	header = request(2, FERRY_OP_DISCARD);
+	say(&header);
+	view.epoch.v = 6;
+	header = request(3, FERRY_OP_WRITE);
+	header.epoch.v = 6;
+	say(&header);
+	for (uint32_t i = 0; i < 3; i++) {
+		uint32_t which = i == 0 ? 0 : 3 - i; /* The newer write before the older. */
+
+		stand_end(&path, which, FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_PATH);
+		stand_release(&path, which);
+		assert_int_equal(lun.ghost_epoch.v, i == 0 ? 0 : 6);
+	}
+}
+
+/* After a break: writes are answered by the new link, a read's data goes by none. */
+static void test_link_breaks(void **state)
+{
+	struct ferry_wire_header write = request(1, FERRY_OP_WRITE);
+	struct ferry_wire_header read = request(2, FERRY_OP_READ);
+	struct ferry_link again = {.ops = &link_ops, .node = {1}, .is_up = true};
+
+	(void)state;
+	say(&write);
+	say(&read);
+	link_in.is_up = false;
+	link_in.on_down(&link_in, "test");
+	assert_int_equal(ferry_carrier_accept(&carrier, &again, (struct ferry_incarnation){4}), 0);
+	again.on_up(&again, (struct ferry_incarnation){4});
+	stand_done(&path, 1);
+	assert_int_equal(replies_count, 0);
+	stand_done(&path, 0);
+	assert_int_equal(replies_count, 1);
+	assert_int_equal(replies[0].sequence, 1);
+	assert_int_equal(replies[0].outcome, FERRY_OUTCOME_DONE);
+	link_in.on_down(&link_in, "late"); /* The old one's end takes nothing from the new one. */
+	link_in = again;
+	carrier.sessions[0].link = &link_in;
+	read = request(3, FERRY_OP_READ);
+	say(&read);
+	stand_done(&path, 2);
+	assert_int_equal(replies_count, 2);
+}
+
+/* A new agent of the same node: what the old one asked for is answered to nobody. */
+static void test_requester_starts_anew(void **state)
+{
+	struct ferry_wire_header write = request(1, FERRY_OP_WRITE);
+
+	(void)state;
+	say(&write);
+	assert_int_equal(ferry_carrier_accept(&carrier, &link_in, (struct ferry_incarnation){5}),
+			 0);
+	assert_int_equal(resets, 1); /* The old connection. */
+	stand_done(&path, 0);
+	assert_int_equal(replies_count, 0);
+	write.incarnation.v = 5;
+	say(&write); /* The same number, and another request. */
+	assert_int_equal(path.count, 2);
+	assert_int_equal(carrier.stats.repeated, 0);
+	stand_done(&path, 1);
+	assert_int_equal(replies_count, 1);
+}
+
+static void test_cut(void **state)
+{
+	(void)state;
+	ferry_carrier_cut(&carrier, "test");
+	assert_int_equal(resets, 1);
+	link_in.on_down(&link_in, "test");
+	ferry_carrier_cut(&carrier, "test");
+	assert_int_equal(resets, 1);
+}
+
+/* A pause is the link's: the next one reads from the start. */
+static void test_pause_ends_with_the_link(void **state)
+{
+	struct ferry_wire_header write = request(1, FERRY_OP_WRITE);
+	struct ferry_segments taken;
+	struct ferry_segments segments = {0};
+
+	(void)state;
+	for (int by_down = 0; by_down < 2; by_down++) {
+		assert_int_equal(
+			ferry_arena_take(&stand.arena, STAND_CHUNKS * FERRY_CHUNK_BYTES, &taken),
+			0);
+		assert_int_equal(link_in.on_payload(&link_in, &write, &segments), -ENOBUFS);
+		if (by_down)
+			link_in.on_down(&link_in, "test");
+		assert_int_equal(
+			ferry_carrier_accept(&carrier, &link_in, (struct ferry_incarnation){4}), 0);
+		ferry_segments_drop(&taken);
+		stand_run_ms(&stand, 1);
+		assert_int_equal(resumes, 0);
+	}
+}
+
+/* The next owner asks for what the cache has: advice, for who may have it. */
+static void test_warm(void **state)
+{
+	struct ferry_wire_header warm = {.type = FERRY_WIRE_WARM,
+					 .node = {1},
+					 .incarnation = {4},
+					 .lineage = lineage,
+					 .epoch = {5},
+					 .sequence = 1,
+					 .lun = lun_uuid,
+					 .cursor = 9};
+
+	(void)state;
+	say(&warm);
+	assert_int_equal(replies[0].type, FERRY_WIRE_WARM_REPLY);
+	assert_int_equal(replies[0].cause, FERRY_CAUSE_UNHEALTHY); /* It has no cache. */
+	lun.warm = on_warm;
+	warm.sequence = 2;
+	say(&warm);
+	assert_int_equal(replies[1].outcome, FERRY_OUTCOME_DONE);
+	assert_int_equal(replies[1].payload_bytes, 1000);
+	assert_int_equal(replies[1].cursor, 0);
+	assert_int_equal(warm_cursor, 9);
+	assert_int_equal(carrier.stats.warmed, 1);
+	assert_int_equal(lun.jobs_count, 0); /* No change of owner waits for it. */
+	say(&warm);			     /* Again: its data was not kept. */
+	assert_int_equal(replies[2].payload_bytes, 1000);
+	warm.sequence = 3;
+	warm.cursor = 0;
+	say(&warm);
+	assert_int_equal(replies[3].cause, FERRY_CAUSE_UNHEALTHY);
+	warm.sequence = 4;
+	warm.epoch.v = 4;
+	say(&warm);
+	assert_int_equal(replies[4].cause, FERRY_CAUSE_STALE);
+	assert_int_equal(carrier.stats.warmed, 2);
+}
+
+static void test_bounds(void **state)
+{
+	struct ferry_link others[4];
+	struct ferry_carrier other;
+	struct ferry_carrier_config config = carrier.config;
+	size_t bytes = ferry_carrier_memory_bytes(4);
+	struct ferry_region region;
+	void *memory = sim_alloc(bytes);
+
+	(void)state;
+	for (uint32_t i = 0; i < 4; i++) {
+		others[i] = (struct ferry_link){.ops = &link_ops, .node = {10 + i}};
+		assert_int_equal(
+			ferry_carrier_accept(&carrier, &others[i], (struct ferry_incarnation){1}),
+			i < 3 ? 0 : -ENOSPC);
+	}
+	for (uint32_t i = 1; i < FERRY_CARRIER_LUNS_MAX; i++)
+		assert_int_equal(ferry_carrier_add_lun(&carrier, &lun), 0);
+	assert_int_equal(ferry_carrier_add_lun(&carrier, &lun), -ENOSPC);
+	ferry_region_init(&region, memory, bytes);
+	assert_int_equal(ferry_carrier_init(&other, &region, &config), 0);
+	ferry_region_init(&region, memory, bytes / 2);
+	assert_int_equal(ferry_carrier_init(&other, &region, &config), -ENOMEM);
+	free(memory);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -491,6 +797,18 @@ int main(void)
 		TEST(test_unknown_leaves_a_ghost),
 		TEST(test_lay),
 		TEST(test_protocol),
+		TEST(test_protocol_of_data),
+		TEST(test_counts),
+		TEST(test_what_a_reply_says),
+		TEST(test_path_refuses),
+		TEST(test_overdue),
+		TEST(test_ghosts_of_epochs),
+		TEST(test_link_breaks),
+		TEST(test_requester_starts_anew),
+		TEST(test_cut),
+		TEST(test_pause_ends_with_the_link),
+		TEST(test_warm),
+		TEST(test_bounds),
 	};
 
 	return cmocka_run_group_tests_name("carrier", tests, NULL, NULL);

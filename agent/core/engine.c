@@ -127,6 +127,21 @@ static uint64_t registrar_ask(void *context)
 	return engine->word_asked;
 }
 
+static void router_look_at_reset(void *context)
+{
+	struct ferry_engine *engine = context;
+
+	ferry_registrar_look_at_reset(&engine->registrar);
+}
+
+static void registrar_witness(uint64_t number, void *context)
+{
+	struct ferry_engine *engine = context;
+
+	if (engine->config.on_witness)
+		engine->config.on_witness(engine, number);
+}
+
 static void registrar_rejoin(void *context)
 {
 	struct ferry_engine *engine = context;
@@ -341,7 +356,8 @@ static void news(struct ferry_task *task)
 	take_if_clean(engine);
 	registration_news(engine);
 	permit_news(engine);
-	has_path = ferry_lane_is_usable(ferry_router_local(&engine->router));
+	has_path = ferry_lane_is_usable(ferry_router_local(&engine->router)) ||
+		   (engine->config.fence && ferry_registrar_awaits_owner(&engine->registrar));
 	if (has_path != engine->has_path) {
 		engine->has_path = has_path;
 		engine->config.on_health(engine, has_path);
@@ -451,9 +467,11 @@ static int router_open(struct ferry_engine *engine, struct ferry_region *region)
 		.convict_window_ns = config->convict_window_ns,
 		.seed = config->seed,
 		.resets_keep_cache = config->resets_keep_cache,
+		.restarts_are_told = config->fence != NULL,
 		.aborts_may_reset = config->aborts_may_reset,
 		.flushes_by_path = config->flushes_by_path,
 		.waits_for_ghosts = config->waits_for_ghosts,
+		.look_at_reset = config->fence ? router_look_at_reset : NULL,
 		.lay = router_lay,
 		.on_verdict = router_verdict,
 		.on_lanes = router_news,
@@ -526,6 +544,7 @@ static void laying_open(struct ferry_engine *engine)
 		.on_old_key = registrar_old_key,
 		.on_preempted = registrar_preempted,
 		.ask = registrar_ask,
+		.on_witness = registrar_witness,
 		.on_rejoin = registrar_rejoin,
 		.on_taken = registrar_taken,
 		.context = engine,
@@ -637,6 +656,23 @@ struct ferry_peer *ferry_engine_peer(struct ferry_engine *engine, struct ferry_n
 	return NULL;
 }
 
+/* A member has found the target restarted, and registers there only when this node says so. */
+static void restarts_note(struct ferry_engine *engine)
+{
+	struct ferry_lane *local = ferry_router_local(&engine->router);
+
+	if (engine->view.restarts == engine->restarts)
+		return;
+	ferry_assert(engine->view.restarts > engine->restarts && engine->config.on_noted);
+	engine->restarts = engine->view.restarts;
+	ferry_router_note_reset(&engine->router, /* lane= */ NULL,
+				"a member reports that the target was restarted");
+	/* A session here that lived through it may not have heard of it yet. */
+	if (local->path->is_up)
+		ferry_router_note_reset(&engine->router, local, "the target was restarted");
+	engine->config.on_noted(engine, engine->restarts);
+}
+
 void ferry_engine_set_view(struct ferry_engine *engine, const struct ferry_view *view)
 {
 	bool is_mine = view->owner.v == engine->config.self.v;
@@ -649,6 +685,7 @@ void ferry_engine_set_view(struct ferry_engine *engine, const struct ferry_view 
 	FERRY_ASSERT_ON_LOOP(engine->config.loop);
 	ferry_assert(view->epoch.v >= engine->view.epoch.v);
 	engine->view = *view;
+	restarts_note(engine);
 	view_apply(engine);
 	/* Nothing of ours may wait for better times. */
 	if (was_mine && !is_mine && !FERRY_MUSEUM(SOURCE_RESUMES))
@@ -671,6 +708,37 @@ void ferry_engine_set_peer_has_path(struct ferry_engine *engine, struct ferry_no
 			ferry_lane_set_peer_has_path(&engine->router.lanes[i], has_path);
 }
 
+static bool is_among(struct ferry_key key, const struct ferry_key *keys, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++)
+		if (keys[i].v == key.v)
+			return true;
+	return false;
+}
+
+/*
+ * Whom an earlier taking has preempted, and not proven dead before it was dropped, the lun may know
+ * no more, and the group may never have heard.
+ */
+static void suspects_keep(struct ferry_engine *engine)
+{
+	const struct ferry_drained_keys *before = &engine->registrar.drained;
+	struct ferry_drained_keys *now = &engine->take_drained;
+
+	for (uint32_t i = engine->registrar.suspects_done; i < before->suspects_count; i++) {
+		struct ferry_key key = before->suspects[i];
+
+		if (ferry_key_node(key).v ==
+		    0) /* Who takes says anew whether anybody is missing. */
+			continue;
+		if (is_among(key, now->keys, now->count) ||
+		    is_among(key, now->suspects, now->suspects_count) ||
+		    now->suspects_count == FERRY_KEYS_MAX)
+			continue;
+		now->suspects[now->suspects_count++] = key;
+	}
+}
+
 void ferry_engine_take(struct ferry_engine *engine, const struct ferry_drained_keys *drained)
 {
 	ferry_assert(engine && drained);
@@ -680,6 +748,7 @@ void ferry_engine_take(struct ferry_engine *engine, const struct ferry_drained_k
 	}
 	ferry_registrar_drop_take(&engine->registrar); /* What it proves is of an older epoch. */
 	engine->take_drained = *drained;
+	suspects_keep(engine);
 	engine->wants_take = true;
 	news_soon(engine);
 }
@@ -693,4 +762,11 @@ void ferry_engine_unit_attention(struct ferry_engine *engine, uint8_t asc, uint8
 	else if (asc == 0x2a && (ascq == 0x03 || ascq == 0x04 || ascq == 0x05) &&
 		 engine->config.fence) /* Reservations or registrations preempted or released. */
 		registration_lost(engine);
+}
+
+void ferry_engine_maybe_reset(struct ferry_engine *engine)
+{
+	ferry_assert(engine);
+	if (engine->config.fence)
+		ferry_registrar_verify(&engine->registrar);
 }

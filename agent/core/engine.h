@@ -76,6 +76,9 @@ struct ferry_engine_config {
 	 * no group, or a stale view cannot do harm.
 	 */
 	void (*on_ask)(struct ferry_engine *engine, uint64_t word);
+	/* For ferry_ownership_witness(), ferry_ownership_noted(). NULL: there is no group. */
+	void (*on_witness)(struct ferry_engine *engine, uint64_t number);
+	void (*on_noted)(struct ferry_engine *engine, uint64_t restarts);
 	void *context;
 };
 
@@ -101,7 +104,8 @@ struct ferry_engine {
 	struct ferry_epoch drained;	/* As last reported. */
 	struct ferry_task news_task;
 	uint64_t word_asked;
-	bool wants_take; /* As soon as nothing that was carried for others is left. */
+	uint64_t restarts; /* Noted, of those that view.restarts tells of. */
+	bool wants_take;   /* As soon as nothing that was carried for others is left. */
 	struct ferry_drained_keys take_drained;
 
 	/* One wish of a peer's at a time to kill a nexus. */
@@ -143,6 +147,9 @@ void ferry_engine_take(struct ferry_engine *engine, const struct ferry_drained_k
  */
 int ferry_engine_preempt(struct ferry_engine *engine, struct ferry_key victim,
 			 void (*done)(void *context, int error), void *context) FERRY_MUST_CHECK;
+
+/* A hint that the target may have been restarted: look whether it counts registrations anew. */
+void ferry_engine_maybe_reset(struct ferry_engine *engine);
 
 /* The lun said something unasked (a SCSI UNIT ATTENTION; SPC-4, annex D). */
 void ferry_engine_unit_attention(struct ferry_engine *engine, uint8_t asc, uint8_t ascq);

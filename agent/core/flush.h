@@ -6,9 +6,11 @@
  * the lun, or a flush that failed, makes what is unflushed suspect: every FLUSH fails from there
  * on, until an administrator has looked. A later one that succeeds proves nothing.
  *
- * A node sees of resets what its own nexus is told. Peers count those that they see, and each of
- * their answers bears the count (struct ferry_mark). So a FLUSH through a peer is proof only if
- * the owner knows the peer's count from before the oldest unflushed write: then the peer vouches.
+ * Of a restart the owner knows before anybody carries anything at the target, where there are
+ * registrations (docs/decisions/0009). Elsewhere a node sees of resets what its own nexus is told.
+ * Peers count those that they see, and each of their answers bears the count (struct ferry_mark). So
+ * there a FLUSH through a peer is proof only if the owner knows the peer's count from before the
+ * oldest unflushed write: then the peer vouches.
  *
  * Owns:    counters; pure.
  * Callers: the router's files; carrier.c tells peers losses_seen.
@@ -18,6 +20,7 @@
 #pragma once
 
 #include "agent/base/base.h"
+#include "agent/base/museum.h"
 
 struct ferry_flush {
 	bool is_suspect;      /* Acknowledged, unflushed writes may be lost. */
@@ -61,7 +64,8 @@ bool ferry_flush_lost(struct ferry_flush *flush, uint64_t newest) FERRY_MUST_CHE
 /* Whether a path whose losses are known to us since the number @since would tell of any. */
 static inline bool ferry_flush_is_vouched(const struct ferry_flush *flush, uint64_t since)
 {
-	return !ferry_flush_has_unflushed(flush) || since <= flush->unflushed_since;
+	return !ferry_flush_has_unflushed(flush) || since <= flush->unflushed_since ||
+	       FERRY_MUSEUM(UNVOUCHED_FLUSH);
 }
 
 /* Unflushed writes are known to be lost. True: it is news. */

@@ -31,6 +31,15 @@ static inline struct ferry_key ferry_key_of_nobody(void)
 	return (struct ferry_key){(uint64_t)FERRY_KEY_MAGIC << 56};
 }
 
+/*
+ * The same, where a taking may have been left half done: then the lun need not know everybody's,
+ * and what it cannot prove is not proven.
+ */
+static inline struct ferry_key ferry_key_of_forgotten(void)
+{
+	return (struct ferry_key){(uint64_t)FERRY_KEY_MAGIC << 56 | 1};
+}
+
 /* Whether it is one of ours at all; foreign keys mean that somebody else uses the lun. */
 static inline bool ferry_key_is_ours(struct ferry_key key)
 {

@@ -218,6 +218,11 @@ static void flight_end(struct ferry_attempt *attempt, enum ferry_outcome outcome
 	if (attempt->mark.losses != 0)
 		lane->config.on_mark(lane, attempt->mark, outcome == FERRY_OUTCOME_DONE,
 				     lane->config.context);
+	/* What it made durable may be what a restart has left of it. */
+	if (lane->is_doubtful && attempt->op == FERRY_OP_FLUSH && outcome == FERRY_OUTCOME_DONE) {
+		outcome = FERRY_OUTCOME_FAILED;
+		cause = FERRY_CAUSE_UNHEALTHY;
+	}
 	flight->on_end(flight, outcome, cause);
 }
 

@@ -98,6 +98,7 @@ struct ferry_lane {
 	struct ferry_mark mark;
 	uint64_t vouches_since;
 	uint64_t lost_until; /* The router's: what bears no higher number may be lost again. */
+	bool is_doubtful;    /* LOCAL: the lun reports a reset, of what kind is being looked at. */
 	bool is_greeted;     /* PEER: since its link came up it has said so. */
 	uint64_t avoid_until_ns;
 	uint32_t failures_in_row;

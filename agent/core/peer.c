@@ -362,7 +362,7 @@ static void link_down(struct ferry_link *link, const char *why)
 		if (!request->may_have_left || FERRY_MUSEUM(BREAK_IS_UNSENT))
 			request_end(request, FERRY_OUTCOME_FAILED, FERRY_CAUSE_UNSENT);
 		else if (!request->attempt || !ferry_op_changes_blocks(request->attempt->op) ||
-			 request->attempt->is_given_up)
+			 (request->attempt->is_given_up && !FERRY_MUSEUM(GIVEN_UP_RESENT)))
 			request_end(request, FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_PATH);
 	}
 	emit(peer, FERRY_SEVERITY_WARNING, "down", why);

@@ -29,9 +29,18 @@ static void retry_later(struct ferry_registrar *registrar)
 	ferry_timer_start_in(registrar->config.loop, &registrar->retry_timer, RETRY_NS);
 }
 
+/* Of this node, by the answer that goes now. */
+static struct ferry_key kept_key(const struct ferry_registrar *registrar)
+{
+	if (registrar->request.op == FERRY_FENCE_REGISTER) /* Done; else the keys are read again. */
+		return registrar->config.own;
+	return ferry_fence_kept(&registrar->request, registrar->config.own);
+}
+
 static void ask(struct ferry_registrar *registrar, enum ferry_fence_op op, struct ferry_key victim)
 {
 	ferry_assert(!registrar->is_busy);
+	registrar->request.kept = kept_key(registrar);
 	registrar->is_busy = true;
 	registrar->request.op = op;
 	registrar->request.own = registrar->config.own;
@@ -143,6 +152,20 @@ static void take_read(struct ferry_registrar *registrar)
 	}
 }
 
+/*
+ * Whoever registers again after that has asked the group since, whose newest epoch is at least this
+ * one: what it had sent is dead, and it sends no more of it. Where aborts take long, several who
+ * cannot drain would else be back before the last of them was preempted, again and again.
+ */
+static void note_preempted(struct ferry_registrar *registrar)
+{
+	struct ferry_drained_keys *drained = &registrar->drained;
+
+	ferry_assert(registrar->take == FERRY_TAKE_PREEMPTING);
+	if (drained->count < FERRY_KEYS_MAX)
+		drained->keys[drained->count++] = registrar->request.victim;
+}
+
 static void take_step(struct ferry_registrar *registrar, int error)
 {
 	switch (registrar->take) {
@@ -158,6 +181,8 @@ static void take_step(struct ferry_registrar *registrar, int error)
 		break;
 	case FERRY_TAKE_PREEMPTING:
 	case FERRY_TAKE_RESERVING:
+		if (error == 0 && registrar->take == FERRY_TAKE_PREEMPTING)
+			note_preempted(registrar);
 		/* Whatever it said, what the lun says next counts. */
 		if (error == 0 || error == -EBUSY || error == -ENOENT) {
 			registrar->take = FERRY_TAKE_READING;
@@ -219,31 +244,123 @@ static struct ferry_key elder_key(const struct ferry_registrar *registrar)
 /* Whether the lun still has this node's key, or its elder's. */
 static bool is_kept(const struct ferry_registrar *registrar)
 {
-	for (uint32_t i = 0; i < registrar->request.keys_count; i++)
-		if (ferry_key_shares_nexus(registrar->request.keys[i], registrar->config.own))
-			return true;
-	return false;
+	return kept_key(registrar).v != 0;
 }
 
 /*
- * The count of changes grows, and begins anew only when the target is (SPC-4, 5.13.7): its volatile
- * cache is gone then too. Others may have registered since, even so often that the count tells
- * nothing. But the owner's key is taken by nobody unknown to it; where a registration ends with its
- * session, that tells nothing either.
+ * Nobody has registered here as a witness since the target was restarted: the count of changes
+ * begins anew only then (SPC-4, 5.13.7), at 0 or, where a target counts those that it restores, at
+ * their number. Each registration, removal and preemption raises it, and with it the number of keys
+ * by one at most; a witness raises it by more than that.
  */
-static bool was_restarted(const struct ferry_registrar *registrar)
+static bool is_first_here(const struct ferry_registrar *registrar)
+{
+	const struct ferry_fence_request *request = &registrar->request;
+
+	return request->generation <= request->keys_count && !FERRY_MUSEUM(RESTART_HIDDEN);
+}
+
+static void note_restart(struct ferry_registrar *registrar)
+{
+	ferry_router_note_reset(registrar->config.router, /* lane= */ NULL,
+				"the target has lost its count of registrations: it was restarted");
+}
+
+/* ---- The witness of a restart (docs/decisions/0009). ---- */
+
+static bool is_owner(const struct ferry_registrar *registrar)
+{
+	return registrar->config.view->owner.v == ferry_key_node(registrar->config.own).v;
+}
+
+static void join_register(struct ferry_registrar *registrar, uint32_t times)
+{
+	registrar->generation = registrar->request.generation;
+	registrar->registers_left = times;
+	registrar->state = FERRY_REGISTRAR_JOINING;
+	ask(registrar, FERRY_FENCE_REGISTER, (struct ferry_key){0});
+}
+
+/* Another has been the witness, or this session is over. */
+static void witness_end(struct ferry_registrar *registrar)
+{
+	if (registrar->witness == 0)
+		return;
+	registrar->witness = 0;
+	registrar->config.on_witness(0, registrar->config.context);
+}
+
+/*
+ * Before anybody carries anything at the restarted target, whoever owns the pool has to know: a
+ * claim that only this node has heard of is no ownership, so the group is asked once more in each
+ * epoch. Without an owner nobody is promised anything; who claims the pool is then the first here.
+ */
+static bool owner_knows(struct ferry_registrar *registrar)
 {
 	const struct ferry_view *view = registrar->config.view;
-	bool ends_with_session = registrar->config.fence->ability.laying == FERRY_LAYING_RESET;
-	bool is_owner = view->owner.v == ferry_key_node(registrar->config.own).v;
 
-	if (registrar->request.generation < registrar->generation)
-		return true;
-	if (is_kept(registrar) || ends_with_session)
+	if (!registrar->has_asked || registrar->witness_epoch.v != view->epoch.v) {
+		registrar->has_asked = true;
+		registrar->witness_epoch = view->epoch;
+		registrar->word = registrar->config.ask(registrar->config.context);
+	}
+	if (view->word < registrar->word || !view->may_help)
 		return false;
-	/* Whoever took it was counted. */
-	return (is_owner && !registrar->is_explained) ||
-	       registrar->request.generation == registrar->generation;
+	if (is_owner(registrar) || FERRY_MUSEUM(RESTART_UNTOLD))
+		return true;
+	return ferry_view_has_member(view, view->owner) && view->told_by.v == view->owner.v &&
+	       view->told >= registrar->witness;
+}
+
+static void witness_wait(struct ferry_registrar *registrar)
+{
+	registrar->state = FERRY_REGISTRAR_WITNESS;
+	if (!ferry_timer_is_started(&registrar->retry_timer))
+		retry_later(registrar); /* Another may be quicker: it is read again. */
+}
+
+static void read_keys(struct ferry_registrar *registrar)
+{
+	registrar->state = FERRY_REGISTRAR_READING;
+	ask(registrar, FERRY_FENCE_READ_KEYS, (struct ferry_key){0});
+}
+
+/* The keys have just been read. */
+static void witness_read(struct ferry_registrar *registrar)
+{
+	const struct ferry_fence_request *request = &registrar->request;
+
+	ferry_assert(request->generation <= request->keys_count);
+	if (registrar->witness == 0) {
+		registrar->witness = ++registrar->witness_last;
+		registrar->has_asked = false;
+		registrar->config.on_witness(registrar->witness, registrar->config.context);
+	}
+	if (!owner_knows(registrar)) {
+		witness_wait(registrar);
+		return;
+	}
+	if (is_owner(registrar))
+		note_restart(registrar);
+	join_register(registrar, 2 + request->keys_count - request->generation);
+}
+
+/* This node has noted a loss since it was last sure of its key. */
+static bool is_told(const struct ferry_registrar *registrar)
+{
+	return registrar->config.router->flush.losses_seen != registrar->losses_seen;
+}
+
+/*
+ * What only the owner can miss. Of two nodes that are apart the other may have been the witness,
+ * and has nobody to tell; and somebody who is no agent of ours may have registered first.
+ */
+static void note_unseen(struct ferry_registrar *registrar)
+{
+	bool is_lower = registrar->request.generation < registrar->generation;
+
+	if (registrar->was_in && (registrar->is_apart || (is_lower && !is_told(registrar))))
+		note_restart(registrar);
 }
 
 static void join_refuse_lost(struct ferry_registrar *registrar)
@@ -287,13 +404,70 @@ static void join_read(struct ferry_registrar *registrar)
 	registrar->is_refused = false;
 	if (verdict == FERRY_KEYS_REPLACE)
 		registrar->elder = elder_key(registrar);
-	if (registrar->was_in && was_restarted(registrar))
-		ferry_router_note_reset(registrar->config.router, /* lane= */ NULL,
-					"the target has lost its registrations: it was restarted");
-	registrar->generation = request->generation;
 	registrar->must_reserve = request->holder.v == 0;
-	registrar->state = FERRY_REGISTRAR_JOINING;
-	ask(registrar, FERRY_FENCE_REGISTER, (struct ferry_key){0});
+	if (is_first_here(registrar)) {
+		witness_read(registrar);
+		return;
+	}
+	witness_end(registrar);
+	note_unseen(registrar);
+	join_register(registrar, 1);
+}
+
+/* ---- Looking once more. ---- */
+
+static void verify_begin(struct ferry_registrar *registrar)
+{
+	registrar->verify_is_due = false;
+	registrar->reset_is_due = false;
+	registrar->is_verifying = true;
+	ask(registrar, FERRY_FENCE_READ_KEYS, (struct ferry_key){0});
+}
+
+static bool has_own_key(const struct ferry_registrar *registrar)
+{
+	for (uint32_t i = 0; i < registrar->request.keys_count; i++)
+		if (registrar->request.keys[i].v == registrar->config.own.v)
+			return true;
+	return false;
+}
+
+/* In a session that has lived through it: a new one comes back as after any other restart. */
+static void restarted(struct ferry_registrar *registrar)
+{
+	struct ferry_lane *lane = local_lane(registrar);
+
+	if (is_owner(registrar))
+		note_restart(registrar);
+	registrar->state = FERRY_REGISTRAR_OUT;
+	take_again(registrar);
+	ferry_lane_allow(lane, false, "the target was restarted");
+	ferry_path_renew(lane->path);
+}
+
+/* READ KEYS has come back, whatever this node was looking for. */
+static void verify_done(struct ferry_registrar *registrar, int error)
+{
+	bool is_lower = registrar->request.generation < registrar->generation;
+
+	registrar->is_verifying = false;
+	if (error < 0) { /* The session, or the next conflict, will tell. */
+		registrar->reset_is_due = local_lane(registrar)->is_doubtful;
+		retry_later(registrar);
+		return;
+	}
+	if ((is_lower && !is_told(registrar)) || is_first_here(registrar)) {
+		restarted(registrar);
+		return;
+	}
+	registrar->generation = registrar->request.generation;
+	if (!has_own_key(registrar)) {
+		ferry_registrar_lost(registrar);
+		return;
+	}
+	registrar->losses_seen = registrar->config.router->flush.losses_seen;
+	if (!registrar->reset_is_due && local_lane(registrar)->is_doubtful)
+		ferry_router_reset_seen(registrar->config.router);
 }
 
 /*
@@ -304,6 +478,10 @@ static void join_finish(struct ferry_registrar *registrar)
 {
 	const struct ferry_view *view = registrar->config.view;
 
+	if (registrar->reset_is_due) { /* While it registered. */
+		verify_begin(registrar);
+		return;
+	}
 	if ((!view->may_register || view->word < registrar->word) &&
 	    !FERRY_MUSEUM(REGISTERS_ITSELF))
 		return;
@@ -318,28 +496,16 @@ static void join_finish(struct ferry_registrar *registrar)
 		return;
 	}
 	registrar->is_unsure = false;
+	registrar->is_apart = false;
 	if (registrar->was_in)
 		registrar->config.on_rejoin(registrar->config.context);
 	registrar->state = FERRY_REGISTRAR_IN;
 	registrar->was_in = true;
-	registrar->is_explained = false;
+	registrar->losses_seen = registrar->config.router->flush.losses_seen;
 	emit(registrar, FERRY_EVENT_ADMIN, FERRY_SEVERITY_INFO, registrar->config.own.v,
 	     "registered at the lun");
 	ferry_lane_allow(local_lane(registrar), true, "registered");
 	ferry_registrar_poke(registrar);
-}
-
-static void verify_done(struct ferry_registrar *registrar, int error)
-{
-	const struct ferry_fence_request *request = &registrar->request;
-
-	registrar->is_verifying = false;
-	if (error < 0)
-		return; /* The session, or the next conflict, will tell. */
-	for (uint32_t i = 0; i < request->keys_count; i++)
-		if (request->keys[i].v == registrar->config.own.v)
-			return;
-	ferry_registrar_lost(registrar);
 }
 
 /*
@@ -349,13 +515,20 @@ static void verify_done(struct ferry_registrar *registrar, int error)
  */
 static void join_done(struct ferry_registrar *registrar)
 {
-	const struct ferry_view *view = registrar->config.view;
-
-	if (registrar->state == FERRY_REGISTRAR_JOINING)
+	if (registrar->state == FERRY_REGISTRAR_JOINING) {
 		registrar->generation++; /* By this registration; others' may have come between. */
+		if (--registrar->registers_left > 0) {
+			ask(registrar, FERRY_FENCE_REGISTER, (struct ferry_key){0});
+			return;
+		}
+		witness_end(registrar);
+	}
 	if (registrar->state == FERRY_REGISTRAR_JOINING && registrar->must_reserve &&
-	    view->is_in_force && view->owner.v == ferry_key_node(registrar->config.own).v) {
-		/* Without it the lun lets everyone write, those too who have been preempted. */
+	    is_owner(registrar)) {
+		/*
+		 * Without it the lun lets everyone write, those too who have been preempted. A
+		 * claimant needs it as well: on a lun that nobody has reserved nothing is laid.
+		 */
 		registrar->state = FERRY_REGISTRAR_RESERVING;
 		ask(registrar, FERRY_FENCE_RESERVE, (struct ferry_key){0});
 		return;
@@ -379,14 +552,13 @@ static void request_done(struct ferry_fence_request *request, int error)
 	registrar->is_busy = false;
 	if (request->op == FERRY_FENCE_PREEMPT)
 		ferry_router_reset_answered(registrar->config.router);
+	if (registrar->is_verifying && (registrar->state == FERRY_REGISTRAR_IN ||
+					registrar->state == FERRY_REGISTRAR_ASKING)) {
+		verify_done(registrar, error);
+		ferry_registrar_poke(registrar);
+		return;
+	}
 	if (registrar->state == FERRY_REGISTRAR_IN) {
-		if (request->op == FERRY_FENCE_READ_KEYS && error == 0)
-			registrar->generation = request->generation;
-		if (registrar->is_verifying) {
-			verify_done(registrar, error);
-			ferry_registrar_poke(registrar);
-			return;
-		}
 		if (registrar->take != FERRY_TAKE_NONE)
 			take_step(registrar, error);
 		else
@@ -397,6 +569,9 @@ static void request_done(struct ferry_fence_request *request, int error)
 	if (registrar->state == FERRY_REGISTRAR_RESERVING && error == -EBUSY)
 		error = 0; /* Somebody was first: that one is to be asked, or has us preempted. */
 	if (error < 0) {
+		/* Refused: the key that was read is gone, and who took it is not known. */
+		if (registrar->state == FERRY_REGISTRAR_JOINING && error == -EACCES)
+			registrar->is_unsure = true;
 		registrar->state = FERRY_REGISTRAR_OUT;
 		retry_later(registrar);
 		return;
@@ -413,7 +588,14 @@ static void request_done(struct ferry_fence_request *request, int error)
 
 static void retry_now(struct ferry_timer *timer)
 {
-	ferry_registrar_poke(FERRY_CONTAINER_OF(timer, struct ferry_registrar, retry_timer));
+	struct ferry_registrar *registrar =
+		FERRY_CONTAINER_OF(timer, struct ferry_registrar, retry_timer);
+
+	if (registrar->state == FERRY_REGISTRAR_WITNESS) {
+		registrar->state = FERRY_REGISTRAR_OUT; /* Read again; and who owns the pool now? */
+		registrar->has_asked = false;
+	}
+	ferry_registrar_poke(registrar);
 }
 
 /* ---- The room's entrances. ---- */
@@ -424,6 +606,7 @@ void ferry_registrar_init(struct ferry_registrar *registrar,
 	ferry_assert(config->loop && config->fence && config->router && config->view);
 	ferry_assert(config->own.v != 0 && config->is_being_laid && config->on_taken);
 	ferry_assert(config->ask && config->on_old_key && config->on_preempted);
+	ferry_assert(config->on_witness);
 	*registrar = (struct ferry_registrar){
 		.config = *config,
 		.state = FERRY_REGISTRAR_OUT,
@@ -442,6 +625,9 @@ void ferry_registrar_session(struct ferry_registrar *registrar, bool is_up)
 	ferry_assert(registrar);
 	if (!is_up) {
 		registrar->state = FERRY_REGISTRAR_OUT;
+		registrar->reset_is_due = false;
+		local_lane(registrar)->is_doubtful = false; /* Registering looks at it anyway. */
+		witness_end(registrar);
 		take_again(registrar);
 		ferry_lane_allow(local_lane(registrar), false, "the session at the lun is lost");
 		return;
@@ -461,16 +647,29 @@ void ferry_registrar_poke(struct ferry_registrar *registrar)
 	struct ferry_lane *lane = local_lane(registrar);
 
 	ferry_assert(registrar);
+	registrar->is_apart |=
+		registrar->config.view->only_if_kept && registrar->state != FERRY_REGISTRAR_IN;
 	if (registrar->is_busy || !lane->path->is_up)
 		return;
+	if (registrar->state == FERRY_REGISTRAR_WITNESS) {
+		if (owner_knows(registrar))
+			read_keys(registrar); /* What was read may be old by now. */
+		return;
+	}
 	if (registrar->state == FERRY_REGISTRAR_IN) {
+		if (registrar->reset_is_due &&
+		    (registrar->take == FERRY_TAKE_NONE || registrar->take == FERRY_TAKE_WAITING)) {
+			verify_begin(registrar);
+			return;
+		}
+		if (registrar->verify_is_due && registrar->take == FERRY_TAKE_NONE) {
+			verify_begin(registrar);
+			return;
+		}
 		if (registrar->take == FERRY_TAKE_WAITING)
 			registrar->take = FERRY_TAKE_READING;
-		else if (registrar->take == FERRY_TAKE_NONE && registrar->verify_is_due)
-			registrar->is_verifying = true;
 		else
 			return;
-		registrar->verify_is_due = false;
 		ask(registrar, FERRY_FENCE_READ_KEYS, (struct ferry_key){0});
 		return;
 	}
@@ -485,8 +684,7 @@ void ferry_registrar_poke(struct ferry_registrar *registrar)
 	if (registrar->preempted.v != 0 &&
 	    registrar->config.view->epoch.v <= registrar->preempted.v)
 		return; /* Somebody took it from the owner: the group has to say anew who owns. */
-	registrar->state = FERRY_REGISTRAR_READING;
-	ask(registrar, FERRY_FENCE_READ_KEYS, (struct ferry_key){0});
+	read_keys(registrar);
 }
 
 void ferry_registrar_lost(struct ferry_registrar *registrar)
@@ -498,7 +696,6 @@ void ferry_registrar_lost(struct ferry_registrar *registrar)
 	if (registrar->state != FERRY_REGISTRAR_IN && registrar->state != FERRY_REGISTRAR_ASKING)
 		return;
 	registrar->state = FERRY_REGISTRAR_OUT;
-	registrar->is_explained = true;
 	take_again(registrar);
 	if (view->owner.v == ferry_key_node(registrar->config.own).v && view->is_in_force) {
 		registrar->preempted = view->epoch;
@@ -510,6 +707,15 @@ void ferry_registrar_lost(struct ferry_registrar *registrar)
 	ferry_path_renew(lane->path);
 }
 
+bool ferry_registrar_awaits_owner(const struct ferry_registrar *registrar)
+{
+	const struct ferry_view *view = registrar->config.view;
+
+	/* A claim that came to nothing leaves an owner behind that will never answer. */
+	return registrar->witness != 0 &&
+	       (!view->is_in_force || !ferry_view_has_member(view, view->owner));
+}
+
 void ferry_registrar_verify(struct ferry_registrar *registrar)
 {
 	ferry_assert(registrar);
@@ -517,10 +723,16 @@ void ferry_registrar_verify(struct ferry_registrar *registrar)
 	ferry_registrar_poke(registrar);
 }
 
+void ferry_registrar_look_at_reset(struct ferry_registrar *registrar)
+{
+	ferry_assert(registrar);
+	registrar->reset_is_due = true;
+	ferry_registrar_poke(registrar);
+}
+
 void ferry_registrar_note_laid(struct ferry_registrar *registrar)
 {
 	ferry_assert(registrar);
-	registrar->is_explained = true;
 	registrar->state = FERRY_REGISTRAR_OUT;
 	take_again(registrar);
 }
@@ -531,7 +743,8 @@ void ferry_registrar_was_killed(struct ferry_registrar *registrar)
 
 	ferry_assert(registrar);
 	ferry_assert(registrar->state != FERRY_REGISTRAR_IN);
-	if (registrar->session_is_new || registrar->state == FERRY_REGISTRAR_OUT)
+	/* A session that was lost is followed by a new one; the kernel's may live through it all. */
+	if (registrar->session_is_new || !lane->path->is_up)
 		return;
 	registrar->state = FERRY_REGISTRAR_OUT;
 	ferry_path_renew(lane->path);
@@ -542,6 +755,7 @@ void ferry_registrar_take(struct ferry_registrar *registrar,
 {
 	ferry_assert(registrar && drained);
 	registrar->drained = *drained;
+	registrar->request.is_answered_for = drained->is_answered_for;
 	registrar->suspects_done = 0;
 	registrar->take = FERRY_TAKE_WAITING;
 	ferry_registrar_poke(registrar);

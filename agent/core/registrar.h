@@ -18,9 +18,10 @@
 #include "agent/ports/fence.h"
 
 enum ferry_registrar_state {
-	FERRY_REGISTRAR_OUT = 1,   /* Not registered, and not trying. */
-	FERRY_REGISTRAR_READING,   /* Reading the keys before registering. */
-	FERRY_REGISTRAR_JOINING,   /* Registering. */
+	FERRY_REGISTRAR_OUT = 1, /* Not registered, and not trying. */
+	FERRY_REGISTRAR_READING, /* Reading the keys before registering. */
+	FERRY_REGISTRAR_WITNESS, /* The first since the target's restart: the owner has to know. */
+	FERRY_REGISTRAR_JOINING, /* Registering. */
 	FERRY_REGISTRAR_RESERVING, /* The owner's, on a lun that has lost its reservation. */
 	FERRY_REGISTRAR_ASKING,	   /* Registered; may it, as far as the group knows now? */
 	FERRY_REGISTRAR_IN,	   /* Registered in this session. */
@@ -56,6 +57,11 @@ struct ferry_registrar_config {
 	void (*on_preempted)(void *context);
 	/* Ask the group for a view that is newer than now; its word() answers. 0: nobody to ask. */
 	uint64_t (*ask)(void *context);
+	/*
+	 * @number: this node has found the target restarted, and waits until view.told says that
+	 * the owner knows; 0: it does not any more.
+	 */
+	void (*on_witness)(uint64_t number, void *context);
 	/* About to be allowed again, after a registration of this agent's was lost. */
 	void (*on_rejoin)(void *context);
 	void (*on_taken)(int error, void *context);
@@ -72,12 +78,19 @@ struct ferry_registrar {
 	bool is_busy;
 	bool verify_is_due; /* Somebody else took the lun: is this node still registered? */
 	bool is_verifying;
-	bool session_is_new;	/* Since the last registration was lost. */
-	bool was_in;		/* Registered at least once: then vanished keys are suspicious. */
-	bool must_reserve;	/* Nobody held the reservation when the keys were read. */
-	bool is_explained;	/* The key's vanishing: our own doing, or another's. */
-	uint64_t word;		/* What the view's word has to be, to register or be IN. */
-	uint32_t generation;	/* Of the keys, when last read. */
+	bool reset_is_due;	 /* A reset was reported, and has not been looked at since. */
+	bool session_is_new;	 /* Since the last registration was lost. */
+	bool was_in;		 /* Registered at least once. */
+	bool must_reserve;	 /* Nobody held the reservation when the keys were read. */
+	uint64_t word;		 /* What the view's word has to be, to register or be IN. */
+	uint32_t generation;	 /* Of the keys, when last read. */
+	uint32_t registers_left; /* A witness raises the count until everybody sees it. */
+	uint64_t witness;	 /* The number of the restart that the owner has yet to note... */
+	uint64_t witness_last;
+	bool has_asked; /* ...in this epoch, who that is. */
+	struct ferry_epoch witness_epoch;
+	bool is_apart;		/* Of two nodes, some time since it was last IN. */
+	uint64_t losses_seen;	/* Of the router's, when the keys were last as expected. */
 	struct ferry_key elder; /* Its key was on the lun before this agent's; 0: none was. */
 	bool is_unsure;		/* Its key was gone, and the group has not granted another since. */
 	bool is_refused;	/* By the keys on the lun; said once. */
@@ -98,13 +111,25 @@ void ferry_registrar_poke(struct ferry_registrar *registrar);
 /* A conflict, or a unit attention, said that this node's registration is gone. */
 void ferry_registrar_lost(struct ferry_registrar *registrar);
 
-/* Another node has taken the lun: look whether this node's key is still there. */
+/* Whether only an owner of the pool is wanting: it has found the target restarted. */
+bool ferry_registrar_awaits_owner(const struct ferry_registrar *registrar);
+
+/* Another node has taken the lun, or the target may have been restarted: look at the keys. */
 void ferry_registrar_verify(struct ferry_registrar *registrar);
+
+/*
+ * The lun reports a reset in this session: a LUN RESET loses nothing, a restart does.
+ * ferry_router_reset_seen() follows, or the session is made anew.
+ */
+void ferry_registrar_look_at_reset(struct ferry_registrar *registrar);
 
 /* The key was removed at this node's own wish. */
 void ferry_registrar_note_laid(struct ferry_registrar *registrar);
 
-/* And it is done: what was registered meanwhile is gone too, a new session registers again. */
+/*
+ * And it is done: what was registered meanwhile is gone too, a new session registers again. The path is
+ * told to make one if its session is the old one still.
+ */
 void ferry_registrar_was_killed(struct ferry_registrar *registrar);
 
 /*

@@ -323,10 +323,22 @@ bool ferry_router_lane_is_clean(const struct ferry_router *router, const struct 
 void ferry_router_note_reset(struct ferry_router *router, struct ferry_lane *lane, const char *what)
 {
 	ferry_assert(router && what);
+	if (lane && router->config.look_at_reset && !router->keep.is_on) {
+		lane->is_doubtful = true;
+		router->config.look_at_reset(router->config.context);
+		return;
+	}
 	if (lane && (router->config.resets_keep_cache || lane->reset_expected_ns != 0))
 		return; /* Of our own making; several may show one after the other. */
 	if (!FERRY_MUSEUM(RESET_FORGOTTEN))
 		note_loss(router, lane, what);
+}
+
+void ferry_router_reset_seen(struct ferry_router *router)
+{
+	ferry_assert(router);
+	ferry_router_local(router)->is_doubtful = false;
+	ferry_router_dispatch_soon(router);
 }
 
 static void resets_mark(struct ferry_router *router)

@@ -82,10 +82,20 @@ struct ferry_router_config {
 	 * of targets where aborts are done so (docs/decisions/0003).
 	 */
 	bool resets_keep_cache;
+	/*
+	 * Whoever carries at a restarted target does so after this node has noted it: by the
+	 * registrations (docs/decisions/0009). Elsewhere peers vouch for what they have seen.
+	 */
+	bool restarts_are_told;
 	bool aborts_may_reset; /* Some way of aborting here resets the lun (ports/fence.h). */
 	bool flushes_by_path;  /* A FLUSH covers only what its own path acknowledged. */
 	bool waits_for_ghosts; /* A write is tried again only when its ghosts are laid. */
 
+	/*
+	 * The lun reports a reset in a session that lives on. Look whether it was a restart;
+	 * ferry_router_reset_seen() follows, unless the session ends. NULL: nobody can look.
+	 */
+	void (*look_at_reset)(void *context);
 	/* Have the ghosts of @lane's nexus laid; ferry_router_laid() follows, some time. */
 	void (*lay)(struct ferry_lane *lane, void *context);
 	/* The tracker changed its mind about this node's path. */
@@ -191,6 +201,9 @@ bool ferry_router_lane_is_clean(const struct ferry_router *router, const struct 
  */
 void ferry_router_note_reset(struct ferry_router *router, struct ferry_lane *lane,
 			     const char *what);
+
+/* What was asked for by config.look_at_reset(): whether the local lane may be believed again. */
+void ferry_router_reset_seen(struct ferry_router *router);
 
 /*
  * An abort is being asked for. Where that may take a LUN RESET, every nexus will report it once,

@@ -9,9 +9,10 @@
 static bool lane_serves(const struct ferry_router *router, const struct ferry_route *route,
 			const struct ferry_lane *lane)
 {
-	return ferry_lane_is_usable(lane) &&
-	       (route->io->op != FERRY_OP_FLUSH ||
-		ferry_flush_is_vouched(&router->flush, lane->vouches_since));
+	if (!ferry_lane_is_usable(lane))
+		return false;
+	return route->io->op != FERRY_OP_FLUSH ||
+	       (!lane->is_doubtful && ferry_router_is_vouched(router, lane));
 }
 
 static struct ferry_lane *choose_peer(struct ferry_router *router, const struct ferry_route *route)
@@ -41,7 +42,7 @@ static struct ferry_lane *choose_lane(struct ferry_router *router, struct ferry_
 	struct ferry_lane *local = ferry_router_local(router);
 	struct ferry_lane *peer;
 
-	if (ferry_lane_is_usable(local) && !(route->lanes_failed & 1))
+	if (lane_serves(router, route, local) && !(route->lanes_failed & 1))
 		return local;
 	peer = choose_peer(router, route);
 	if (peer)
@@ -50,7 +51,7 @@ static struct ferry_lane *choose_lane(struct ferry_router *router, struct ferry_
 		return NULL; /* One ghost on each lane is enough. */
 	/* All that is usable has failed it once: start over, no faster than lanes are avoided. */
 	route->lanes_failed = 0;
-	if (ferry_lane_is_usable(local))
+	if (lane_serves(router, route, local))
 		return local;
 	return choose_peer(router, route);
 }

@@ -183,10 +183,14 @@ void ferry_router_keep_write(struct ferry_router *router, const struct ferry_try
 		}
 		return;
 	}
-	/* What is durable needs no keeping, unless an older one would be written over it. */
+	/*
+	 * What is durable needs no keeping, unless an older one would be written over it: of a lost
+	 * path's too, if they were lost while this one was on its way.
+	 */
 	if (attempt->flags & FERRY_IO_FUA &&
-	    !ferry_keep_find(keep, attempt->lba, attempt->length_blocks, /* is_orphan= */ false))
-		return; /* Nothing overlaps an orphan. */
+	    !ferry_keep_find(keep, attempt->lba, attempt->length_blocks, /* is_orphan= */ false) &&
+	    !ferry_keep_find(keep, attempt->lba, attempt->length_blocks, /* is_orphan= */ true))
+		return;
 	ferry_keep_add(keep, attempt, lane);
 }
 

@@ -16,6 +16,14 @@ static inline struct ferry_loop *ferry_router_loop(const struct ferry_router *ro
 	return router->config.loop;
 }
 
+/* Whether a FLUSH by @lane says anything of what is unflushed. */
+static inline bool ferry_router_is_vouched(const struct ferry_router *router,
+					   const struct ferry_lane *lane)
+{
+	return router->config.restarts_are_told ||
+	       ferry_flush_is_vouched(&router->flush, lane->vouches_since);
+}
+
 static inline uint32_t ferry_router_lane_bit(const struct ferry_router *router,
 					     const struct ferry_lane *lane)
 {

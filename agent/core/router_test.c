@@ -112,15 +112,21 @@ static int teardown(void **state)
 	return 0;
 }
 
-static void submit(uint32_t i, enum ferry_op op, uint64_t lba)
+static void submit_flagged(uint32_t i, enum ferry_op op, uint32_t flags, uint64_t lba)
 {
-	ios[i] = (struct ferry_io){.op = op, .lba = {lba}, .length_blocks = 4, .on_done = on_done};
+	ios[i] = (struct ferry_io){
+		.op = op, .flags = flags, .lba = {lba}, .length_blocks = 4, .on_done = on_done};
 	if (op == FERRY_OP_FLUSH)
 		ios[i].lba.v = ios[i].length_blocks = 0;
 	if (op == FERRY_OP_WRITE)
 		assert_int_equal(
 			ferry_arena_take(&stand.arena, 4 * STAND_BLOCK_BYTES, &ios[i].segments), 0);
 	assert_int_equal(ferry_router_submit(&router, &ios[i]), 0);
+}
+
+static void submit(uint32_t i, enum ferry_op op, uint64_t lba)
+{
+	submit_flagged(i, op, /* flags= */ 0, lba);
 }
 
 static struct stand_path *peer_with(uint32_t count)
@@ -789,6 +795,44 @@ static void test_peers_loss_is_replayed(void **state)
 	router.lanes[3 - i].avoid_until_ns = 0;
 }
 
+/*
+ * A durable write was on its way when what it overlaps was lost: that is written anew, and the
+ * durable one after it.
+ */
+static void test_durable_write_over_a_lost_one(void **state)
+{
+	uint32_t writes = 0;
+	uint32_t i;
+
+	(void)state;
+	router.lanes[0].is_allowed = false;
+	submit(0, FERRY_OP_WRITE, 0);
+	stand_run_ms(&stand, 1);
+	i = paths[1].count == 1 ? 1 : 2;
+	router.lanes[3 - i].avoid_until_ns = UINT64_MAX;
+	peer_done(&paths[i], 0, 1);
+	assert_int_equal(router.keep.count, 1);
+	submit_flagged(1, FERRY_OP_WRITE, FERRY_IO_FUA, 0);
+	submit(2, FERRY_OP_READ, 30);
+	stand_run_ms(&stand, 1);
+	assert_int_equal(paths[i].count, 3);
+	peer_done(&paths[i], 2, 2); /* The read's answer tells of the loss. */
+	peer_done(&paths[i], 1, 2);
+	assert_int_equal(results[1], 0);
+	assert_int_equal(router.keep.count, 2);
+	for (uint32_t k = 3; writes < 2; k++) {
+		stand_run_ms(&stand, 1);
+		assert_true(k < paths[i].count);
+		if (paths[i].attempts[k]->op == FERRY_OP_WRITE)
+			assert_int_equal(paths[i].attempts[k]->flags,
+					 writes++ == 0 ? 0 : FERRY_IO_FUA);
+		peer_done(&paths[i], k, 2);
+	}
+	stand_run_ms(&stand, 1);
+	assert_int_equal(results[2], 0);
+	router.lanes[3 - i].avoid_until_ns = 0;
+}
+
 /* What is kept is bounded: flushes are forced. */
 static void test_kept_writes_are_bounded(void **state)
 {
@@ -885,6 +929,7 @@ int main(void)
 		BY_PATH(test_flush_goes_to_every_path),
 		BY_PATH(test_lost_path_is_replayed),
 		BY_PATH(test_peers_loss_is_replayed),
+		BY_PATH(test_durable_write_over_a_lost_one),
 		BY_PATH(test_kept_writes_are_bounded),
 		BY_PATH(test_failed_flush_of_a_path_is_replayed),
 		BY_PATH(test_local_path_first),

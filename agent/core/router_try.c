@@ -119,7 +119,7 @@ void ferry_ghost_lay(struct ferry_router *router, struct ferry_try *try)
 		if (--route->ghosts_count == 0 && route->awaits_lay)
 			ferry_route_wait(router, route);
 	}
-	if (!try->has_ended && path->ops->abandon)
+	if (!try->has_ended && path->ops->abandon && !FERRY_MUSEUM(GIVEN_UP_RESENT))
 		path->ops->abandon(path, &try->flight.attempt);
 	try_free_if_over(router, try);
 	ferry_router_dispatch_soon(router);
@@ -190,8 +190,7 @@ static enum ferry_next flush_judge(struct ferry_router *router, const struct fer
 	}
 	if (next != FERRY_NEXT_COMPLETE)
 		return next;
-	if (!ferry_flush_is_vouched(flush, try->flight.lane->vouches_since) &&
-	    !FERRY_MUSEUM(UNVOUCHED_FLUSH))
+	if (!ferry_router_is_vouched(router, try->flight.lane))
 		return FERRY_NEXT_RETRY; /* It began anew meanwhile, and knows of nothing. */
 	*error = ferry_flush_done(flush, try->flush_covers, try->flush_oldest);
 	return FERRY_NEXT_COMPLETE;

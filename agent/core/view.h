@@ -27,6 +27,13 @@ struct ferry_view {
 	 * least as new as that question.
 	 */
 	uint64_t word;
+	/*
+	 * Restarts of the target that members have told of, which this owner has to note; and the
+	 * newest of this agent's own (config.on_witness()) that an owner has noted, and which.
+	 */
+	uint64_t restarts;
+	uint64_t told;
+	struct ferry_node told_by;
 };
 
 static inline bool ferry_view_has_member(const struct ferry_view *view, struct ferry_node node)

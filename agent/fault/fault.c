@@ -235,9 +235,10 @@ static void timer_run(struct ferry_timer *timer)
 
 	while ((hold = hold_due(fault)))
 		hold_over(hold);
-	if (fault->wants_reset && fault->next->is_up && fault->next->ops->reset) {
+	if (fault->wants_reset && fault->next->is_up &&
+	    (fault->next->ops->reset || fault->next->ops->renew)) {
 		holds_cut(fault);
-		fault->next->ops->reset(fault->next);
+		ferry_path_renew(fault->next);
 	}
 	fault->wants_reset = false;
 	timer_restart(fault);
@@ -328,6 +329,16 @@ static void fault_reset(struct ferry_path *path)
 	fault->next->ops->reset(fault->next);
 }
 
+/* What is held back is from before: nothing of it is sent in the new session. */
+static void fault_renew(struct ferry_path *path)
+{
+	struct ferry_fault *fault = of_path(path);
+
+	holds_cut(fault);
+	timer_restart(fault);
+	fault->next->ops->renew(fault->next);
+}
+
 static void fault_abandon(struct ferry_path *path, struct ferry_attempt *attempt)
 {
 	struct ferry_fault *fault = of_path(path);
@@ -348,11 +359,28 @@ static void fault_abandon(struct ferry_path *path, struct ferry_attempt *attempt
 		fault->next->ops->abandon(fault->next, mine);
 }
 
-/* A path that cannot be reset has a filter that cannot. */
-static const struct ferry_path_ops fault_ops = {
-	.name = "fault", .submit = fault_submit, .reset = fault_reset, .abandon = fault_abandon};
-static const struct ferry_path_ops fault_ops_without_reset = {
-	.name = "fault", .submit = fault_submit, .abandon = fault_abandon};
+/* A path that cannot be reset or renewed has a filter that cannot. */
+static const struct ferry_path_ops *ops_like(const struct ferry_path_ops *next)
+{
+	static const struct ferry_path_ops ops[] = {
+		{.name = "fault", .submit = fault_submit, .abandon = fault_abandon},
+		{.name = "fault",
+		 .submit = fault_submit,
+		 .reset = fault_reset,
+		 .abandon = fault_abandon},
+		{.name = "fault",
+		 .submit = fault_submit,
+		 .renew = fault_renew,
+		 .abandon = fault_abandon},
+		{.name = "fault",
+		 .submit = fault_submit,
+		 .reset = fault_reset,
+		 .renew = fault_renew,
+		 .abandon = fault_abandon},
+	};
+
+	return &ops[(next->reset ? 1 : 0) + (next->renew ? 2 : 0)];
+}
 
 /* ---- The next path's news. ---- */
 
@@ -383,7 +411,7 @@ int ferry_fault_init(struct ferry_fault *fault, struct ferry_region *region,
 	ferry_assert(fault && next && next->ops);
 	ferry_assert(region && loop);
 	*fault = (struct ferry_fault){
-		.path = {.ops = next->ops->reset ? &fault_ops : &fault_ops_without_reset,
+		.path = {.ops = ops_like(next->ops),
 			 .kind = next->kind,
 			 .node = next->node,
 			 .is_up = next->is_up},

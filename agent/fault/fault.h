@@ -8,7 +8,7 @@
  *  - hole:  a black hole. The request is lost, or it is carried out and the answer is lost.
  *  - ghost: UNKNOWN at once, and a write may yet land: it has been sent already, or is sent a
  *           while later unless the path was reset or went down meanwhile. When that is over the
- * path is reset: no path that lost track of a write goes on in the same session.
+ * path is reset, or renewed: no path that lost track of a write goes on in the same session.
  *
  * A ghost of ours is like any other: what is sent late goes out in the session in which it was
  * submitted, so it is dead once this node's nexus has been aborted at the lun. Where nothing can

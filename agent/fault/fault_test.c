@@ -26,6 +26,7 @@ static struct {
 	enum ferry_cause cause;
 } seen[8];
 static uint32_t states;
+static uint32_t renews;
 
 static void on_end(struct ferry_attempt *attempt, enum ferry_outcome outcome,
 		   enum ferry_cause cause)
@@ -61,20 +62,35 @@ static void on_room(struct ferry_path *path)
 	assert_ptr_equal(path, &fault.path);
 }
 
-static void open_fault(const char *plan_text, bool can_reset, bool can_lay)
+static void renew(struct ferry_path *path)
+{
+	assert_ptr_equal(path, &next.path);
+	path->is_up = false;
+	renews++;
+}
+
+/* What a path with @ops has in front of it. */
+static void open_fault_over(const struct ferry_path_ops *ops, const char *plan_text, bool can_lay)
 {
 	struct ferry_fault_plan plan;
 
 	stand_open(&stand);
 	memset(seen, 0, sizeof(seen));
-	states = 0;
-	stand_path_init(&next, FERRY_PATH_LOCAL, 1, can_reset);
+	states = renews = 0;
+	stand_path_init(&next, FERRY_PATH_LOCAL, 1, true);
+	next.path.ops = ops;
 	assert_int_equal(
 		ferry_fault_init(&fault, &stand.region, &next.path, &stand.loop.loop, can_lay), 0);
 	fault.path.on_state = on_state;
 	fault.path.on_room = on_room;
 	assert_int_equal(ferry_fault_plan_parse(plan_text, &plan), 0);
 	ferry_fault_arm(&fault, &plan);
+}
+
+static void open_fault(const char *plan_text, bool can_reset, bool can_lay)
+{
+	stand_path_init(&next, FERRY_PATH_LOCAL, 1, can_reset);
+	open_fault_over(next.path.ops, plan_text, can_lay);
 }
 
 static void close_fault(void)
@@ -247,6 +263,42 @@ static void test_ghost_dies_with_its_session(void **state)
 	close_fault();
 }
 
+/* As the kernel's disks: there is nothing to reset, but a session of the path's own. */
+static void test_renews_what_can_be_renewed(void **state)
+{
+	static const struct ferry_path_ops ops = {
+		.name = "stand", .submit = stand_path_submit, .renew = renew};
+
+	(void)state;
+	open_fault("off", false, true);
+	assert_null(fault.path.ops->renew);
+	ferry_path_renew(&fault.path); /* As without the filter. */
+	close_fault();
+
+	open_fault_over(&ops, "delay=10000,seconds=10,seed=3", true);
+	assert_null(fault.path.ops->reset);
+	assert_int_equal(fly(0, FERRY_OP_WRITE), 0);
+	ferry_path_renew(&fault.path);
+	assert_int_equal(renews, 1);
+	assert_int_equal(fly(1, FERRY_OP_WRITE), -ENOTCONN);
+	next.path.is_up = true;
+	stand_run_ms(&stand, 200);
+	assert_int_equal(next.count, 0); /* Never in the new session. */
+	assert_int_equal(seen[0].releases, 1);
+	drop(0);
+	drop(1);
+	close_fault();
+
+	open_fault_over(&ops, GHOST_SENT_AT_ONCE, true);
+	assert_int_equal(fly(0, FERRY_OP_WRITE), 0);
+	stand_run_ms(&stand, 1);
+	stand_done(&next, 0);
+	stand_run_ms(&stand, 1);
+	assert_int_equal(renews, 1);
+	drop(0);
+	close_fault();
+}
+
 /* Of the two holes one sends and one does not; neither answers before the reset. */
 static void test_holes(void **state)
 {
@@ -344,6 +396,7 @@ int main(void)
 		cmocka_unit_test(test_ghost_is_out),
 		cmocka_unit_test(test_ghost_lands),
 		cmocka_unit_test(test_ghost_dies_with_its_session),
+		cmocka_unit_test(test_renews_what_can_be_renewed),
 		cmocka_unit_test(test_holes),
 		cmocka_unit_test(test_no_ghosts_without_fence),
 		cmocka_unit_test(test_disarms_itself),

@@ -40,16 +40,22 @@ struct ferry_drained_keys {
 	 */
 	struct ferry_key suspects[FERRY_KEYS_MAX];
 	uint32_t suspects_count;
+	bool is_answered_for; /* A person does, for all that cannot be proven. */
 };
 
 enum ferry_fence_op {
 	FERRY_FENCE_READ_KEYS = 1, /* Fills keys and holder. */
-	FERRY_FENCE_REGISTER,	   /* Register own key for this session's nexus, replacing any. */
-	FERRY_FENCE_RESERVE,	   /* Take the reservation if nobody holds it; -EBUSY if another. */
+	/*
+	 * Register own key for this session's nexus, in the place of @kept: -EACCES, and nothing
+	 * done, if that is at the lun no more. Whoever was preempted after READ KEYS learns it so.
+	 */
+	FERRY_FENCE_REGISTER,
+	FERRY_FENCE_RESERVE, /* Take the reservation if nobody holds it; -EBUSY if another. */
 	/*
 	 * Remove @victim's registration and prove that none of its commands can land any more, by
 	 * the way that the lun's ability names. The preempter becomes the holder if the victim was.
 	 * Done means proven, nothing less; asking again is harmless and goes on where it was left.
+	 * With is_answered_for, where nothing proves it: that the registration is gone.
 	 */
 	FERRY_FENCE_PREEMPT,
 	/*
@@ -65,6 +71,9 @@ struct ferry_fence_request {
 	enum ferry_fence_op op;
 	struct ferry_key own;
 	struct ferry_key victim; /* PREEMPT. */
+	/* REGISTER: this node's key, or its elder's, by the last READ KEYS; 0: it had none. */
+	struct ferry_key kept;
+	bool is_answered_for;	 /* PREEMPT: see above. */
 
 	/* Results of READ_KEYS. */
 	struct ferry_key keys[FERRY_KEYS_MAX];
@@ -120,6 +129,18 @@ struct ferry_fence_ops {
 	void (*submit)(struct ferry_fence *fence, struct ferry_fence_request *request);
 };
 
+/* What READ KEYS has told of @own's node: @own, or else an elder's key. 0: neither. */
+static inline struct ferry_key ferry_fence_kept(const struct ferry_fence_request *request,
+						struct ferry_key own)
+{
+	struct ferry_key kept = {0};
+
+	for (uint32_t i = 0; i < request->keys_count; i++)
+		if (ferry_key_shares_nexus(request->keys[i], own) && kept.v != own.v)
+			kept = request->keys[i];
+	return kept;
+}
+
 static inline void ferry_fence_submit(struct ferry_fence *fence,
 				      struct ferry_fence_request *request)
 {
@@ -127,5 +148,7 @@ static inline void ferry_fence_submit(struct ferry_fence *fence,
 	ferry_assert(request->on_done);
 	ferry_assert(request->op == FERRY_FENCE_READ_KEYS || request->own.v != 0);
 	ferry_assert(request->op != FERRY_FENCE_PREEMPT || request->victim.v != 0);
+	ferry_assert(request->op != FERRY_FENCE_REGISTER || request->kept.v == 0 ||
+		     ferry_key_shares_nexus(request->kept, request->own));
 	fence->ops->submit(fence, request);
 }

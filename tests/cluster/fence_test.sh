@@ -259,7 +259,6 @@ force() {
 	wait_for 10 "n1's agent has gone" is n3 status '.members == [2, 3]'
 	force_says 'wants --force' plain
 	force_says 'no terminal' plain --force
-	force_says 'has reservations' data --force --yes
 	force_says 'no such pool' nothing --force --yes
 	ferry n3 -t 3 own plain --force --yes >"$WORK/force.out" 2>&1 &&
 		fail "a majority is needed all the same, and nobody else knows the pool"

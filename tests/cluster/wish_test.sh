@@ -75,6 +75,11 @@ in_use_is_left_alone() {
 	state_is n3 standby || fail "n3: $(ask n3 status .pools[0])"
 }
 
+is_detached() {
+	code 0 ferry "$1" detach data
+	[ ! -e "/sys/block/${2#/dev/}/loop/backing_file" ]
+}
+
 # A device whose pool is another's: it gives errors, and can be taken away where it is.
 detach_where_it_is_lost() {
 	code 0 ferry n2 acquire data
@@ -83,10 +88,8 @@ detach_where_it_is_lost() {
 	code 0 ferry n2 release data
 	on n2 dd if="$DEVICE" of=/dev/null bs=4k count=1 iflag=direct status=none 2>/dev/null &&
 		fail "a lost volume's device answers"
-	sleep 1.2 # The kernel believes a file's attributes for a second.
-	code 0 ferry n2 detach data
-	[ ! -e "/sys/block/${DEVICE#/dev/}/loop/backing_file" ] ||
-		fail "$DEVICE is still there, over $(cat "/sys/block/${DEVICE#/dev/}/loop/backing_file")"
+	# The kernel believes a file's attributes for a second.
+	wait_for 5 "its device is taken away" is_detached n2 "$DEVICE"
 	DEVICE=
 	code 4 ferry n2 detach nothing
 	at_rest n1
@@ -115,7 +118,8 @@ no_path_there() {
 		(.reason | test("waits for this node.s path to the lun"))'
 	wait $!
 	[ $? = 6 ] || fail "not in time: $(cat "$WORK/acquire.out")"
-	grep -q 'not in time: waits for this node.s path to the lun; withdrawn' "$WORK/acquire.out" || fail "$(cat "$WORK/acquire.out")"
+	grep -q 'not in time: waits for this node.s path to the lun; withdrawn' \
+		"$WORK/acquire.out" || fail "$(cat "$WORK/acquire.out")"
 	"$LAB" heal n3 storage
 	wait_for 20 "n3's path is back" path_of_n3_is '== ""'
 	never_for 2 "n3 serves, unasked" serves n3

@@ -10,6 +10,7 @@
 #include "agent/adapters/statefile/record.h"
 #include "agent/ports/io.h"
 #include "proto/group_message.h"
+#include "proto/stored.h"
 #include "proto/stream.h"
 #include "proto/wire.h"
 
@@ -176,6 +177,8 @@ static void save_group(void)
 	for (uint32_t type = 1; type <= FERRY_GROUP_TYPE_LAST; type++) {
 		message.type = (enum ferry_group_type)type;
 		message.flags = type % 2 ? FERRY_GROUP_FLAGS_ALL : 0;
+		message.victim.v = type >= FERRY_GROUP_FENCE ? 2 : 0;
+		message.restart = type == FERRY_GROUP_NOTED ? 3 : 0;
 		ferry_group_message_encode(&message, bytes + 1);
 		save("group", bytes, sizeof(bytes));
 	}
@@ -200,6 +203,30 @@ static void save_state(void)
 	memmove((uint8_t *)&record + 3, &record, sizeof(record.head) + sizeof(bytes));
 	memset(&record, 0, 3);
 	save("state", &record, 3 + sizeof(record.head) + sizeof(bytes));
+}
+
+/* Values of each kind and version, and some that cannot be. */
+static void save_stored(void)
+{
+	struct ferry_stored_epoch epoch = {
+		.lineage = {{1, 2, 3}}, .epoch = {7}, .owner = {2}, .settled = {6}};
+	uint8_t bytes[1 + FERRY_STORED_EPOCH_BYTES] = {0};
+
+	ferry_stored_epoch_encode(&epoch, bytes + 1);
+	save("stored", bytes, sizeof(bytes));
+	save("stored", bytes, 1 + FERRY_STORED_EPOCH_BYTES_FIRST);
+	save("stored", bytes, sizeof(bytes) - 1);
+	bytes[1 + FERRY_STORED_EPOCH_BYTES_FIRST] = 8; /* Settled above it. */
+	save("stored", bytes, sizeof(bytes));
+	memset(bytes + 1, 0, sizeof(bytes) - 1);
+	save("stored", bytes, sizeof(bytes));
+	bytes[0] = 1;
+	save("stored", bytes, 1 + FERRY_STORED_INCARNATION_BYTES);
+	ferry_stored_incarnation_encode((struct ferry_incarnation){300}, bytes + 1);
+	save("stored", bytes, 1 + FERRY_STORED_INCARNATION_BYTES);
+	memset(bytes + 1, 0xff, FERRY_STORED_INCARNATION_BYTES);
+	save("stored", bytes, 1 + FERRY_STORED_INCARNATION_BYTES);
+	save("stored", bytes, 5);
 }
 
 /* One answer for each parser of vpd_fuzz.c, in its order. */
@@ -267,6 +294,8 @@ int main(int argc, char **argv)
 	save_group();
 	count = 0;
 	save_state();
+	count = 0;
+	save_stored();
 	count = 0;
 	save_vpd();
 	count = 0;

@@ -4,7 +4,7 @@
  * the .out files anew: on purpose, and to be read before they are committed.
  *
  *   self N | nodes N | ring N [quorate] | class reservations|none | lun X | lineage X
- *   epoch N [owner N] [in-force] [drained N] | phase NAME [claimed N] | victim N
+ *   epoch N [owner N] [in-force] [drained N] [unsettled N] | phase NAME [claimed N] | victim N
  *   flags [synced] [wants] [was-owner] [forced] [by-lun] [sole] [fenced] [claim-over]
  *         [drain-over] [keeps-pool]
  *   member N inc N [said RING] [lun X] [epoch N] [acked RING:N [for N]] [drained N] [answered]
@@ -15,7 +15,8 @@
  *   ? join own KEY keys [KEY...] [holder KEY] [only-if-kept]
  *   ? take own KEY keys [KEY...] [holder KEY] [drained KEY...]
  *
- * X is a letter; a KEY is NODE:INCARNATION, or foreign.
+ * Takings up to the epoch before the claimed one are settled; with `unsettled N`, only up to that
+ * before N. X is a letter; a KEY is NODE:INCARNATION, or foreign.
  */
 #include <dirent.h>
 #include <stdarg.h>
@@ -38,6 +39,7 @@ struct golden {
 	char *words[WORDS_MAX]; /* Of the line; NULL after the last. */
 	uint32_t words_count;
 	uint32_t questions_count;
+	uint64_t unsettled;
 	const char *path;
 	char out[TEXT_BYTES];
 	size_t out_bytes;
@@ -189,6 +191,8 @@ static void read_phase(struct golden *golden)
 			   golden->words[1]) == 0)
 			situation->phase = (enum ferry_ownership_phase)phase;
 	situation->claimed.v = value_number(golden, "claimed", 0);
+	situation->settled.v = ferry_min_u64(golden->unsettled, situation->claimed.v);
+	situation->settled.v -= situation->settled.v > 0;
 }
 
 static void read_flags(struct golden *golden)
@@ -243,6 +247,7 @@ static void read_fact(struct golden *golden)
 		situation->owner.v = (uint32_t)value_number(golden, "owner", 0);
 		situation->is_in_force = has(golden, "in-force");
 		situation->drained.v = value_number(golden, "drained", 0);
+		golden->unsettled = value_number(golden, "unsettled", UINT64_MAX);
 	} else if (strcmp(name, "phase") == 0) {
 		read_phase(golden);
 	} else if (strcmp(name, "victim") == 0) {
@@ -268,6 +273,8 @@ static void say_keys(struct golden *golden, const char *what, const struct ferry
 	for (uint32_t i = 0; i < count; i++) {
 		if (list[i].v == ferry_key_of_nobody().v)
 			say(golden, " whom nobody knows");
+		else if (list[i].v == ferry_key_of_forgotten().v)
+			say(golden, " whom nobody remembers");
 		else
 			say(golden, " %u:%u", ferry_key_node(list[i]).v,
 			    ferry_key_incarnation(list[i]));
@@ -300,6 +307,7 @@ static void ask_next(struct golden *golden)
 	if (decision.kind == FERRY_DECISION_TAKE) {
 		say_keys(golden, "keep", decision.keys.keys, decision.keys.count);
 		say_keys(golden, "abort", decision.keys.suspects, decision.keys.suspects_count);
+		say(golden, "%s", decision.keys.is_answered_for ? ", proof or no proof" : "");
 	}
 	if (decision.error < 0)
 		say(golden, " (%d)", decision.error);
@@ -444,6 +452,7 @@ static void run(struct golden *golden, const char *path)
 
 	memset(golden, 0, sizeof(*golden));
 	golden->path = path;
+	golden->unsettled = UINT64_MAX;
 	golden->situation = (struct ferry_situation){
 		.lun = uuid("A"),
 		.lineage = uuid("A"),

@@ -1,15 +1,19 @@
 #!/usr/bin/env python3
 """mutate.py - would the tests notice? Small mistakes in ranks 0-3, one at a time.
 
-    mutate.py [--sample N] [--seed S] [--jobs J] [--seeds A..B] [--only FOLDER] [--report]
+    mutate.py [--sample N] [--seed S] [--jobs J] [--seeds A..B] [--only PREFIX] [--quick] [--report]
 
 Draws a sample of mutants (the same one for the same seed and the same sources), compiles each into
 one object, links it before the rooms' archives into the unit and golden tests that use its room,
-the simulator's scenarios and ferry-sim, and runs those in this order until one fails. What none
+ferry-sim and the simulator's scenarios, and runs those in this order until one fails. What none
 notices has survived, and is listed with its place. A mutant that compiles to the same object is none.
 
+    tests/mutation/mutate.py --sample 200 --seed 1     what survivors.md tells of; `make mutation`
+    tests/mutation/mutate.py --quick --only fencing/   while one writes unit tests
+
 Nothing is written into the source tree: all is in build-mutation/, where results.jsonl keeps what
-has been run, so that an interrupted run goes on. Exits 1 if less than --floor per cent are killed.
+has been run, so that an interrupted run goes on, and survivors are tried again when tests have
+changed. Exits 1 if less than --floor per cent are killed.
 """
 import argparse
 import collections
@@ -18,7 +22,6 @@ import hashlib
 import json
 import os
 import pathlib
-import random
 import re
 import resource
 import shlex
@@ -29,10 +32,13 @@ import threading
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TREE = ROOT / "build-mutation"
+WORDS = ROOT / "tests/mutation/survivors.md"
 FOLDERS = ["agent/base", "agent/ports", "agent/core", "agent/cache", "fencing", "migrate", "proto"]
-UNIT_SECONDS_MAX = 60
-SCENARIOS_SECONDS_MAX = 300
-SEEDS_SECONDS_MAX = 900
+# Of the processor's time, some eight times what the longest takes: a busy machine kills no mutant.
+UNIT_SECONDS_MAX = 8
+SCENARIOS_SECONDS_MAX = 60
+SEEDS_SECONDS_MAX = 60
+SEEDS_FEW = 40 # They find most of what the simulator finds, and sooner than its scenarios.
 MEMORY_BYTES_MAX = 4 << 30
 
 # What is said to people, checked by the compiler or by the code itself, or a switch of the museum.
@@ -91,11 +97,24 @@ def key_of(mutant):
     return hashlib.sha256(repr(mutant).encode() + source).hexdigest()[:16]
 
 
+def tests_key():
+    """Of all that a mutant may be found out by: a survivor of other tests is tried again."""
+    key = hashlib.sha256()
+    for folder in [*FOLDERS, "tests/sim", "tests/golden"]:
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.is_file() and (folder.startswith("tests") or "_test." in path.name or
+                                   "_stand." in path.name):
+                key.update(path.read_bytes())
+    return key.hexdigest()[:16]
+
+
 class Rig:
     """The unmutated build: how its objects are compiled and its tests are linked."""
 
-    def __init__(self, seeds):
+    def __init__(self, seeds, is_quick):
         self.seeds = seeds
+        self.is_quick = is_quick
+        self.plain = {}
         self.commands = {}
         for entry in json.loads((TREE / "compile_commands.json").read_text()):
             arguments = shlex.split(entry["command"])
@@ -122,14 +141,21 @@ class Rig:
         return f"libferry_{name}.a"
 
     def tests(self, path):
-        """(program, arguments, seconds) in the order of their cost."""
+        """(program, arguments, seconds) in the order of their cost, the file's own first."""
         uses = self.archive(path)
-        units = [p for p in [*self.units, *self.golden]
-                 if any(a.endswith(uses) for a in self.links.get(p, []))]
-        found = [(p, self.golden.get(p, []), UNIT_SECONDS_MAX) for p in sorted(units)
-                 if p != "tests/sim_test"]
-        found.append(("tests/sim_test", [], SCENARIOS_SECONDS_MAX))
-        found.append(("bin/ferry-sim", ["--seeds", self.seeds], SEEDS_SECONDS_MAX))
+        units = [p for p in [*self.units, *self.golden] if p != "tests/sim_test" and
+                 any(a.endswith(uses) for a in self.links.get(p, []))]
+        stem = pathlib.Path(path).stem.split("_")[0]
+        found = [(p, self.golden.get(p, []), UNIT_SECONDS_MAX)
+                 for p in sorted(units, key=lambda p: (stem not in p, p))]
+        if not self.is_quick:
+            first, last = (int(number) for number in self.seeds.split(".."))
+            few = min(first + SEEDS_FEW - 1, last)
+            found.append(("bin/ferry-sim", ["--seeds", f"{first}..{few}"], SEEDS_SECONDS_MAX))
+            found.append(("tests/sim_test", [], SCENARIOS_SECONDS_MAX))
+            if few < last:
+                found.append(("bin/ferry-sim", ["--seeds", f"{few + 1}..{last}"],
+                              SEEDS_SECONDS_MAX))
         return [test for test in found if test[0] in self.links]
 
     def compile(self, path, source, target, more=()):
@@ -153,8 +179,8 @@ def run_out(arguments):
     return subprocess.run(arguments, check=True, capture_output=True, text=True).stdout
 
 
-def limits():
-    os.setsid()
+def limits(seconds):
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
@@ -162,20 +188,17 @@ def limits():
 def fails(program, arguments, seconds):
     """None if it passes; else why not."""
     environment = dict(os.environ, GLIBC_TUNABLES="glibc.malloc.hugetlb=1")
-    with subprocess.Popen(["nice", "-n", "19", program, *arguments], cwd=TREE, env=environment,
+    done = subprocess.run(["nice", program, *arguments], cwd=TREE, env=environment,
                           stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                          stderr=subprocess.DEVNULL, preexec_fn=limits) as child:
-        try:
-            code = child.wait(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)
-            return "never ends"
-    return None if code == 0 else f"exit {code}"
+                          stderr=subprocess.DEVNULL, preexec_fn=lambda: limits(seconds))
+    if done.returncode in (-signal.SIGKILL, -signal.SIGXCPU):
+        return "never ends"
+    return None if done.returncode == 0 else f"exit {done.returncode}"
 
 
 def check_whole(rig):
     """What fails without a mutant would kill them all."""
-    tests = {test[0]: test for folder in FOLDERS for path in sorted((ROOT / folder).glob("*.c"))
+    tests = {repr(test): test for folder in FOLDERS for path in sorted((ROOT / folder).glob("*.c"))
              for test in rig.tests(str(path.relative_to(ROOT)))}
     for program, arguments, seconds in tests.values():
         why = fails(TREE / program, arguments, seconds)
@@ -186,15 +209,17 @@ def check_whole(rig):
 def judge(rig, mutant, folder):
     folder.mkdir(parents=True, exist_ok=True)
     lines = (ROOT / mutant.path).read_text().splitlines(keepends=True)
-    source, changed, plain = folder / "mutant.c", folder / "mutant.o", folder / "plain.o"
-    source.write_text("".join(lines))
-    if not rig.compile(mutant.path, source, plain, ["-g0"]):
-        raise RuntimeError(f"{mutant.path}: does not compile as it is")
+    source, changed = folder / "mutant.c", folder / "mutant.o"
+    if mutant.path not in rig.plain:
+        source.write_text("".join(lines))
+        if not rig.compile(mutant.path, source, changed, ["-g0"]):
+            raise RuntimeError(f"{mutant.path}: does not compile as it is")
+        rig.plain[mutant.path] = changed.read_bytes()
     lines[mutant.line - 1] = mutant.after + "\n"
     source.write_text("".join(lines))
     if not rig.compile(mutant.path, source, changed, ["-g0"]):
         return {"verdict": "stillborn"}
-    if changed.read_bytes() == plain.read_bytes():
+    if changed.read_bytes() == rig.plain[mutant.path]:
         return {"verdict": "equivalent"}
     for program, arguments, seconds in rig.tests(mutant.path):
         target = folder / pathlib.Path(program).name
@@ -217,13 +242,38 @@ def build():
 def sample_draw(arguments):
     found = []
     for folder in FOLDERS:
-        if arguments.only and not folder.startswith(arguments.only):
-            continue
         for path in sorted((ROOT / folder).glob("*.c")):
-            if not path.name.endswith(("_test.c", "_stand.c")):
-                found += mutants_of(str(path.relative_to(ROOT)))
-    drawn = random.Random(arguments.seed).sample(found, len(found))
-    return found, drawn
+            name = str(path.relative_to(ROOT))
+            if name.startswith(tuple(arguments.only.split(","))) and not name.endswith(("_test.c", "_stand.c")):
+                found += mutants_of(name)
+    return found, sorted(found, key=draw_key(arguments.seed))
+
+
+def draw_key(seed):
+    """By what they are, not by where: a change in one file leaves the others' draw as it was."""
+    seen = collections.Counter()
+
+    def key(mutant):
+        text = repr((seed, mutant.path, mutant.operator, mutant.before, mutant.after))
+        seen[text] += 1
+        return hashlib.sha256(f"{text}{seen[text]}".encode()).hexdigest()
+    return key
+
+
+def text_of(mutant):
+    return f"{mutant.before.strip()}  ->  {mutant.after.strip()}"
+
+
+def words_read():
+    """Why those that are known survive: two lines of survivors.md each, as they are printed."""
+    words, known = {}, None
+    for line in WORDS.read_text().splitlines() if WORDS.exists() else []:
+        match = re.match(r"    (\S+):\d+: (.*)$", line)
+        if match:
+            known = (match[1], match[2])
+        elif known and line.startswith("        "):
+            words[known] = line.strip()
+    return words
 
 
 def report(drawn, results, arguments):
@@ -240,14 +290,25 @@ def report(drawn, results, arguments):
         if result["verdict"] == "survived":
             survivors.append(mutant)
     judged = counts["killed"] + counts["survived"]
+    words = words_read()
     for mutant in sorted(survivors):
-        print(f"{mutant.path}:{mutant.line}: {mutant.operator}: {mutant.before.strip()}"
-              f"  ->  {mutant.after.strip()}")
+        print(f"{mutant.path}:{mutant.line}: {text_of(mutant)}\n"
+              f"    {words.get((mutant.path, text_of(mutant)), 'no word on it in ' + WORDS.name)}")
     print(f"{counts['killed']} of {judged} killed"
           f" ({100 * counts['killed'] / max(judged, 1):.1f} %), {counts['survived']} survived;"
           f" {counts['equivalent']} equivalent and {counts['stillborn']} stillborn not counted")
     print("by: " + ", ".join(f"{name} {count}" for name, count in killers.most_common()))
     return 100 * counts["killed"] >= arguments.floor * judged
+
+
+def results_read(log, tests):
+    """What has been run; of survivors only those of these very tests."""
+    results = {}
+    for line in log.read_text().splitlines() if log.exists() else []:
+        entry = json.loads(line)
+        if entry["verdict"] != "survived" or entry.get("tests") == tests:
+            results[entry["key"]] = entry
+    return results
 
 
 def main():
@@ -256,27 +317,27 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seeds", default="1..200", help="of ferry-sim")
-    parser.add_argument("--only", help="folders that begin with this")
+    parser.add_argument("--only", default="", help="files whose names begin so: PREFIX,...")
+    parser.add_argument("--quick", action="store_true", help="unit and golden tests only")
     parser.add_argument("--floor", type=float, default=90)
     parser.add_argument("--report", action="store_true", help="of what has been run; run nothing")
     arguments = parser.parse_args()
     found, drawn = sample_draw(arguments)
     print(f"{len(found)} mutants in ranks 0-3, seed {arguments.seed}", flush=True)
-    log = TREE / "results.jsonl"
-    results = {}
-    if log.exists():
-        for line in log.read_text().splitlines():
-            entry = json.loads(line)
-            results[entry["key"]] = entry
+    tests = tests_key()
+    quick = TREE / "results-quick.jsonl"
+    log = quick if arguments.quick else TREE / "results.jsonl"
+    results = {} if arguments.quick else results_read(quick, tests=None)
+    results.update(results_read(log, tests))
     if not arguments.report:
         build()
-        rig = Rig(arguments.seeds)
+        rig = Rig(arguments.seeds, arguments.quick)
         check_whole(rig)
-        work(rig, drawn, results, log, arguments)
+        work(rig, drawn, results, log, tests, arguments)
     return 0 if report(drawn, results, arguments) else 1
 
 
-def work(rig, drawn, results, log, arguments):
+def work(rig, drawn, results, log, tests, arguments):
     lock = threading.Lock()
     waiting = iter(drawn)
     judged = 0
@@ -295,7 +356,7 @@ def work(rig, drawn, results, log, arguments):
             if key not in results:
                 result = judge(rig, mutant, TREE / f"job{number}")
                 with lock:
-                    results[key] = {"key": key, **mutant._asdict(), **result}
+                    results[key] = {"key": key, "tests": tests, **mutant._asdict(), **result}
                     with open(log, "a", encoding="utf-8") as to:
                         to.write(json.dumps(results[key]) + "\n")
                     print(f"{result['verdict']:10} {result.get('by', ''):22} {mutant.path}:"

@@ -3,7 +3,7 @@
  * what the test says.
  *
  * Owns:    its attempts, until the test ends them.
- * Callers: lane_test.c, router_test.c, volume_test.c, carrier_test.c.
+ * Callers: the unit tests of agent/core/.
  * Thread:  one.
  * Rooms:   rank 5.
  */
@@ -100,6 +100,8 @@ static inline void stand_open(struct stand *stand)
 static inline void stand_close(struct stand *stand)
 {
 	ferry_assert(stand->arena.free_count == STAND_CHUNKS); /* Nothing leaks. */
+	ferry_assert(stand->loop.timers_count == 0);	       /* Nothing goes on. */
+	ferry_assert(ferry_list_is_empty(&stand->loop.tasks));
 	sim_loop_done(&stand->loop);
 	sim_done(&stand->sim);
 	free(stand->memory);

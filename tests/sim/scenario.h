@@ -19,6 +19,7 @@
 #include "tests/sim/sim_chaos.h"
 
 /* Each file's, by subject; how many of them failed. */
+int scenario_aborts(void);
 int scenario_paths(void);
 int scenario_ghosts(void);
 int scenario_flush(void);
@@ -26,6 +27,7 @@ int scenario_peers(void);
 int scenario_owners(void);
 int scenario_fencing(void);
 int scenario_restarts(void);
+int scenario_targets(void);
 int scenario_two_nodes(void);
 int scenario_wishes(void);
 

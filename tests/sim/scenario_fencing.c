@@ -16,6 +16,12 @@ static int fence(uint32_t by, uint32_t victim)
 	return node->fence_error;
 }
 
+static bool is_sure(uint32_t of, uint32_t victim)
+{
+	return ferry_ownership_is_fenced_for_sure(&sim_cluster_node(&cluster, of)->ownership,
+						  (struct ferry_node){victim});
+}
+
 /* A standby, asked for by another standby: the owner does it, and goes on. */
 static void test_fence_a_standby(void **state)
 {
@@ -24,15 +30,20 @@ static void test_fence_a_standby(void **state)
 	(void)state;
 	begin(130, 3, 4);
 	epoch = sim_cluster_owner(&cluster)->engine.router.epoch.v;
+	assert_false(is_sure(2, 3));
 	assert_int_equal(fence(2, 3), 0);
+	assert_true(is_sure(2, 3));
 	assert_int_equal(cluster.lun.nexuses[3].key.v, 0);
 	assert_int_equal(sim_cluster_owner(&cluster)->id, 1);
 	assert_true(sim_cluster_owner(&cluster)->engine.router.epoch.v > epoch);
 	sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
 	assert_int_equal(cluster.lun.nexuses[3].key.v, 0); /* And does not come back by itself. */
+	assert_true(is_sure(1, 3));
 	assert_int_equal(errors(), 0);
 	sim_cluster_crash(&cluster, 3, /* is_power_cut= */ false);
 	sim_cluster_start(&cluster, 3); /* Started anew, it does. */
+	sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
+	assert_false(is_sure(2, 3));
 	end();
 }
 
@@ -56,12 +67,39 @@ static void test_fence_the_owner(void **state)
 	sim_cluster_acquire(&cluster, 2);
 	assert_true(sim_cluster_run_until(&cluster, owner_is, &two, 10 * FERRY_NS_PER_S));
 	sim_cluster_wake(&cluster, 1);
-	sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
+	sim_cluster_run(&cluster, 3 * FERRY_NS_PER_S); /* Its own I/O ends with an error. */
 	assert_int_equal(do_io(2, FERRY_OP_WRITE, 8), 0);
 	sim_lun_let_go(&cluster.lun);
 	sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
 	assert_int_equal(cluster.lun.nexuses[1].key.v, 0);
 	assert_int_equal(do_io(2, FERRY_OP_READ, 8), 0);
+	sim_cluster_crash(&cluster, 1, /* is_power_cut= */ false);
+	end();
+}
+
+/* Its registration goes at once, but a write of it hangs in the target: that proves nothing. */
+static void test_fence_waits_for_the_write(void **state)
+{
+	uint32_t two = 2;
+
+	(void)state;
+	begin(133, 3, 0);
+	cluster.lun.options.abort_waits = true;
+	sim_lun_hold(&cluster.lun, 1, 1);
+	assert_int_equal(
+		sim_client_submit(&sim_cluster_node(&cluster, 1)->client, FERRY_OP_WRITE, 8, 4), 0);
+	sim_cluster_run(&cluster, 10 * FERRY_NS_PER_MS);
+	sim_cluster_freeze(&cluster, 1);
+	sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
+	assert_int_not_equal(fence(2, 1), 0);
+	assert_int_equal(cluster.lun.nexuses[1].key.v, 0);
+	assert_false(is_sure(2, 1));
+	sim_lun_let_go(&cluster.lun);
+	sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
+	assert_int_equal(fence(2, 1), 0);
+	assert_true(is_sure(2, 1));
+	sim_cluster_acquire(&cluster, 2);
+	assert_true(sim_cluster_run_until(&cluster, owner_is, &two, 10 * FERRY_NS_PER_S));
 	sim_cluster_crash(&cluster, 1, /* is_power_cut= */ false);
 	end();
 }
@@ -75,6 +113,7 @@ static void test_fence_is_not_verified(void **state)
 	sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
 	sim_lun_power(&cluster.lun, false);
 	assert_int_equal(fence(2, 1), -ETIMEDOUT);
+	assert_false(is_sure(2, 1));
 	sim_cluster_crash(&cluster, 1, /* is_power_cut= */ false);
 	end();
 }
@@ -84,6 +123,7 @@ int scenario_fencing(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_fence_a_standby),
 		cmocka_unit_test(test_fence_the_owner),
+		cmocka_unit_test(test_fence_waits_for_the_write),
 		cmocka_unit_test(test_fence_is_not_verified),
 	};
 

@@ -17,6 +17,33 @@ static void test_target_restarts(void **state)
 	}
 }
 
+/*
+ * The same behind the kernel's back, whose session outlives its target: nothing fails, nothing is
+ * told, but the kernel gives a hint. What it is worth the count of registrations says.
+ */
+static void test_target_restarts_in_one_session(void **state)
+{
+	struct sim_node *node;
+
+	(void)state;
+	for (uint64_t seed = 136; seed < 140; seed++) {
+		begin(seed, 3, 0);
+		node = sim_cluster_node(&cluster, 1);
+		assert_int_equal(do_io(1, FERRY_OP_WRITE, 0), 0);
+		ferry_engine_maybe_reset(&node->engine); /* It was something else. */
+		sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
+		assert_int_equal(do_io(1, FERRY_OP_FLUSH, 0), 0);
+		for (uint64_t lba = 0; lba < 16; lba += 4) /* Some of them with FUA. */
+			assert_int_equal(do_io(1, FERRY_OP_WRITE, lba), 0);
+		sim_lun_lose_cache(&cluster.lun);
+		cluster.lun.generation = 3; /* Registrations are kept, their count is not. */
+		ferry_engine_maybe_reset(&node->engine);
+		sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
+		assert_int_equal(do_io(1, FERRY_OP_FLUSH, 0), -EIO);
+		sim_cluster_done(&cluster);
+	}
+}
+
 /* The same, seen by the peers only: the owner's own path is a black hole all the time. */
 static void test_target_restarts_unseen_by_the_owner(void **state)
 {
@@ -163,6 +190,7 @@ int scenario_flush(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_target_restarts),
+		cmocka_unit_test(test_target_restarts_in_one_session),
 		cmocka_unit_test(test_target_restarts_unseen_by_the_owner),
 		cmocka_unit_test(test_target_restarts_and_the_owner_is_last),
 		cmocka_unit_test(test_restarted_peers_do_not_vouch),

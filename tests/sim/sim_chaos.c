@@ -19,6 +19,7 @@ struct chaos {
 	uint64_t interval_ns_max;
 	uint64_t faults_ns; /* How long there are some. */
 	uint64_t calm_ns;   /* How long there is load without. */
+	enum sim_focus focus;
 	bool lies;
 	struct sim_result result;
 };
@@ -87,30 +88,34 @@ static void agents_draw(struct sim *sim, struct sim_node_options *options)
 	options->inflight_max = (uint32_t)sim_between(sim, SIM_CLOCK, 4, 32);
 	options->cache_lines =
 		sim_chance(sim, SIM_CLOCK, 400) ? (uint32_t)sim_between(sim, SIM_CLOCK, 3, 12) : 0;
+	options->warm_patience_ns =
+		sim_chance(sim, SIM_CLOCK, 500) ? 0 : sim_below(sim, SIM_CLOCK, 2 * FERRY_NS_PER_S);
 	options->drift_ppm_max =
 		sim_chance(sim, SIM_CLOCK, 500) ? sim_below(sim, SIM_CLOCK, 2000) : 0;
 }
 
-static void lun_draw(struct sim *sim, struct sim_lun_options *options, uint32_t nodes_count)
+static void lun_draw(struct sim *sim, struct sim_lun_options *options)
 {
 	uint64_t kind = sim_below(sim, SIM_STORAGE, 100);
 
 	options->preempt_waits = kind < 30; /* As tgtd does it. */
 	options->abort_waits = kind >= 30 && kind < ABORT_WAITS_UNTIL;
-	/*
-	 * Two nodes have nothing but the registrations to tell who is first: without APTPL the
-	 * lun is of the class that has none (design, rule 13), and both may own one epoch.
-	 */
-	options->has_aptpl = sim_chance(sim, SIM_STORAGE, 500) || nodes_count == 2;
+	options->has_aptpl = sim_chance(sim, SIM_STORAGE, 500);
 	options->slow_per_mille = (uint32_t)sim_below(sim, SIM_STORAGE, 20);
 	options->slow_ns_max =
 		sim_between(sim, SIM_STORAGE, 10 * FERRY_NS_PER_MS, 3000 * FERRY_NS_PER_MS);
+	if (sim_chance(sim, SIM_STORAGE, 200))
+		options->abort_slow_ns_max =
+			sim_between(sim, SIM_STORAGE, 50 * FERRY_NS_PER_MS, 900 * FERRY_NS_PER_MS);
 }
 
 static void workload_draw(struct sim *sim, struct sim_workload *workload)
 {
 	workload->depth = (uint32_t)sim_between(sim, SIM_WORKLOAD, 1, 6);
-	workload->strays_per_mille = 3;
+	workload->strays_per_mille = (uint32_t)sim_between(sim, SIM_WORKLOAD, 1, 6);
+	workload->lines_per_mille = sim_chance(sim, SIM_WORKLOAD, 500)
+					    ? (uint32_t)sim_below(sim, SIM_WORKLOAD, 800)
+					    : 0;
 	workload->think_ns_max =
 		sim_between(sim, SIM_WORKLOAD, 1 * FERRY_NS_PER_MS, 20 * FERRY_NS_PER_MS);
 	workload->fua_per_mille = (uint32_t)sim_below(sim, SIM_WORKLOAD, 200);
@@ -119,6 +124,62 @@ static void workload_draw(struct sim *sim, struct sim_workload *workload)
 	workload->shares[FERRY_OP_FLUSH] = 1 + (uint32_t)sim_below(sim, SIM_WORKLOAD, 12);
 	workload->shares[FERRY_OP_DISCARD] = (uint32_t)sim_below(sim, SIM_WORKLOAD, 6);
 	workload->shares[FERRY_OP_WRITE_ZEROES] = (uint32_t)sim_below(sim, SIM_WORKLOAD, 6);
+}
+
+/* The few kinds of faults that a seed is about meet what makes them matter. */
+static void focus_draw(struct chaos *chaos)
+{
+	struct sim_cluster *cluster = &chaos->cluster;
+	struct sim_workload *workload = &cluster->workload;
+	struct sim *sim = &cluster->sim;
+
+	if (chaos->focus == SIM_FOCUS_TAKING) {
+		cluster->options.path_timeout_ns =
+			sim_between(sim, SIM_CLOCK, 150 * FERRY_NS_PER_MS, 600 * FERRY_NS_PER_MS);
+		cluster->options.drain_timeout_ns =
+			sim_between(sim, SIM_CLOCK, 100 * FERRY_NS_PER_MS, 500 * FERRY_NS_PER_MS);
+		workload->shares[FERRY_OP_WRITE] += 60;
+		chaos->interval_ns_max =
+			sim_between(sim, SIM_CRASH, 100 * FERRY_NS_PER_MS, 800 * FERRY_NS_PER_MS);
+	} else if (chaos->focus == SIM_FOCUS_RINGS) {
+		cluster->corosync.quorum_lag_ns_max =
+			sim_between(sim, SIM_NETWORK, 1 * FERRY_NS_PER_MS, 400 * FERRY_NS_PER_MS);
+		chaos->interval_ns_max =
+			sim_between(sim, SIM_CRASH, 100 * FERRY_NS_PER_MS, 1500 * FERRY_NS_PER_MS);
+	} else if (chaos->focus == SIM_FOCUS_FREEZING) {
+		cluster->options.cache_lines = (uint32_t)sim_between(sim, SIM_CLOCK, 6, 12);
+		cluster->options.drain_timeout_ns =
+			sim_between(sim, SIM_CLOCK, 100 * FERRY_NS_PER_MS, 500 * FERRY_NS_PER_MS);
+		workload->shares[FERRY_OP_READ] += 60;
+		chaos->interval_ns_max =
+			sim_between(sim, SIM_CRASH, 500 * FERRY_NS_PER_MS, 3000 * FERRY_NS_PER_MS);
+	} else if (chaos->focus == SIM_FOCUS_HANDOVER) {
+		cluster->options.cache_lines = (uint32_t)sim_between(sim, SIM_CLOCK, 3, 12);
+		workload->lines_per_mille = (uint32_t)sim_between(sim, SIM_WORKLOAD, 500, 950);
+		workload->strays_per_mille = (uint32_t)sim_between(sim, SIM_WORKLOAD, 3, 60);
+		workload->shares[FERRY_OP_READ] += 40;
+		workload->shares[FERRY_OP_FLUSH] += 10;
+		chaos->interval_ns_max =
+			sim_between(sim, SIM_CRASH, 300 * FERRY_NS_PER_MS, 1500 * FERRY_NS_PER_MS);
+	} else if (chaos->focus == SIM_FOCUS_CARRYING) {
+		cluster->options.path_depth = (uint32_t)sim_between(sim, SIM_CLOCK, 1, 4);
+		cluster->options.path_timeout_ns =
+			sim_between(sim, SIM_CLOCK, 150 * FERRY_NS_PER_MS, 3000 * FERRY_NS_PER_MS);
+		cluster->options.drain_timeout_ns =
+			sim_between(sim, SIM_CLOCK, 30 * FERRY_NS_PER_MS, 300 * FERRY_NS_PER_MS);
+		cluster->net.fragile_per_mille = (uint32_t)sim_below(sim, SIM_NETWORK, 40);
+		cluster->lun.options.slow_per_mille += (uint32_t)sim_below(sim, SIM_STORAGE, 100);
+		if (sim_chance(sim, SIM_STORAGE, 500))
+			cluster->lun.options.abort_slow_ns_max = sim_between(
+				sim, SIM_STORAGE, 200 * FERRY_NS_PER_MS, 900 * FERRY_NS_PER_MS);
+		chaos->interval_ns_max =
+			sim_between(sim, SIM_CRASH, 100 * FERRY_NS_PER_MS, 1000 * FERRY_NS_PER_MS);
+	} else if (chaos->focus == SIM_FOCUS_LOSSES) {
+		workload->fua_per_mille = 0;
+		workload->shares[FERRY_OP_FLUSH] += 10;
+		chaos->interval_ns_max =
+			sim_between(sim, SIM_CRASH, 100 * FERRY_NS_PER_MS, 1500 * FERRY_NS_PER_MS);
+	}
 }
 
 static void options_note(const struct chaos *chaos)
@@ -143,6 +204,19 @@ static void options_note(const struct chaos *chaos)
 		 lun->has_aptpl ? "with" : "without",
 		 lun->caches_by_path ? " a cache for each path," : "", lun->slow_per_mille,
 		 lun->slow_ns_max / FERRY_NS_PER_MS);
+	sim_note(sim, SIM_NODE, 0, (uint64_t)chaos->focus,
+		 "about %s: %u per mille of the faults are aimed; quorum's word and CPG's are up "
+		 "to %" PRIu64 " ms apart",
+		 sim_focus_name(chaos->focus), chaos->faults.aimed_per_mille,
+		 cluster->corosync.quorum_lag_ns_max / FERRY_NS_PER_MS);
+	sim_note(sim, SIM_NODE, 0, options->warm_patience_ns,
+		 "%u per mille of answers break their link, which is back in %" PRIu64
+		 " ms; aborts take up to %" PRIu64 " ms; patience for warmth %" PRIu64
+		 " ms; %u per mille I/O of lines, %u strays; a manager looks every %" PRIu64 " ms",
+		 cluster->net.fragile_per_mille, cluster->net.reconnect_ns / FERRY_NS_PER_MS,
+		 lun->abort_slow_ns_max / FERRY_NS_PER_MS,
+		 options->warm_patience_ns / FERRY_NS_PER_MS, cluster->workload.lines_per_mille,
+		 cluster->workload.strays_per_mille, cluster->manager_ns_max / FERRY_NS_PER_MS);
 	sim_note(sim, SIM_NODE, 0, cluster->workload.depth,
 		 "workload: depth %u, FUA %u per mille, %u reads, %u writes, %u flushes, %u "
 		 "discards, %u write-zeroes; %u faults in %" PRIu64 " ms",
@@ -154,22 +228,41 @@ static void options_note(const struct chaos *chaos)
 		 chaos->faults_ns / FERRY_NS_PER_MS);
 }
 
+static void network_draw(struct sim_cluster *cluster)
+{
+	struct sim *sim = &cluster->sim;
+	struct sim_net *net = &cluster->net;
+
+	net->latency_ns_max =
+		sim_between(sim, SIM_NETWORK, 50 * FERRY_NS_PER_US, 5000 * FERRY_NS_PER_US);
+	if (sim_chance(sim, SIM_NETWORK, 500))
+		net->reconnect_ns =
+			sim_between(sim, SIM_NETWORK, 1 * FERRY_NS_PER_MS, 100 * FERRY_NS_PER_MS);
+	if (sim_chance(sim, SIM_NETWORK, 400))
+		cluster->corosync.quorum_lag_ns_max =
+			sim_between(sim, SIM_NETWORK, 1 * FERRY_NS_PER_MS, 100 * FERRY_NS_PER_MS);
+}
+
 static void options_draw(struct chaos *chaos)
 {
 	struct sim_cluster *cluster = &chaos->cluster;
 	struct sim *sim = &cluster->sim;
 
 	agents_draw(sim, &cluster->options);
-	lun_draw(sim, &cluster->lun.options, cluster->nodes_count);
+	lun_draw(sim, &cluster->lun.options);
 	workload_draw(sim, &cluster->workload);
-	cluster->net.latency_ns_max =
-		sim_between(sim, SIM_NETWORK, 50 * FERRY_NS_PER_US, 5000 * FERRY_NS_PER_US);
+	network_draw(cluster);
 	cluster->clears_per_mille = (uint32_t)sim_below(sim, SIM_CLOCK, 600);
+	if (sim_chance(sim, SIM_CLOCK, 500))
+		cluster->manager_ns_max =
+			sim_between(sim, SIM_CLOCK, 20 * FERRY_NS_PER_MS, 600 * FERRY_NS_PER_MS);
 	chaos->interval_ns_max =
 		sim_between(sim, SIM_CRASH, 100 * FERRY_NS_PER_MS, 2000 * FERRY_NS_PER_MS);
 	chaos->faults_ns = sim_between(sim, SIM_CRASH, 2 * FERRY_NS_PER_S, 15 * FERRY_NS_PER_S);
 	chaos->calm_ns = sim_between(sim, SIM_CRASH, 0, 3) * FERRY_NS_PER_S;
-	sim_faults_draw(&chaos->faults, cluster, chaos->interval_ns_max, chaos->faults_ns);
+	focus_draw(chaos);
+	sim_faults_draw(&chaos->faults, cluster, chaos->focus, chaos->interval_ns_max,
+			chaos->faults_ns);
 	cluster->workload.allows_eio = chaos->faults.weights[SIM_FAULT_REFUSE] > 0;
 	options_note(chaos);
 }
@@ -177,7 +270,7 @@ static void options_draw(struct chaos *chaos)
 static void faults_list(const struct chaos *chaos)
 {
 	for (uint32_t i = 0; i < chaos->faults.count; i++) {
-		char text[96];
+		char text[128];
 
 		if (chaos->faults.plan[i].is_skipped ||
 		    chaos->faults.plan[i].at_ns > chaos->faults_ns)
@@ -297,6 +390,24 @@ static void phases(struct chaos *chaos, const struct sim_chaos_options *options)
 		sim_violation(&cluster->sim, 0, "left over: %s", sim_cluster_leak(cluster));
 }
 
+/* Of sixteen seeds thirteen are about something. */
+static enum sim_focus focus_of(uint64_t seed)
+{
+	uint64_t part = seed * UINT64_C(0x9e3779b97f4a7c15) >> 52 & 15;
+
+	if (part < 2)
+		return SIM_FOCUS_TAKING;
+	if (part < 4)
+		return SIM_FOCUS_RINGS;
+	if (part < 6)
+		return SIM_FOCUS_FREEZING;
+	if (part < 9)
+		return SIM_FOCUS_HANDOVER;
+	if (part < 12)
+		return SIM_FOCUS_CARRYING;
+	return part == 12 ? SIM_FOCUS_LOSSES : SIM_FOCUS_NONE;
+}
+
 void sim_chaos_run(uint64_t seed, const struct sim_chaos_options *options, struct sim_result *ret)
 {
 	static const uint32_t counts[16] = {3, 3, 3, 3, 3, 3, 3, 2, 2, 2, 4, 4, 5, 5, 6, 7};
@@ -314,6 +425,7 @@ void sim_chaos_run(uint64_t seed, const struct sim_chaos_options *options, struc
 	chaos->faults.cluster = &chaos->cluster;
 	/* One in sixteen: each path has a cache of its own. By the seed, like the nodes' count. */
 	is_by_path = (seed * UINT64_C(0x9e3779b97f4a7c15) >> 56 & 15) == 3;
+	chaos->focus = is_by_path ? SIM_FOCUS_NONE : focus_of(seed);
 	chaos->cluster.lun.options.caches_by_path = is_by_path;
 	chaos->cluster.options.flushes_by_path = is_by_path;
 	options_draw(chaos);

@@ -59,6 +59,35 @@ static void open_check(struct sim_cluster *cluster, const struct sim_node *node)
 	opener_check(cluster, node);
 }
 
+/*
+ * A majority agreed on the newest epoch, in a ring; in each later ring a majority speaks before
+ * anybody believes anything, and one of it was there (rule 12). Of two nodes the lun has the last
+ * word.
+ */
+static void belief_check(struct sim_cluster *cluster, struct sim_cluster_node *slot)
+{
+	const struct ferry_view *view = &slot->node->ownership.view;
+	uint64_t ring = slot->node->group.group.ring;
+	struct ferry_epoch before = slot->believed;
+
+	slot->believed.v = 0;
+	if (view->is_quorate && view->is_in_force && view->owner.v == slot->node->id)
+		slot->believed = view->epoch;
+	if (slot->believed.v == before.v || slot->believed.v == 0 || cluster->nodes_count == 2)
+		return;
+	if (slot->believed.v > cluster->epoch_agreed.v) {
+		cluster->epoch_agreed = slot->believed;
+		cluster->epoch_agreed_ring = ring;
+	} else if (slot->believed.v < cluster->epoch_agreed.v &&
+		   ring > cluster->epoch_agreed_ring) {
+		sim_violation(&cluster->sim, slot->node->id,
+			      "owns epoch %" PRIu64 " in ring %" PRIu64 ", though epoch %" PRIu64
+			      " was agreed on in ring %" PRIu64,
+			      slot->believed.v, ring, cluster->epoch_agreed.v,
+			      cluster->epoch_agreed_ring);
+	}
+}
+
 static void check(struct sim *sim, void *context)
 {
 	struct sim_cluster *cluster = context;
@@ -70,6 +99,8 @@ static void check(struct sim *sim, void *context)
 
 		if (node && i == cluster->lun.owner)
 			cluster->was_deposed |= node->engine.router.is_deposed;
+		if (node)
+			belief_check(cluster, &cluster->nodes[i]);
 		if (!node || !node->engine.router.is_open)
 			continue;
 		open_check(cluster, node);
@@ -101,6 +132,7 @@ void sim_cluster_init(struct sim_cluster *cluster, uint64_t seed, uint32_t nodes
 	sim_workload_init(&cluster->workload, &cluster->sim, SIM_LUN_BLOCKS);
 	cluster->lun.on_lost = cache_lost;
 	cluster->lun.context = cluster;
+	cluster->manager_ns_max = 600 * FERRY_NS_PER_MS;
 	for (uint32_t i = 1; i <= nodes_count; i++)
 		sim_store_init(&cluster->nodes[i].store, &cluster->sim);
 	cluster->options = (struct sim_node_options){
@@ -110,6 +142,7 @@ void sim_cluster_init(struct sim_cluster *cluster, uint64_t seed, uint32_t nodes
 		.convict_failures = 3,
 		.convict_window_ns = 60 * FERRY_NS_PER_S,
 		.inflight_max = 32,
+		.warm_patience_ns = 2 * FERRY_NS_PER_S,
 	};
 }
 
@@ -145,7 +178,10 @@ void sim_cluster_start(struct sim_cluster *cluster, uint32_t id)
 		return;
 	if (slot->incarnation.v == 0 || !FERRY_MUSEUM(SAME_INCARNATION))
 		slot->incarnation.v++;
+	slot->believed.v = 0;
 	slot->node = sim_node_start(&world, id, slot->incarnation);
+	slot->node->on_event = cluster->on_event;
+	slot->node->on_event_context = cluster->on_event_context;
 	if (cluster->after_start)
 		cluster->after_start(cluster, slot->node);
 }
@@ -288,6 +324,8 @@ void sim_cluster_heal(struct sim_cluster *cluster)
 		sim_lun_heal(&cluster->lun, i);
 		cluster->lun.nexuses[i].slow_ns = 0;
 		cluster->nodes[i].store.saves_to_fail = 0;
+		if (cluster->lun.nexuses[i].hold_per_mille > 0)
+			sim_lun_hold_some(&cluster->lun, i, 0);
 		sim_cluster_wake(cluster, i);
 		sim_cluster_start(cluster, i);
 	}
@@ -303,7 +341,8 @@ static void manage(struct sim_event *event)
 	bool is_wanted = false;
 
 	sim_in(&cluster->sim, event,
-	       sim_between(&cluster->sim, SIM_CLOCK, 200 * FERRY_NS_PER_MS, 600 * FERRY_NS_PER_MS));
+	       sim_between(&cluster->sim, SIM_CLOCK, cluster->manager_ns_max / 3,
+			   cluster->manager_ns_max));
 	for (uint32_t i = 1; i <= cluster->nodes_count; i++) {
 		const struct sim_node *node = cluster->nodes[i].node;
 

@@ -25,6 +25,7 @@ struct sim_cluster_node {
 	struct sim_store store;
 	struct ferry_incarnation incarnation; /* The last one. */
 	bool is_frozen;
+	struct ferry_epoch believed; /* It owns the pool in this one, as far as it knows; or 0. */
 };
 
 struct sim_cluster {
@@ -38,15 +39,21 @@ struct sim_cluster {
 	struct sim_node_options options;
 	struct sim_event manager_event; /* What Pacemaker does: somebody is to own the pool. */
 	bool is_managed;
+	uint64_t manager_ns_max;   /* From one of its looks to the next. */
 	uint32_t clears_per_mille; /* Of the manager's looks at an owner whose flushes fail. */
 	/* A node's agent is about to be gone; or NULL. */
 	void (*before_crash)(struct sim_cluster *cluster, const struct sim_node *node);
 	void (*after_start)(struct sim_cluster *cluster, struct sim_node *node); /* Or NULL. */
+	/* A node's agent says something; or NULL. */
+	void (*on_event)(void *context, uint32_t node, const struct ferry_event *event);
+	void *on_event_context;
 	bool was_deposed; /* The last owner: its applications have been told. */
 	uint64_t owner_changes;
 	uint64_t clears;
 	uint64_t releases;
-	struct ferry_epoch epoch_open; /* The newest under which a node has been open. */
+	struct ferry_epoch epoch_open;	 /* The newest under which a node has been open. */
+	struct ferry_epoch epoch_agreed; /* The newest that a node has thought in force... */
+	uint64_t epoch_agreed_ring;	 /* ...first in this ring. */
 	struct sim_opener openers[SIM_EPOCHS_MAX];
 };
 

@@ -3,6 +3,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#define WAIT_NS_MAX (2 * FERRY_NS_PER_S)
+
 static uint64_t draw(struct sim_planned *planned, uint64_t bound)
 {
 	return ferry_prng_below(&planned->prng, bound);
@@ -45,6 +47,18 @@ static void cut(struct sim_planned *planned)
 static void uncut(struct sim_planned *planned)
 {
 	sim_lun_heal(lun_of(planned), planned->node);
+}
+
+/* Whoever it is by then; mostly the session goes with it, and all is carried at once. */
+static void owner_cut(struct sim_planned *planned)
+{
+	const struct sim_node *owner = sim_cluster_owner(cluster_of(planned));
+
+	if (owner)
+		planned->node = owner->id;
+	cut(planned);
+	if (draw(planned, 4) > 0)
+		sim_lun_reset_session(lun_of(planned), planned->node);
 }
 
 static void flap(struct sim_planned *planned)
@@ -100,7 +114,7 @@ static void refuse(struct sim_planned *planned)
 	bool is_full = draw(planned, 3) == 0;
 
 	sim_lun_refuse(lun_of(planned), count, is_full ? FERRY_CAUSE_NO_SPACE : FERRY_CAUSE_MEDIUM,
-		       /* flush_drops= */ false);
+		       /* flush_drops= */ draw(planned, 2) == 0);
 }
 
 static void target_power(struct sim_planned *planned)
@@ -110,12 +124,7 @@ static void target_power(struct sim_planned *planned)
 
 static void cache_lost(struct sim_planned *planned)
 {
-	/*
-	 * Not where PREEMPT needs a LUN RESET: there a 29h on a session that lives on is one of
-	 * those, and a restart ends every session (docs/decisions/0003).
-	 */
-	if (!lun_of(planned)->options.preempt_waits)
-		sim_lun_reset_hard(lun_of(planned));
+	sim_lun_reset_hard(lun_of(planned));
 }
 
 static void attention(struct sim_planned *planned)
@@ -127,6 +136,17 @@ static void path_cache(struct sim_planned *planned)
 {
 	sim_lun_reset_session(lun_of(planned), planned->node);
 	sim_lun_lose_path_cache(lun_of(planned), planned->node);
+}
+
+static void hold(struct sim_planned *planned)
+{
+	sim_lun_hold_some(lun_of(planned), planned->node, 100 + (uint32_t)draw(planned, 901));
+}
+
+static void unhold(struct sim_planned *planned)
+{
+	if (lun_of(planned)->nexuses[planned->node].hold_per_mille > 0)
+		sim_lun_hold_some(lun_of(planned), planned->node, 0);
 }
 
 /* ---- Of the nodes. ---- */
@@ -165,6 +185,19 @@ static void cluster_start(struct sim_planned *planned)
 		step_in(planned, draw(planned, 400 * FERRY_NS_PER_MS));
 		return;
 	}
+}
+
+/* Each turn every agent dies, lives on or is started; the machines stay. */
+static void roll(struct sim_planned *planned)
+{
+	struct sim_cluster *cluster = cluster_of(planned);
+	bool is_last = !turns(planned);
+
+	for (uint32_t i = 1; i <= cluster->nodes_count; i++)
+		if (is_last || draw(planned, 2) == 0)
+			sim_cluster_start(cluster, i);
+		else
+			sim_cluster_crash(cluster, i, /* is_power_cut= */ false);
 }
 
 static void agent_stop(struct sim_planned *planned)
@@ -303,6 +336,9 @@ static const struct kind {
 	[SIM_FAULT_MOVE] = {"move", move, NULL},
 	[SIM_FAULT_RELEASE] = {"release", release, NULL},
 	[SIM_FAULT_STORE] = {"store", store, NULL},
+	[SIM_FAULT_HOLD] = {"hold", hold, unhold},
+	[SIM_FAULT_ROLL] = {"roll", roll, roll},
+	[SIM_FAULT_OWNER_CUT] = {"owner-cut", owner_cut, uncut},
 	[SIM_FAULT_OWN_CACHE] = {"path-cache", path_cache, NULL},
 };
 
@@ -324,14 +360,58 @@ void sim_fault_describe(const struct sim_planned *planned, char *text, size_t si
 	if (used > 0 && (size_t)used < size_bytes && kinds[planned->fault].end)
 		(void)snprintf(text + used, size_bytes - (size_t)used, " (n%u) for %" PRIu64 " ms",
 			       planned->other, planned->duration_ns / FERRY_NS_PER_MS);
+	used = (int)strlen(text);
+	if (!planned->has_begun && (planned->moment != SIM_MOMENT_DRAWN || planned->aim != 0))
+		(void)snprintf(text + used, size_bytes - (size_t)used, ", at %s for %s",
+			       sim_moment_name(planned->moment), sim_aim_name(planned->aim));
+}
+
+/* What is aimed waits for its moment, but not for ever. */
+static bool waits(struct sim_planned *planned)
+{
+	struct sim *sim = &planned->faults->cluster->sim;
+
+	if (planned->moment == SIM_MOMENT_DRAWN || planned->is_waiting)
+		return false;
+	planned->is_waiting = true;
+	sim_in(sim, &planned->begin, WAIT_NS_MAX);
+	return true;
+}
+
+/* The moment that some wait for may have come. */
+static void moment_came(void *context, uint32_t node, const struct ferry_event *event)
+{
+	struct sim_faults *faults = context;
+	enum sim_moment moment = sim_moment_of(event);
+
+	if (moment == SIM_MOMENT_DRAWN)
+		return;
+	for (uint32_t i = 0; i < faults->count; i++) {
+		struct sim_planned *planned = &faults->plan[i];
+
+		if (!planned->is_waiting || planned->has_begun || planned->actor != 0 ||
+		    planned->moment != moment || !sim_is_due(&planned->begin))
+			continue;
+		planned->actor = node;
+		sim_in(&faults->cluster->sim, &planned->begin,
+		       draw(planned, 4) == 0 ? draw(planned, 20 * FERRY_NS_PER_MS)
+					     : draw(planned, 2 * FERRY_NS_PER_MS));
+	}
 }
 
 static void begin_run(struct sim_event *event)
 {
 	struct sim_planned *planned = FERRY_CONTAINER_OF(event, struct sim_planned, begin);
 	struct sim *sim = &planned->faults->cluster->sim;
-	char text[96];
+	char text[128];
 
+	if (waits(planned))
+		return;
+	planned->has_begun = true;
+	planned->node = sim_aim_resolve(planned->faults->cluster, planned->aim, planned->node,
+					planned->actor);
+	if (planned->other == planned->node)
+		planned->other = planned->node % planned->faults->cluster->nodes_count + 1;
 	sim_fault_describe(planned, text, sizeof(text));
 	sim_note(sim, SIM_FAULT, planned->node, planned->fault, "%s", text);
 	planned->faults->made[planned->fault]++;
@@ -363,6 +443,105 @@ static void weights_by_path(struct sim_faults *faults)
 	memcpy(faults->weights, weights, sizeof(weights));
 }
 
+static const struct focus {
+	const char *name;
+	uint32_t aimed_per_mille_max;
+	/* What it is about, and what goes with it: at most so heavy. 0 ends them. */
+	struct {
+		enum sim_fault fault;
+		uint32_t weight_max;
+	} kinds[12];
+} foci[SIM_FOCI_COUNT] = {
+	[SIM_FOCUS_NONE] = {.name = "everything", .aimed_per_mille_max = 500},
+	[SIM_FOCUS_TAKING] = {.name = "taking",
+			      .aimed_per_mille_max = 900,
+			      .kinds = {{SIM_FAULT_HOLD, 24},
+					{SIM_FAULT_FLAP, 24},
+					{SIM_FAULT_MOVE, 6},
+					{SIM_FAULT_CRASH, 6},
+					{SIM_FAULT_RESET, 6},
+					{SIM_FAULT_POWER, 6},
+					{SIM_FAULT_STALL, 6},
+					{SIM_FAULT_BREAK, 6},
+					{SIM_FAULT_FREEZE, 6},
+					{SIM_FAULT_ISOLATE, 6}}},
+	[SIM_FOCUS_RINGS] = {.name = "rings",
+			     .aimed_per_mille_max = 900,
+			     .kinds = {{SIM_FAULT_ROLL, 24},
+				       {SIM_FAULT_CHURN, 24},
+				       {SIM_FAULT_ISOLATE, 6},
+				       {SIM_FAULT_PARTITION, 6},
+				       {SIM_FAULT_MOVE, 6},
+				       {SIM_FAULT_FREEZE, 6},
+				       {SIM_FAULT_POWER, 6},
+				       {SIM_FAULT_CLUSTER, 6},
+				       {SIM_FAULT_STORE, 6},
+				       {SIM_FAULT_STOP, 6}}},
+	[SIM_FOCUS_FREEZING] = {.name = "freezing",
+				.aimed_per_mille_max = 900,
+				.kinds = {{SIM_FAULT_STOP, 24},
+					  {SIM_FAULT_FREEZE, 24},
+					  {SIM_FAULT_MOVE, 6},
+					  {SIM_FAULT_PAUSE, 6},
+					  {SIM_FAULT_RESET, 6},
+					  {SIM_FAULT_ISOLATE, 6}}},
+	[SIM_FOCUS_HANDOVER] = {.name = "handovers",
+				.aimed_per_mille_max = 200,
+				.kinds = {{SIM_FAULT_MOVE, 30},
+					  {SIM_FAULT_OWNER_CUT, 8},
+					  {SIM_FAULT_DELAY, 6},
+					  {SIM_FAULT_RELEASE, 4},
+					  {SIM_FAULT_FREEZE, 4},
+					  {SIM_FAULT_STOP, 4},
+					  {SIM_FAULT_ISOLATE, 3}}},
+	[SIM_FOCUS_CARRYING] = {.name = "carrying",
+				.aimed_per_mille_max = 300,
+				.kinds = {{SIM_FAULT_OWNER_CUT, 20},
+					  {SIM_FAULT_LINK, 12},
+					  {SIM_FAULT_BREAK, 8},
+					  {SIM_FAULT_HALF_OPEN, 6},
+					  {SIM_FAULT_MOVE, 16},
+					  {SIM_FAULT_HOLD, 10},
+					  {SIM_FAULT_SLOW, 6},
+					  {SIM_FAULT_DELAY, 12},
+					  {SIM_FAULT_RESET, 4},
+					  {SIM_FAULT_STALL, 4},
+					  {SIM_FAULT_CRASH, 4}}},
+	[SIM_FOCUS_LOSSES] = {.name = "losses",
+			      .aimed_per_mille_max = 300,
+			      .kinds = {{SIM_FAULT_TARGET, 16},
+					{SIM_FAULT_OWNER_CUT, 24},
+					{SIM_FAULT_CRASH, 16},
+					{SIM_FAULT_BREAK, 6},
+					{SIM_FAULT_CUT, 6},
+					{SIM_FAULT_RESET, 6},
+					{SIM_FAULT_MOVE, 6}}},
+};
+
+const char *sim_focus_name(enum sim_focus focus)
+{
+	ferry_assert((size_t)focus < SIM_FOCI_COUNT);
+	return foci[focus].name;
+}
+
+static void weights_focus(struct sim_faults *faults)
+{
+	const struct focus *focus = &foci[faults->focus];
+	struct sim *sim = &faults->cluster->sim;
+
+	if (faults->focus == SIM_FOCUS_NONE)
+		return;
+	for (size_t i = 0; i < SIM_FAULTS_COUNT; i++)
+		if (!sim_chance(sim, SIM_CRASH, 200))
+			faults->weights[i] = 0;
+	for (size_t i = 0; focus->kinds[i].weight_max != 0; i++) {
+		uint32_t max = focus->kinds[i].weight_max;
+
+		faults->weights[focus->kinds[i].fault] +=
+			(uint32_t)sim_between(sim, SIM_CRASH, max >= 16 ? max / 3 : 0, max);
+	}
+}
+
 static void weights_draw(struct sim_faults *faults)
 {
 	struct sim *sim = &faults->cluster->sim;
@@ -375,15 +554,10 @@ static void weights_draw(struct sim_faults *faults)
 	faults->weights[SIM_FAULT_RESET] += 2;
 	faults->weights[SIM_FAULT_CRASH] += 1;
 	faults->weights[SIM_FAULT_BREAK] += 1;
-	/*
-	 * Not drawn yet: for the unflushed writes that a new owner inherits any peer vouches,
-	 * though it was first heard after the cache was lost (seed 982 with it); and where an abort
-	 * may be a LUN RESET, a real 29h meanwhile passes for it.
-	 */
-	faults->weights[SIM_FAULT_CACHE] = 0;
 	/* These stop everybody, or nearly. */
 	faults->weights[SIM_FAULT_CLUSTER] = (faults->weights[SIM_FAULT_CLUSTER] + 2) / 3;
 	faults->weights[SIM_FAULT_LUN_OFF] = (faults->weights[SIM_FAULT_LUN_OFF] + 1) / 2;
+	weights_focus(faults);
 	if (faults->cluster->lun.options.caches_by_path)
 		weights_by_path(faults);
 }
@@ -418,9 +592,24 @@ static void planned_draw(struct sim_faults *faults, struct sim_planned *planned,
 					   sim_chance(sim, SIM_CRASH, 200) ? 12 * FERRY_NS_PER_S
 									   : 2 * FERRY_NS_PER_S);
 	planned->prng.state = ferry_prng_next(&sim->streams[SIM_CRASH]);
+	if (!sim_chance(sim, SIM_CRASH, faults->aimed_per_mille))
+		return;
+	planned->moment = (enum sim_moment)sim_below(sim, SIM_CRASH, SIM_MOMENTS_COUNT);
+	planned->aim = (enum sim_aim)sim_below(sim, SIM_CRASH, SIM_AIMS_COUNT);
 }
 
-void sim_faults_draw(struct sim_faults *faults, struct sim_cluster *cluster,
+/* Where a focus is on a moment most is aimed; elsewhere nothing, or some. */
+static void aims_draw(struct sim_faults *faults)
+{
+	struct sim *sim = &faults->cluster->sim;
+	uint32_t max = foci[faults->focus].aimed_per_mille_max;
+
+	if (max > 500 || sim_chance(sim, SIM_CRASH, 400))
+		faults->aimed_per_mille =
+			(uint32_t)sim_between(sim, SIM_CRASH, max > 500 ? 300 : 50, max);
+}
+
+void sim_faults_draw(struct sim_faults *faults, struct sim_cluster *cluster, enum sim_focus focus,
 		     uint64_t interval_ns_max, uint64_t length_ns)
 {
 	uint32_t weights_sum = 0;
@@ -428,7 +617,11 @@ void sim_faults_draw(struct sim_faults *faults, struct sim_cluster *cluster,
 
 	memset(faults, 0, sizeof(*faults));
 	faults->cluster = cluster;
+	faults->focus = focus;
+	cluster->on_event = moment_came;
+	cluster->on_event_context = faults;
 	weights_draw(faults);
+	aims_draw(faults);
 	for (int i = 0; i < SIM_FAULTS_COUNT; i++)
 		weights_sum += faults->weights[i];
 	while (faults->count < SIM_PLAN_MAX) {

@@ -13,6 +13,7 @@
 #pragma once
 
 #include "tests/sim/sim_cluster.h"
+#include "tests/sim/sim_moment.h"
 
 enum sim_fault {
 	SIM_FAULT_CUT = 0,   /* A black hole on a storage path. */
@@ -41,11 +42,28 @@ enum sim_fault {
 	SIM_FAULT_MOVE,	     /* Another is to own the pool. */
 	SIM_FAULT_RELEASE,   /* The owner is to let go, perhaps for another. */
 	SIM_FAULT_STORE,     /* A node's disk fails to save. */
+	SIM_FAULT_HOLD,	     /* The target keeps a node's writes, and executes them later. */
+	SIM_FAULT_ROLL,	     /* Agents die and are started, many at once, again and again. */
+	SIM_FAULT_OWNER_CUT, /* A black hole on the path of whoever owns the pool. */
 	SIM_FAULT_OWN_CACHE, /* One path's own cache is lost: only where each has one. */
 	SIM_FAULTS_COUNT,
 };
 
 enum { SIM_PLAN_MAX = 256 };
+
+/* Some seeds have but a few kinds of faults, and much of them (swarm testing, ISSTA 2012). */
+enum sim_focus {
+	SIM_FOCUS_NONE = 0,
+	SIM_FOCUS_TAKING,   /* Owners end while the target keeps what peers have carried. */
+	SIM_FOCUS_RINGS,    /* Members come and go. */
+	SIM_FOCUS_FREEZING, /* Owners with caches stand still, and others take the pool. */
+	SIM_FOCUS_HANDOVER, /* The pool moves to and fro, and its cache along. */
+	SIM_FOCUS_CARRYING, /* Peers carry, by connections that break. */
+	SIM_FOCUS_LOSSES,   /* The target's cache is lost, and who saw it. */
+	SIM_FOCI_COUNT,
+};
+
+const char *sim_focus_name(enum sim_focus focus);
 
 const char *sim_fault_name(enum sim_fault fault);
 
@@ -63,18 +81,25 @@ struct sim_planned {
 	uint64_t until_ns; /* While it lasts. */
 	struct ferry_prng prng;
 	bool is_skipped;
+	enum sim_moment moment; /* It waits for that one, up to a limit... */
+	enum sim_aim aim;	/* ...and is then aimed at that one. */
+	uint32_t actor;		/* Whose moment it is. */
+	bool is_waiting;
+	bool has_begun;
 };
 
 struct sim_faults {
 	struct sim_cluster *cluster;
 	struct sim_planned plan[SIM_PLAN_MAX];
 	uint32_t count;
+	enum sim_focus focus;
+	uint32_t aimed_per_mille;
 	uint32_t weights[SIM_FAULTS_COUNT]; /* Each seed has its own kinds of weather. */
 	uint64_t made[SIM_FAULTS_COUNT];
 };
 
-/* Draw weights and plan: faults at most @interval_ns_max apart, for @length_ns. */
-void sim_faults_draw(struct sim_faults *faults, struct sim_cluster *cluster,
+/* Draw weights, by @focus, and plan: faults at most @interval_ns_max apart, for @length_ns. */
+void sim_faults_draw(struct sim_faults *faults, struct sim_cluster *cluster, enum sim_focus focus,
 		     uint64_t interval_ns_max, uint64_t length_ns);
 
 /* From now on. @skip: SIM_PLAN_MAX flags, or NULL. */

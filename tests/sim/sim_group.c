@@ -17,35 +17,40 @@ static void delivery_run(struct sim_input *input)
 	struct sim_delivery *delivery = FERRY_CONTAINER_OF(input, struct sim_delivery, input);
 	struct ferry_group *group = &delivery->group->group;
 
-	if (delivery->is_message) {
+	switch (delivery->kind) {
+	case SIM_DELIVERY_MESSAGE:
 		group->on_message(group, delivery->from, delivery->bytes, delivery->length_bytes);
-		delivery_free(delivery);
-		return;
+		break;
+	case SIM_DELIVERY_MEMBERS:
+		group->on_members(group, &delivery->members);
+		break;
+	case SIM_DELIVERY_QUORUM:
+		group->is_quorate = delivery->is_quorate;
+		group->ring = delivery->ring;
+		group->on_quorum(group);
+		break;
 	}
-	/* CPG and quorum are two services: either may speak first. */
-	if (!delivery->is_quorum_first)
-		group->on_members(group, &delivery->members);
-	group->is_quorate = delivery->is_quorate;
-	group->ring = delivery->ring;
-	group->on_quorum(group);
-	if (delivery->is_quorum_first)
-		group->on_members(group, &delivery->members);
 	delivery_free(delivery);
 }
 
-static struct sim_delivery *delivery_new(struct sim_group *group)
+static struct sim_delivery *delivery_new(struct sim_group *group, enum sim_delivery_kind kind,
+					 uint64_t lag_ns)
 {
 	struct sim *sim = group->corosync->sim;
 	struct sim_delivery *delivery = sim_alloc(sizeof(*delivery));
-	uint64_t at_ns = sim->now_ns +
+	uint64_t *delivered_ns =
+		kind == SIM_DELIVERY_QUORUM ? &group->quorum_delivered_ns : &group->delivered_ns;
+	uint64_t at_ns = sim->now_ns + lag_ns +
 			 sim_between(sim, SIM_NETWORK, 50 * FERRY_NS_PER_US, 1 * FERRY_NS_PER_MS);
 
 	delivery->group = group;
+	delivery->kind = kind;
 	sim_input_init(&delivery->input, group->loop, SIM_GROUP, delivery_run);
+	delivery->input.event.value = 10 + (uint64_t)kind;
 	ferry_list_init(&delivery->link);
 	ferry_list_append(&group->deliveries, &delivery->link);
-	group->delivered_ns = ferry_max_u64(group->delivered_ns, at_ns);
-	sim_input_at(&delivery->input, group->delivered_ns);
+	*delivered_ns = ferry_max_u64(*delivered_ns, at_ns);
+	sim_input_at(&delivery->input, *delivered_ns);
 	return delivery;
 }
 
@@ -73,8 +78,7 @@ static void order_run(struct sim_event *event)
 
 			if (!corosync->nodes[i].group || corosync->nodes[i].ring != from->ring)
 				continue;
-			delivery = delivery_new(corosync->nodes[i].group);
-			delivery->is_message = true;
+			delivery = delivery_new(corosync->nodes[i].group, SIM_DELIVERY_MESSAGE, 0);
 			delivery->from.v = sender->node;
 			delivery->length_bytes = message->length_bytes;
 			memcpy(delivery->bytes, message->bytes, message->length_bytes);
@@ -114,27 +118,31 @@ static int group_multicast(struct ferry_group *group, const void *bytes, size_t 
 static void tell(struct sim_corosync *corosync, uint32_t node, uint32_t alone)
 {
 	struct sim_group *group = corosync->nodes[node].group;
-	struct sim_delivery *delivery;
+	struct sim_delivery *members;
+	struct sim_delivery *quorum;
 	uint32_t present = 0;
+	uint64_t lags_ns[2] = {0};
 
 	if (!group)
 		return;
-	delivery = delivery_new(group);
-	delivery->ring = alone ? corosync->ring_next++ : corosync->nodes[node].ring;
+	/* One of the two services is late. */
+	lags_ns[sim_below(corosync->sim, SIM_NETWORK, 2)] =
+		sim_below(corosync->sim, SIM_NETWORK, corosync->quorum_lag_ns_max + 1);
+	members = delivery_new(group, SIM_DELIVERY_MEMBERS, lags_ns[0]);
+	quorum = delivery_new(group, SIM_DELIVERY_QUORUM, lags_ns[1]);
+	quorum->ring = alone ? corosync->ring_next++ : corosync->nodes[node].ring;
 	for (uint32_t i = 1; i <= corosync->nodes_count; i++) {
 		if (alone ? i != node : corosync->nodes[i].ring != corosync->nodes[node].ring)
 			continue;
 		present++;
 		if (corosync->nodes[i].group)
-			delivery->members.nodes[delivery->members.count++].v = i;
+			members->members.nodes[members->members.count++].v = i;
 	}
-	delivery->is_quorate =
+	quorum->is_quorate =
 		present * 2 > corosync->nodes_count || (corosync->nodes_count == 2 && !alone);
-	delivery->is_quorum_first = sim_chance(corosync->sim, SIM_NETWORK, 500);
-	group->told_ring = delivery->ring;
-	sim_note(corosync->sim, SIM_GROUP, node, delivery->ring,
-		 "ring %" PRIu64 ": %u nodes, %u agents%s", delivery->ring, present,
-		 delivery->members.count, delivery->is_quorate ? ", quorate" : "");
+	sim_note(corosync->sim, SIM_GROUP, node, quorum->ring,
+		 "ring %" PRIu64 ": %u nodes, %u agents%s", quorum->ring, present,
+		 members->members.count, quorum->is_quorate ? ", quorate" : "");
 }
 
 static void form_run(struct sim_event *event)
@@ -213,6 +221,7 @@ void sim_corosync_init(struct sim_corosync *corosync, struct sim *sim, uint32_t 
 		.ring_next = 1,
 		.token_ns_min = 300 * FERRY_NS_PER_MS,
 		.token_ns_max = 1200 * FERRY_NS_PER_MS,
+		.quorum_lag_ns_max = 1 * FERRY_NS_PER_MS,
 	};
 }
 

@@ -18,16 +18,20 @@
 
 struct sim_corosync;
 
-/* What one node's agent is told, in order. */
+/*
+ * What one node's agent is told. CPG tells of messages and members, in one order; quorum is another
+ * service, with an order of its own: it may be first, or later by some messages.
+ */
+enum sim_delivery_kind { SIM_DELIVERY_MESSAGE = 1, SIM_DELIVERY_MEMBERS, SIM_DELIVERY_QUORUM };
+
 struct sim_delivery {
 	struct sim_input input;
 	struct ferry_list link; /* In group->deliveries. */
 	struct sim_group *group;
-	bool is_message;
+	enum sim_delivery_kind kind;
 	struct ferry_node from;
 	size_t length_bytes;
 	uint8_t bytes[FERRY_GROUP_MESSAGE_BYTES_MAX];
-	bool is_quorum_first;
 	bool is_quorate;
 	uint64_t ring;
 	struct ferry_members members;
@@ -48,8 +52,9 @@ struct sim_group {
 	struct ferry_list deliveries;
 	struct ferry_list outgoing;
 	struct sim_event order_event;
-	uint64_t delivered_ns; /* When the last delivery is due: none comes before it. */
-	uint64_t told_ring;
+	/* When the last delivery of each service is due: none comes before it. */
+	uint64_t delivered_ns;
+	uint64_t quorum_delivered_ns;
 };
 
 struct sim_corosync_node {
@@ -70,6 +75,7 @@ struct sim_corosync {
 	uint64_t ring_next;
 	uint64_t token_ns_min;
 	uint64_t token_ns_max;
+	uint64_t quorum_lag_ns_max; /* How far quorum's word and CPG's may be apart. */
 };
 
 void sim_corosync_init(struct sim_corosync *corosync, struct sim *sim, uint32_t nodes_count);

@@ -22,7 +22,8 @@ static uint64_t latency_ns(struct sim_net *net)
 
 void sim_net_init(struct sim_net *net, struct sim *sim)
 {
-	*net = (struct sim_net){.sim = sim, .latency_ns_max = 200 * FERRY_NS_PER_US};
+	*net = (struct sim_net){
+		.sim = sim, .latency_ns_max = 200 * FERRY_NS_PER_US, .reconnect_ns = WATCH_NS};
 	ferry_list_init(&net->conns);
 }
 
@@ -157,7 +158,7 @@ static void down_run(struct sim_input *input)
 	link->is_going_down = false;
 	link->link.on_down(&link->link, "the connection is gone");
 	if (link->is_connector)
-		sim_input_in(&link->watch_input, WATCH_NS);
+		sim_input_in(&link->watch_input, link->transport->net->reconnect_ns);
 	else
 		link_free(link);
 }
@@ -195,7 +196,7 @@ static void link_cut_off(struct sim_link *link, bool is_silent)
 		return;
 	if (!link->link.is_up) { /* It was only trying. */
 		conn_close(TAKE_PTR(link->conn), link->end, /* is_silent= */ false);
-		sim_input_in(&link->watch_input, WATCH_NS);
+		sim_input_in(&link->watch_input, link->transport->net->reconnect_ns);
 		return;
 	}
 	sim_note(sim, SIM_LINK, link->transport->node, link->link.node.v, "%s n%u is down",
@@ -249,15 +250,32 @@ static void send_soon(struct sim_link *link)
 							  20 * FERRY_NS_PER_US));
 }
 
+/* The connection breaks when something has been done, and he who asked for it does not hear. */
+static bool breaks_at(struct sim_link *link, const struct ferry_message *message)
+{
+	struct sim_net *net = link->transport->net;
+
+	if (message->header.type != FERRY_WIRE_REPLY &&
+	    message->header.type != FERRY_WIRE_LAY_REPLY)
+		return false;
+	return net->fragile_per_mille > 0 &&
+	       sim_chance(net->sim, SIM_NETWORK, net->fragile_per_mille);
+}
+
 static void send_run(struct sim_input *input)
 {
 	struct sim_link *link = FERRY_CONTAINER_OF(input, struct sim_link, send_input);
-	struct ferry_list *entry = ferry_list_pop(&link->sending);
+	struct ferry_list *entry = link->sending.next;
 	struct ferry_message *message;
 	struct ferry_segments segments;
 
-	ferry_assert(entry && link->conn);
+	ferry_assert(!ferry_list_is_empty(&link->sending) && link->conn);
 	message = ferry_list_entry(entry, struct ferry_message, link);
+	if (breaks_at(link, message)) {
+		link_drop(link);
+		return;
+	}
+	ferry_list_remove(entry);
 	packet_make(link, message);
 	direction_kick(&link->conn->directions[!link->end]);
 	segments = message->segments;
@@ -500,7 +518,8 @@ static void watch_run(struct sim_input *input)
 	struct sim_net *net = link->transport->net;
 	struct sim_transport *to = net->transports[link->link.node.v];
 
-	sim_input_in(input, WATCH_NS + sim_below(net->sim, SIM_NETWORK, FERRY_NS_PER_MS));
+	sim_input_in(input, (link->conn ? WATCH_NS : net->reconnect_ns) +
+				    sim_below(net->sim, SIM_NETWORK, FERRY_NS_PER_MS));
 	if (!link->conn) {
 		ferry_assert(link->is_connector);
 		if (can_connect(link->transport, to))

@@ -91,7 +91,9 @@ struct sim_net {
 	bool is_cut[SIM_NODES_MAX + 1][SIM_NODES_MAX + 1];   /* [from][to] */
 	struct ferry_list conns;
 	uint64_t latency_ns_max;
-	uint64_t delay_ns; /* A fault: so much more. */
+	uint64_t delay_ns;	    /* A fault: so much more. */
+	uint64_t reconnect_ns;	    /* After a break, and between tries. */
+	uint32_t fragile_per_mille; /* Answers at which the connection breaks. */
 	uint64_t messages;
 };
 

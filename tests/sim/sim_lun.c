@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "agent/base/museum.h"
+#include "agent/core/key.h"
 #include "tests/sim/sim_path.h"
 
 static struct sim *sim_of(const struct sim_lun *lun)
@@ -176,7 +177,7 @@ static void land_refused(struct sim_command *command)
 			land_change(command);
 		command->length_blocks = length_blocks;
 	} else if (command->op == FERRY_OP_FLUSH && lun->flush_drops) {
-		sim_lun_lose_cache(lun);
+		command->drops = true;
 	}
 	reply_soon(command, FERRY_OUTCOME_FAILED, lun->refuse_cause);
 }
@@ -241,6 +242,20 @@ static void abort_nexus(struct sim_lun *lun, uint32_t node)
 	}
 }
 
+/* Whose nexus a login by the victim's name would end; 0: the name is not known, nor needed. */
+static uint32_t nexus_by_name(const struct sim_command *command)
+{
+	uint32_t node = ferry_key_node(command->victim).v;
+	struct ferry_key now;
+
+	if (node == 0 || node > SIM_NODES_MAX)
+		return 0;
+	now = command->lun->nexuses[node].key;
+	if (ferry_key_shares_nexus(now, command->victim) && now.v > command->victim.v)
+		return node; /* Its successor has logged in by it. */
+	return command->path && command->path->names & 1u << node ? node : 0;
+}
+
 static int preempt(struct sim_command *command)
 {
 	struct sim_lun *lun = command->lun;
@@ -248,6 +263,8 @@ static int preempt(struct sim_command *command)
 
 	if (lun->nexuses[command->node].key.v != command->own.v)
 		return -EACCES;
+	if (lun->options.proves_nothing && !command->is_answered_for)
+		return -EOPNOTSUPP;
 	command->waits_until = lun->accepted_next;
 	if (victim == 0) {
 		/*
@@ -257,8 +274,11 @@ static int preempt(struct sim_command *command)
 		 */
 		if (lun->holder == 0)
 			return -ENOENT;
-		command->waits_for = SIM_ALL_NODES;
-		return 0;
+		if (lun->options.proves_nothing)
+			return 0;
+		command->waits_for =
+			lun->options.lays_by_name ? nexus_by_name(command) : SIM_ALL_NODES;
+		return command->waits_for == 0 && !command->is_answered_for ? -EOPNOTSUPP : 0;
 	}
 	lun->nexuses[victim].key.v = 0;
 	sim_lun_attention(lun, victim, SIM_ATTENTION_PREEMPTED);
@@ -269,11 +289,23 @@ static int preempt(struct sim_command *command)
 	sim_note(lun->sim, SIM_FENCE, command->node, victim, "preempts node %u", victim);
 	if (FERRY_MUSEUM(PREEMPT_ONLY))
 		return 0; /* As an adapter would that sends PREEMPT, not PREEMPT AND ABORT. */
+	if (lun->options.proves_nothing)
+		return 0;
 	if (lun->options.preempt_waits || lun->options.abort_waits)
 		command->waits_for = victim;
 	else if (!lun->options.preempt_lies)
 		abort_nexus(lun, victim);
 	return 0;
+}
+
+static void keys_read(const struct sim_lun *lun, struct ferry_fence_request *ret)
+{
+	ret->keys_count = 0;
+	for (uint32_t i = 1; i <= SIM_NODES_MAX; i++)
+		if (lun->nexuses[i].key.v != 0)
+			ret->keys[ret->keys_count++] = lun->nexuses[i].key;
+	ret->holder = lun->holder != 0 ? lun->nexuses[lun->holder].key : (struct ferry_key){0};
+	ret->generation = lun->generation;
 }
 
 static int fence_execute(struct sim_command *command)
@@ -283,8 +315,11 @@ static int fence_execute(struct sim_command *command)
 
 	switch (command->fence_op) {
 	case FERRY_FENCE_READ_KEYS:
+		keys_read(lun, &command->answer);
 		return 0;
 	case FERRY_FENCE_REGISTER:
+		if (nexus->key.v != command->kept.v)
+			return -EACCES;
 		nexus->key = command->own;
 		lun->generation++;
 		return 0;
@@ -377,6 +412,16 @@ static bool attention_report(struct sim_command *command)
 	return true;
 }
 
+static uint64_t abort_slow_ns(const struct sim_command *command)
+{
+	const struct sim_lun *lun = command->lun;
+
+	if ((command->fence_op != FERRY_FENCE_PREEMPT && command->fence_op != FERRY_FENCE_RESET) ||
+	    lun->options.abort_slow_ns_max == 0)
+		return 0;
+	return sim_below(sim_of(lun), SIM_STORAGE, lun->options.abort_slow_ns_max);
+}
+
 static void arrive(struct sim_command *command)
 {
 	struct sim_lun *lun = command->lun;
@@ -408,7 +453,14 @@ static void arrive(struct sim_command *command)
 		command->is_held = true;
 		return; /* sim_lun_let_go() */
 	}
-	sim_in(lun->sim, &command->event, service_ns(lun) + nexus->slow_ns);
+	if (nexus->hold_per_mille > 0 && !command->fence_op &&
+	    ferry_op_changes_blocks(command->op) &&
+	    sim_chance(lun->sim, SIM_STORAGE, nexus->hold_per_mille)) {
+		command->is_held = true;
+		return; /* sim_lun_hold_some() */
+	}
+	sim_in(lun->sim, &command->event,
+	       service_ns(lun) + nexus->slow_ns + abort_slow_ns(command));
 }
 
 static bool is_stuck(const struct sim_command *command)
@@ -416,6 +468,17 @@ static bool is_stuck(const struct sim_command *command)
 	const struct sim_lun *lun = command->lun;
 
 	return command->is_held || (lun->is_stalled && (!command->fence_op || lun->stalls_fences));
+}
+
+/*
+ * A FLUSH that fails drops the cache when somebody hears of it. If nobody did, no host could know:
+ * the fault model promises nothing then.
+ */
+static void command_answer(struct sim_command *command)
+{
+	if (command->drops)
+		sim_lun_lose_cache(command->lun);
+	sim_path_answered(command->path, command);
 }
 
 static void command_run(struct sim_event *event)
@@ -439,7 +502,7 @@ static void command_run(struct sim_event *event)
 		if (lun->nexuses[command->node].is_cut)
 			command->stage = SIM_COMMAND_REPLY_STUCK;
 		else if (command->path)
-			sim_path_answered(command->path, command);
+			command_answer(command);
 		else
 			sim_command_free(command);
 		return;
@@ -589,10 +652,21 @@ static void abort_all(struct sim_lun *lun)
 	}
 }
 
+/* What the target's power going takes along (SPC-4, 5.13.7). */
+static void registrations_lose(struct sim_lun *lun)
+{
+	for (uint32_t i = 1; i <= SIM_NODES_MAX && !lun->options.has_aptpl; i++)
+		lun->nexuses[i].key.v = 0;
+	if (!lun->options.has_aptpl)
+		lun->holder = 0;
+	lun->generation = 0;
+}
+
 void sim_lun_reset_hard(struct sim_lun *lun)
 {
 	abort_all(lun);
 	sim_lun_lose_cache(lun);
+	registrations_lose(lun);
 	for (uint32_t i = 1; i <= SIM_NODES_MAX; i++)
 		sim_lun_attention(lun, i, SIM_ATTENTION_RESET);
 }
@@ -604,11 +678,7 @@ void sim_lun_power_cut(struct sim_lun *lun)
 	sim_lun_power(lun, false);
 	for (uint32_t i = 1; i <= SIM_NODES_MAX; i++)
 		lun->nexuses[i].session++; /* What comes late by an old connection is refused. */
-	for (uint32_t i = 1; i <= SIM_NODES_MAX && !lun->options.has_aptpl; i++)
-		lun->nexuses[i].key.v = 0;
-	if (!lun->options.has_aptpl)
-		lun->holder = 0;
-	lun->generation = 0; /* SPC-4, 5.13.7. */
+	registrations_lose(lun);
 }
 
 void sim_lun_lose_path_cache(struct sim_lun *lun, uint32_t node)
@@ -683,4 +753,23 @@ void sim_lun_let_go(struct sim_lun *lun)
 	ferry_list_foreach (link, &lun->commands)
 		ferry_list_entry(link, struct sim_command, link)->is_held = false;
 	go_on(lun);
+}
+
+void sim_lun_hold_some(struct sim_lun *lun, uint32_t node, uint32_t per_mille)
+{
+	sim_note(lun->sim, SIM_FAULT, node, 21, "%u of 1000 writes stay in the target's queue",
+		 per_mille);
+	lun->nexuses[node].hold_per_mille = per_mille;
+	if (per_mille > 0)
+		return;
+	ferry_list_foreach (link, &lun->commands) {
+		struct sim_command *command = ferry_list_entry(link, struct sim_command, link);
+
+		if (!command->is_held || command->node != node)
+			continue;
+		command->is_held = false;
+		if (command->stage == SIM_COMMAND_AT_TARGET && !sim_is_due(&command->event))
+			sim_in(lun->sim, &command->event,
+			       sim_below(lun->sim, SIM_STORAGE, 500 * FERRY_NS_PER_MS));
+	}
 }

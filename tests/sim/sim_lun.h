@@ -43,6 +43,7 @@ struct sim_nexus {
 	uint64_t replies_from_ns; /* Nothing overtakes the answer that tells of one. */
 	bool is_cut;		  /* A black hole between this node and the lun. */
 	uint64_t slow_ns;	  /* So much longer takes every command. */
+	uint32_t hold_per_mille;  /* So many of its writes stay at the target, till they may go. */
 };
 
 enum sim_command_stage {
@@ -81,8 +82,12 @@ struct sim_command {
 	enum ferry_fence_op fence_op; /* 0: an attempt. */
 	struct ferry_key own;
 	struct ferry_key victim;
+	struct ferry_key kept;
+	bool is_answered_for;
 	struct ferry_fence_request *request;
+	struct ferry_fence_request answer; /* READ_KEYS: what they were then. */
 	int error;
+	bool drops;	      /* A FLUSH that has failed: with it goes the cache. */
 	bool is_held;	      /* By sim_lun_hold(). */
 	uint64_t accepted;    /* By the lun's count, when it arrived at the target. */
 	uint32_t waits_for;   /* PREEMPT: this node's commands, or ALL_NODES', have to end... */
@@ -94,11 +99,18 @@ struct sim_lun_options {
 	uint64_t service_ns_max;
 	uint32_t slow_per_mille; /* Commands that take up to slow_ns_max. */
 	uint64_t slow_ns_max;
+	uint64_t abort_slow_ns_max; /* Aborts begin up to so much later. */
 	bool preempt_waits;  /* No ABORT: PREEMPT, then a LUN RESET that waits (as tgtd's does). */
 	bool preempt_lies;   /* PREEMPT alone, which proves nothing: for canaries. */
 	bool caches_by_path; /* Each path has a cache of its own: a FLUSH reaches only that. */
 	bool abort_waits;    /* PREEMPT AND ABORT is answered when what ran has ended (as LIO's). */
 	bool has_aptpl;	     /* Registrations survive a restart. */
+	bool proves_nothing; /* PREEMPT only removes a registration, and only for a person. */
+	/*
+	 * By reinstatement: of a victim that is not registered it proves nothing, unless its name
+	 * was read before by the same path, or a newer agent of its node is registered.
+	 */
+	bool lays_by_name;
 };
 
 struct sim_lun_stats {
@@ -158,7 +170,10 @@ void sim_lun_reset_session(struct sim_lun *lun, uint32_t node);
 void sim_lun_power(struct sim_lun *lun, bool is_on);
 /* Each unflushed block is kept or lost. */
 void sim_lun_lose_cache(struct sim_lun *lun);
-/* The same, by a reset that sessions live through: it ends all commands, every nexus reports it. */
+/*
+ * The same, with all that its power going takes along but the sessions: it ends all commands, every
+ * nexus reports it.
+ */
 void sim_lun_reset_hard(struct sim_lun *lun);
 /*
  * Its power is cut: sessions, the volatile cache and, without APTPL, registrations are gone.
@@ -177,6 +192,8 @@ void sim_lun_refuse(struct sim_lun *lun, uint32_t count, enum ferry_cause cause,
 /* The next @count writes of @node that are accepted don't land until let go. */
 void sim_lun_hold(struct sim_lun *lun, uint32_t node, uint32_t count);
 void sim_lun_let_go(struct sim_lun *lun);
+/* The same as weather: so many of @node's writes stay, until with 0 each goes at its own time. */
+void sim_lun_hold_some(struct sim_lun *lun, uint32_t node, uint32_t per_mille);
 
 /* ---- For sim_path. ---- */
 struct sim_command *sim_command_new(struct sim_lun *lun, struct sim_path *path, uint32_t node,

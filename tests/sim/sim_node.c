@@ -58,6 +58,8 @@ static void post_to_data(struct sim_node *node, const struct sim_post *post)
 	case SIM_POST_VERDICT:
 	case SIM_POST_ASK:
 	case SIM_POST_PREEMPTED:
+	case SIM_POST_WITNESS:
+	case SIM_POST_NOTED:
 	default:
 		ferry_unreachable("not for the data side");
 	}
@@ -91,6 +93,12 @@ static void post_run(struct sim_input *input)
 		break;
 	case SIM_POST_PREEMPTED:
 		ferry_ownership_preempted(&node->ownership);
+		break;
+	case SIM_POST_WITNESS:
+		ferry_ownership_witness(&node->ownership, post->word);
+		break;
+	case SIM_POST_NOTED:
+		ferry_ownership_noted(&node->ownership, post->word);
 		break;
 	default:
 		ferry_unreachable("no such post");
@@ -239,7 +247,7 @@ static void engine_taken(struct ferry_engine *engine, int error)
 
 	if (has_cache && error == 0) {
 		ferry_pull_start(&node->pull, engine->view.epoch,
-				 last_owner_drained(node) ? 2 * FERRY_NS_PER_S : 0);
+				 last_owner_drained(node) ? node->warm_patience_ns : 0);
 		return;
 	}
 	if (has_cache)
@@ -268,6 +276,16 @@ static void pull_open(struct sim_node *node)
 static void engine_ask(struct ferry_engine *engine, uint64_t word)
 {
 	post_new(of_engine(engine), SIM_POST_ASK)->word = word;
+}
+
+static void engine_witness(struct ferry_engine *engine, uint64_t number)
+{
+	post_new(of_engine(engine), SIM_POST_WITNESS)->word = number;
+}
+
+static void engine_noted(struct ferry_engine *engine, uint64_t restarts)
+{
+	post_new(of_engine(engine), SIM_POST_NOTED)->word = restarts;
 }
 
 static void engine_preempted(struct ferry_engine *engine)
@@ -335,6 +353,8 @@ static void events_emit(struct ferry_events *events, const struct ferry_event *e
 	sim_note(node->sim, SIM_EVENT, node->id, (uint64_t)event->kind << 32 | event->value,
 		 "%s %s%s%s: %s", ferry_event_kind_name(event->kind), event->from,
 		 event->from[0] ? "->" : "", event->to, event->text);
+	if (node->on_event)
+		node->on_event(node->on_event_context, node->id, event);
 }
 
 static void path_attention(struct sim_path *path, uint32_t attentions)
@@ -360,7 +380,9 @@ static bool client_is_deposed(struct sim_client *client)
 {
 	const struct sim_node *node = client->context;
 
-	return node->engine.router.epoch.v < node->path.lun->epoch_floor.v;
+	/* From the view on that tells of it, not even its cache may answer. */
+	return node->engine.router.epoch.v < node->path.lun->epoch_floor.v &&
+	       node->engine.view.epoch.v <= node->engine.router.epoch.v;
 }
 
 /* ---- Starting. ---- */
@@ -418,6 +440,8 @@ static void engine_start(struct sim_node *node, const struct sim_node_world *wor
 		.on_drained = engine_drained,
 		.on_taken = engine_taken,
 		.on_ask = engine_ask,
+		.on_witness = engine_witness,
+		.on_noted = engine_noted,
 		.on_preempted = engine_preempted,
 	};
 	struct ferry_carrier_config carrier_config = {
@@ -501,6 +525,7 @@ struct sim_node *sim_node_start(const struct sim_node_world *world, uint32_t id,
 	node->incarnation = incarnation;
 	node->stall_per_mille = world->options.stall_per_mille;
 	node->stall_ns_max = world->options.stall_ns_max;
+	node->warm_patience_ns = world->options.warm_patience_ns;
 	node->events.emit = events_emit;
 	ferry_list_init(&node->posts);
 	sim_note(world->sim, SIM_NODE, id, incarnation.v, "agent starts, incarnation %" PRIu64,

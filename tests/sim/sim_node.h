@@ -31,6 +31,8 @@ enum sim_post_kind {
 	SIM_POST_VERDICT,
 	SIM_POST_ASK,
 	SIM_POST_PREEMPTED,
+	SIM_POST_WITNESS,
+	SIM_POST_NOTED,
 };
 
 struct sim_node;
@@ -60,9 +62,10 @@ struct sim_node_options {
 	uint64_t drift_ppm_max;
 	bool waits_for_ghosts; /* For comparison. */
 	bool flushes_by_path;
-	uint32_t path_depth;	  /* Commands that a local path takes at once; 0: many. */
-	uint32_t stall_per_mille; /* Of what one thread tells the other, so much waits... */
-	uint64_t stall_ns_max;	  /* ...up to this. */
+	uint32_t path_depth;	   /* Commands that a local path takes at once; 0: many. */
+	uint32_t stall_per_mille;  /* Of what one thread tells the other, so much waits... */
+	uint64_t stall_ns_max;	   /* ...up to this. */
+	uint64_t warm_patience_ns; /* A new owner waits so long for the last one's cache. */
 };
 
 struct sim_node {
@@ -86,6 +89,7 @@ struct sim_node {
 	struct sim_group group;
 	struct ferry_ownership ownership;
 	struct ferry_pull pull; /* Of the last owner's cache, if there is a cache. */
+	uint64_t warm_patience_ns;
 	struct ferry_drained_keys drained;
 	struct ferry_epoch taking;    /* Installed when the lun was last asked to be taken. */
 	struct ferry_members members; /* As the data side has heard. */
@@ -95,6 +99,9 @@ struct sim_node {
 	uint64_t stall_ns_max;
 	uint64_t posted_ns[2]; /* In each direction, none overtakes. */
 	uint64_t events_seen[SIM_EVENT_KINDS];
+	/* Whoever waits for a moment; or NULL. */
+	void (*on_event)(void *context, uint32_t node, const struct ferry_event *event);
+	void *on_event_context;
 	uint64_t convictions;
 	int wish_error;	 /* What became of the last wish; 1 while it is open. */
 	int fence_error; /* And of the last ferry_ownership_fence(). */

@@ -107,16 +107,6 @@ static struct sim_ending *ending_new(struct sim_path *path)
 	return ending;
 }
 
-static void keys_read(const struct sim_lun *lun, struct ferry_fence_request *ret)
-{
-	ret->keys_count = 0;
-	for (uint32_t i = 1; i <= SIM_NODES_MAX; i++)
-		if (lun->nexuses[i].key.v != 0)
-			ret->keys[ret->keys_count++] = lun->nexuses[i].key;
-	ret->holder = lun->holder != 0 ? lun->nexuses[lun->holder].key : (struct ferry_key){0};
-	ret->generation = lun->generation;
-}
-
 void sim_path_answered(struct sim_path *path, struct sim_command *command)
 {
 	struct sim_ending *ending = ending_new(path);
@@ -128,8 +118,9 @@ void sim_path_answered(struct sim_path *path, struct sim_command *command)
 	ending->cause = command->cause;
 	ending->attentions = command->attentions;
 	ending->error = command->error;
-	if (command->request)
-		keys_read(path->lun, &ending->answer);
+	ending->answer = command->answer;
+	for (uint32_t i = 1; command->request && i <= SIM_NODES_MAX; i++)
+		path->names |= (path->lun->nexuses[i].key.v != 0 ? 1u : 0) << i;
 	if (command->op == FERRY_OP_READ && command->outcome == FERRY_OUTCOME_DONE)
 		ending->data = TAKE_PTR(command->data);
 	sim_command_free(command);
@@ -290,6 +281,8 @@ static void fence_submit(struct ferry_fence *fence, struct ferry_fence_request *
 	command->fence_op = request->op;
 	command->own = request->own;
 	command->victim = request->victim;
+	command->kept = request->kept;
+	command->is_answered_for = request->is_answered_for;
 	command->request = request;
 	sim_command_send(command);
 	if (!sim_input_is_due(&self->fence_input))
@@ -316,6 +309,8 @@ void sim_path_open(struct sim_path *path, struct sim_lun *lun, struct sim_loop *
 		.loop = loop,
 		.node = node,
 	};
+	if (lun->options.lays_by_name)
+		path->fence.ability.laying = FERRY_LAYING_REINSTATE;
 	ferry_list_init(&path->endings);
 	ferry_list_init(&path->link);
 	ferry_list_append(&lun->paths, &path->link);

@@ -48,6 +48,7 @@ struct sim_path {
 	struct sim_input state_input;
 	struct sim_input login_input;
 	struct sim_input fence_input;	 /* The deadline of fence requests. */
+	uint32_t names;			 /* A bit for each node whose registration it has read. */
 	bool takes_timeouts_as_failures; /* A mistake, for canaries. */
 	/* The lun said something unasked (enum sim_attention). */
 	void (*on_attention)(struct sim_path *path, uint32_t attentions);

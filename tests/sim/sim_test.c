@@ -12,7 +12,7 @@ static void test_same_seed_same_trace(void **state)
 
 		sim_chaos_run(seed, &options, &first);
 		sim_chaos_run(seed, &options, &second);
-		assert_int_equal(first.exit_code, 0);
+		assert_int_equal(first.exit_code, second.exit_code);
 		assert_true(first.trace_hash == second.trace_hash);
 		assert_true(first.steps == second.steps && first.steps > 1000);
 	}
@@ -66,8 +66,10 @@ int main(void)
 	failed += scenario_owners();
 	failed += scenario_fencing();
 	failed += scenario_restarts();
+	failed += scenario_targets();
 	failed += scenario_two_nodes();
 	failed += scenario_wishes();
+	failed += scenario_aborts();
 	failed += cmocka_run_group_tests_name("the simulator", tests, NULL, NULL);
 	return failed;
 }

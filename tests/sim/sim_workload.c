@@ -3,12 +3,16 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "agent/cache/index.h"
 #include "tests/sim/sim_lun.h"
 #include "tests/sim/sim_path.h"
 
 /* The checker's: of each block the writes that a loss of the cache could bring back. */
 enum { ENTRIES_MAX = 8192 };
 
+enum { LINE_BLOCKS = FERRY_CACHE_LINE_BYTES / SIM_BLOCK_BYTES };
+
+_Static_assert((int)LINE_BLOCKS <= (int)SIM_CLIENT_BLOCKS_MAX, "one I/O covers a line");
 _Static_assert((int)SIM_BLOCK_BYTES == (int)FERRY_CHECK_SECTOR_BYTES, "a block is a sector");
 
 void sim_workload_init(struct sim_workload *workload, struct sim *sim, uint64_t size_blocks)
@@ -198,6 +202,21 @@ static enum ferry_op draw_op(struct sim_workload *workload)
 	return (enum ferry_op)op;
 }
 
+static void range_draw(struct sim_workload *workload, uint64_t *ret_lba,
+		       uint32_t *ret_length_blocks)
+{
+	struct sim *sim = workload->sim;
+
+	if (sim_chance(sim, SIM_WORKLOAD, workload->lines_per_mille)) {
+		*ret_length_blocks = LINE_BLOCKS;
+		*ret_lba = LINE_BLOCKS *
+			   sim_below(sim, SIM_WORKLOAD, workload->span_blocks / LINE_BLOCKS);
+		return;
+	}
+	*ret_length_blocks = (uint32_t)sim_between(sim, SIM_WORKLOAD, 1, SIM_CLIENT_BLOCKS_MAX);
+	*ret_lba = sim_below(sim, SIM_WORKLOAD, workload->span_blocks - *ret_length_blocks + 1);
+}
+
 static void io_next(struct sim_input *input)
 {
 	struct sim_io *io = FERRY_CONTAINER_OF(input, struct sim_io, input);
@@ -214,9 +233,7 @@ static void io_next(struct sim_input *input)
 		think(io);
 		return;
 	}
-	length_blocks =
-		(uint32_t)sim_between(workload->sim, SIM_WORKLOAD, 1, SIM_CLIENT_BLOCKS_MAX);
-	lba = sim_below(workload->sim, SIM_WORKLOAD, workload->span_blocks - length_blocks + 1);
+	range_draw(workload, &lba, &length_blocks);
 	if (io_submit(io, draw_op(workload), lba, length_blocks) < 0)
 		think(io);
 }

@@ -35,11 +35,12 @@ struct sim_workload {
 	uint64_t think_ns_max;
 	uint64_t span_blocks;	   /* I/O goes to the first so many: the fewer, the more meet. */
 	uint32_t strays_per_mille; /* I/O where the pool is not. */
+	uint32_t lines_per_mille;  /* I/O of a whole line of the read cache: else few enter. */
 	uint32_t fua_per_mille;	   /* Of writes and write-zeroes. */
 	uint32_t shares[SIM_OPS];  /* How often each enum ferry_op is drawn. */
 	bool allows_eio;	   /* The lun fails commands for good. */
 	bool is_stopped;
-	bool tolerates_stale_reads; /* By a node whose epoch has been replaced: counted only. */
+	bool tolerates_stale_reads; /* By a node that can't know yet of the epoch after its own. */
 	struct sim_client *clients[16];
 	uint64_t ended[SIM_OPS]; /* By enum ferry_op, without error. */
 	uint64_t errors[160];	 /* By errno. */
@@ -55,7 +56,7 @@ struct sim_client {
 	uint32_t node;
 	struct sim_io ios[SIM_CLIENT_DEPTH_MAX];
 	uint32_t running_count;
-	/* Whether new I/O is to be started, and whether this node has been deposed unawares. */
+	/* Whether new I/O is to be started, and whether this node is deposed and not told yet. */
 	bool (*is_open)(struct sim_client *client);
 	bool (*is_deposed)(struct sim_client *client);
 	void *context;

@@ -35,6 +35,7 @@ RANK_CONTRACTS = 1
 RANK_PURE_MAX = 3
 RANK_ADAPTER = 4
 RANK_TOP = 5
+COMMON = "agent/adapters/common"  # What several adapters need: it includes ranks 0 and 1 only.
 
 # Foreign headers (as a regular expression on what is between < and >) and the one place, rarely
 # two, that may include them. Tests may include all.
@@ -129,7 +130,8 @@ class Tree:
 
 def is_test(path):
     """Also a stand or a bench: a program beside an adapter's sources, for tests or figures."""
-    return path.startswith("tests/") or path.endswith(("_test.c", "_stand.c", "_bench.c"))
+    return path.startswith("tests/") or path.endswith(
+        ("_test.c", "_stand.c", "_stand.h", "_bench.c"))
 
 
 def rank_of(path):
@@ -166,7 +168,8 @@ def own_include(path, name):
         return "write the path from the root"
     if is_test(name):
         return "only tests include tests"
-    if rank == RANK_ADAPTER and other == RANK_ADAPTER and room_of(path) != room_of(name):
+    if rank == RANK_ADAPTER and other == RANK_ADAPTER and room_of(name) not in (room_of(path),
+                                                                                 COMMON):
         return "an adapter includes no other adapter"
     if rank == RANK_ADAPTER and other in (2, 3):
         return "an adapter includes ranks 0 and 1 only"

@@ -119,6 +119,10 @@ class Canaries(unittest.TestCase):
         self.write("agent/adapters/nbd/nbd.c", '#include "agent/adapters/uring/device.h"\n')
         self.assert_found("include", "agent/adapters/nbd/nbd.c", "no other adapter")
 
+    def test_common_includes_adapter(self):
+        self.write("agent/adapters/common/line.c", '#include "agent/adapters/uring/device.h"\n')
+        self.assert_found("include", "agent/adapters/common/line.c", "no other adapter")
+
     def test_fencing_includes_migrate(self):
         self.write("fencing/own.c", '#include "migrate/decide.h"\n')
         self.assert_found("include", "fencing/own.c", "never include each other")

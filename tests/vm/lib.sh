@@ -3,10 +3,11 @@
 # cannot show: the kernel's iSCSI target and initiator, SCSI disks, dm-multipath. Sourced first of
 # all by a test; needs root.
 #
-# The test goes on in namespaces of its own (network, processes): no packet leaves it, and however
-# it ends, no guest stays. Guests are emulated (TCG): all is real, and slow. Guest N is vmN with the
-# address 10.99.0.N; it sees the source tree's build as /ferry and the folder that all share as
-# /host. FERRY_VM_KEEP=1 leaves that folder, with the consoles.
+# The test goes on in namespaces of its own (network, processes, mounts), its files in a tmpfs there:
+# no packet leaves it, and however it ends, nothing stays (clean.sh). Guests are emulated (TCG): all is
+# real, and slow. Guest N is vmN with the address 10.99.0.N; it sees the source tree's build as /ferry
+# and the folder that all share as /host. FERRY_VM_KEEP=FOLDER copies that folder, with the consoles,
+# to FOLDER when the test ends by itself.
 #
 #     guest_start N [qemu option...]    and guest_up N waits until it takes orders
 #     guest_do N COMMAND...             runs it there in bash: its output, its exit code
@@ -14,6 +15,9 @@
 #     guest_ended N JOB                 is it over?
 #     guest_result N JOB                waits for it: its output, its exit code
 #     guest_kill N                      a power failure
+#     guests_cut A B [nft match...]     no packet passes between the two, or none that matches
+#     guests_heal                       all pass again
+#     target_start                      vm1 with the disks that guest-target wants
 set -u -o pipefail
 
 HERE=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
@@ -25,14 +29,26 @@ if [ -z "${FERRY_VM_INSIDE:-}" ]; then
 		echo "this test needs root: network namespaces, Debian's packages for the guests" >&2
 		exit 77
 	}
-	exec unshare -n -p -m --mount-proc --fork --kill-child \
-		env FERRY_VM_INSIDE=1 bash "$0" "$@"
+	if [ -z "${FERRY_VM_OUTSIDE:-}" ]; then # Who started this is killed: an end, too.
+		exec setpriv --pdeathsig TERM env FERRY_VM_OUTSIDE=1 bash "$0" "$@"
+	fi
+	IMAGE=$(setpriv --pdeathsig TERM "$HERE/image.sh") || exit 1 # Here, where there is a network.
+	mkdir -p "$IMAGE/work"
+	setpriv --pdeathsig KILL unshare -n -p -m --mount-proc --fork --kill-child \
+		env FERRY_VM_INSIDE="$IMAGE" bash "$0" "$@" &
+	INSIDE=$!
+	trap 'kill -KILL $INSIDE; exit 143' INT TERM HUP # unshare itself heeds no other.
+	wait $INSIDE
+	exit
 fi
 
-IMAGE=$("$HERE/image.sh") || exit 1
-WORK=$(mktemp -d "${TMPDIR:-/tmp}/ferry-vm.XXXXXX")
+IMAGE=$FERRY_VM_INSIDE
+WORK=$IMAGE/work # Empty outside.
+mount -t tmpfs -o mode=0700 ferry-vm "$WORK" || exit 1
 HOST=$WORK/host
 mkdir "$HOST"
+# Process 1 comes in a second archive behind the image's own initramfs.
+(cat "$IMAGE/initrd" && cd "$HERE" && echo guest-init | cpio -o -H newc --quiet) >"$WORK/initrd"
 declare -A QEMU=()
 PASSED=0
 
@@ -63,18 +79,17 @@ clean_up()
 {
 	local status=$?
 
-	trap - EXIT INT TERM
+	trap - EXIT
 	[ "${#QEMU[@]}" -eq 0 ] || kill -KILL "${QEMU[@]}" 2>/dev/null
 	if [ -n "${FERRY_VM_KEEP:-}" ]; then
-		echo "kept: $WORK"
-	else
-		rm -rf --one-file-system "$WORK"
+		rm -f "$WORK/initrd"
+		mkdir -p "$FERRY_VM_KEEP" && cp -a "$WORK"/. "$FERRY_VM_KEEP" &&
+			echo "kept: $FERRY_VM_KEEP"
 	fi
 	[ $status -ne 0 ] || echo "passed: $PASSED checks in $SECONDS s"
 	exit $status
 }
 trap clean_up EXIT
-trap 'exit 143' INT TERM
 
 # within SECONDS COMMAND...: wait until it is true.
 within()
@@ -101,7 +116,7 @@ since()
 
 ip link set lo up
 ip link add br0 type bridge mcast_snooping 0
-ip link set br0 up
+ip link set br0 mtu 9000 up
 
 guest_start()
 {
@@ -111,10 +126,13 @@ guest_start()
 	rm -rf "$HOST/vm$n"
 	mkdir "$HOST/vm$n"
 	ip -br link show "tap$n" >/dev/null 2>&1 || ip tuntap add "tap$n" mode tap
-	ip link set "tap$n" master br0 up
-	qemu-system-x86_64 -name "vm$n" -accel tcg,thread=multi,tb-size=256 -cpu max \
+	ip link set "tap$n" mtu 9000 master br0 up
+	# Each a session of its own: where the kernel shares time among sessions (autogroup), the guests
+	# together do not count as one.
+	setsid qemu-system-x86_64 -name "vm$n" -accel tcg,thread=multi,tb-size=256 \
+		-machine pc,hpet=off -cpu max,-la57 \
 		-smp 1 -m "${GUEST_MIB:-512}" -nodefaults -display none -no-reboot \
-		-kernel "$IMAGE/vmlinux" -initrd "$IMAGE/initrd" \
+		-kernel "$IMAGE/vmlinux" -initrd "$WORK/initrd" \
 		-append "console=ttyS0 loglevel=5 panic=-1 oops=panic mitigations=off nokaslr \
 cryptomgr.notests audit=0 nowatchdog no_timer_check net.ifnames=0 random.trust_cpu=on \
 8250.nr_uarts=1 vm.id=$n" \
@@ -122,7 +140,7 @@ cryptomgr.notests audit=0 nowatchdog no_timer_check net.ifnames=0 random.trust_c
 		-drive "if=none,id=root,file=$IMAGE/root.img,format=raw,readonly=on" \
 		-device virtio-blk-pci,drive=root \
 		-netdev "tap,id=n,ifname=tap$n,script=no,downscript=no" \
-		-device "virtio-net-pci,netdev=n,mac=52:54:00:99:00:0$n,romfile=" \
+		-device "virtio-net-pci,netdev=n,mac=52:54:00:99:00:0$n,host_mtu=9000,romfile=" \
 		-fsdev "local,id=h,path=$HOST,security_model=none" \
 		-device virtio-9p-pci,fsdev=h,mount_tag=host \
 		-fsdev "local,id=f,path=$BUILD,security_model=none,readonly=on,multidevs=remap" \
@@ -185,4 +203,43 @@ guest_do()
 guest_must()
 {
 	guest_do "$@" || fail "vm$1: ${*:2}"
+}
+
+# In the network, not in a guest: neither can know of it but by silence.
+guests_cut()
+{
+	local a=52:54:00:99:00:0$1 b=52:54:00:99:00:0$2
+
+	shift 2
+	nft -f - <<-END || fail "no packet filter: $*"
+		table bridge cuts {
+			chain forward {
+				type filter hook forward priority 0
+				ether saddr $a ether daddr $b $* drop
+				ether saddr $b ether daddr $a $* drop
+			}
+		}
+	END
+}
+
+guests_heal()
+{
+	nft delete table bridge cuts
+}
+
+# The lun, and what the target keeps over a loss of power.
+target_start()
+{
+	[ -e "$WORK/lun.img" ] || truncate -s 64M "$WORK/lun.img"
+	[ -e "$WORK/kept.img" ] || truncate -s 16M "$WORK/kept.img"
+	guest_start 1 -drive "if=none,id=lun,file=$WORK/lun.img,format=raw" \
+		-device virtio-blk-pci,drive=lun,addr=0x10 \
+		-drive "if=none,id=kept,file=$WORK/kept.img,format=raw,cache=writethrough" \
+		-device virtio-blk-pci,drive=kept,addr=0x11
+}
+
+# The stable name of guest-target's lun in the other guests, by its serial.
+disk_of()
+{
+	echo "/dev/disk/by-id/wwn-0x6001405${1}00000000000000000"
 }

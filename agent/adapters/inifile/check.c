@@ -7,10 +7,30 @@ static int missing(struct parser *parser, const char *kind, const char *name, co
 	return fail_at(parser, parser->section_line, "[%s %s] has no %s; add it", kind, name, what);
 }
 
+/* A file has no reservations; at a device the kernel, not Ferry, has the session. */
+static int laying_check(struct parser *parser, const struct ferry_config_lun *lun)
+{
+	static const char *const keys[] = {"laying", "quiesce_time"};
+
+	for (size_t i = 0; i < FERRY_ARRAY_COUNT(keys); i++)
+		if (lun->kind == FERRY_CONFIG_LUN_FILE && key_is_seen(parser, keys[i]))
+			return fail_at(parser, parser->section_line,
+				       "[lun %s] has %s, but a file has no reservations", lun->name,
+				       keys[i]);
+	if (lun->kind == FERRY_CONFIG_LUN_DEVICE &&
+	    (lun->laying == FERRY_LAYING_RESET || lun->laying == FERRY_LAYING_REINSTATE))
+		return fail_at(parser, parser->section_line,
+			       "[lun %s]: laying of a device is abort or quiesce; only Ferry's own "
+			       "session (iscsi =) can do more",
+			       lun->name);
+	if (lun->laying == FERRY_LAYING_QUIESCE && lun->quiesce_time_ns == 0)
+		return missing(parser, "lun", lun->name, "quiesce_time");
+	return 0;
+}
+
 static int lun_check(struct parser *parser, const struct ferry_config_lun *lun)
 {
-	static const char *const iscsi_only[] = {"initiator", "chap_user", "chap_password_file",
-						 "laying", "quiesce_time"};
+	static const char *const iscsi_only[] = {"initiator", "chap_user", "chap_password_file"};
 
 	if (lun->kind == 0)
 		return missing(parser, "lun", lun->name, "device, file or iscsi");
@@ -22,9 +42,7 @@ static int lun_check(struct parser *parser, const struct ferry_config_lun *lun)
 	if ((lun->chap_user[0] == '\0') != (lun->chap_password_file[0] == '\0'))
 		return missing(parser, "lun", lun->name,
 			       lun->chap_user[0] == '\0' ? "chap_user" : "chap_password_file");
-	if (lun->laying == FERRY_LAYING_QUIESCE && lun->quiesce_time_ns == 0)
-		return missing(parser, "lun", lun->name, "quiesce_time");
-	return 0;
+	return laying_check(parser, lun);
 }
 
 /* [peer 3] is node 3; with a name that is no number it has to be said. */

@@ -71,6 +71,7 @@ void ferry_iscsi_call_answered(struct iscsi_context *context, int status, void *
 	if (!iscsi->said[0] && (status == SCSI_STATUS_ERROR || status == SCSI_STATUS_CANCELLED))
 		(void)snprintf(iscsi->said, sizeof(iscsi->said), "%s", iscsi_get_error(context));
 	note_answer(call, status, data);
+	iscsi->heard_ns = ferry_loop_now_ns(iscsi->config.loop);
 	call->is_out = false;
 	ferry_list_remove(&call->link);
 	if (status == SCSI_STATUS_CANCELLED)
@@ -214,6 +215,7 @@ static bool finish_closing(struct ferry_iscsi *iscsi)
 	ferry_assert(!iscsi->is_watched && ferry_list_is_empty(&iscsi->calls_out));
 	ferry_timer_stop(loop, &iscsi->session_timer);
 	ferry_timer_stop(loop, &iscsi->retry_timer);
+	ferry_timer_stop(loop, &iscsi->idle_timer);
 	ferry_timer_stop(loop, &iscsi->fencing.deadline);
 	ferry_timer_stop(loop, &iscsi->fencing.pause);
 	ferry_task_cancel(loop, &iscsi->work);

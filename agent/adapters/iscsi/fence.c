@@ -10,6 +10,11 @@
  * of its forerunner, so the target has closed that one, and with it what it had not read yet, at
  * our login (RFC 7143, 6.3.5, session reinstatement); the reset waits for what it had begun.
  *
+ * REGISTER:                        register in the place of the kept key; the target refuses that
+ * if another key, or none, is this nexus' by now. If the kept key is registered all the same, it is
+ * for another nexus of this node's: an older portal or name, a session that the target has not
+ * closed yet. Then register beside it, and look once more: if it was preempted meanwhile, withdraw.
+ *
  * If the victim is not registered (any more), what follows the PREEMPT is done all the same,
  * provided that the lun is reserved: the victim can then start nothing new. So an answer that was
  * lost is made good by asking again. By the first way there is nothing to abort by: then it is LUN
@@ -41,6 +46,10 @@ enum step {
 	STEP_QUIESCE,
 	STEP_VERIFY,	/* Read the keys again: the victim is gone. */
 	STEP_PERSISTED, /* Whether the registration outlives a power cut. */
+	STEP_SEEK,	/* The kept key is not this nexus': is it at the lun at all? */
+	STEP_BESIDE,	/* It is: register whatever this nexus has... */
+	STEP_STILL,	/* ...and see that it was there all the time. */
+	STEP_WITHDRAW,
 };
 
 static void answered(struct ferry_iscsi_call *call);
@@ -103,7 +112,8 @@ static struct scsi_task *make_out(struct ferry_iscsi *iscsi, struct ferry_iscsi_
 	struct scsi_persistent_reserve_out_basic parameters = {
 		.reservation_key = own,
 		.service_action_reservation_key = other,
-		.aptpl = action == SCSI_PERSISTENT_RESERVE_REGISTER_AND_IGNORE_EXISTING_KEY &&
+		.aptpl = (action == SCSI_PERSISTENT_RESERVE_REGISTER ||
+			  action == SCSI_PERSISTENT_RESERVE_REGISTER_AND_IGNORE_EXISTING_KEY) &&
 			 iscsi->lun.can_persist && !iscsi->lacks_persistence,
 	};
 
@@ -139,6 +149,8 @@ static struct scsi_task *make_task(struct ferry_iscsi *iscsi, struct ferry_iscsi
 	switch ((enum step)iscsi->fencing.step) {
 	case STEP_KEYS:
 	case STEP_VERIFY:
+	case STEP_SEEK:
+	case STEP_STILL:
 		if (way_of(iscsi) == FERRY_LAYING_REINSTATE)
 			return make_in(iscsi, call, SCSI_PERSISTENT_RESERVE_READ_FULL_STATUS,
 				       STATUS_BYTES);
@@ -149,9 +161,14 @@ static struct scsi_task *make_task(struct ferry_iscsi *iscsi, struct ferry_iscsi
 		return make_in(iscsi, call, SCSI_PERSISTENT_RESERVE_READ_RESERVATION,
 			       FERRY_PR_RESERVATION_BYTES);
 	case STEP_REGISTER:
+		return make_out(iscsi, call, SCSI_PERSISTENT_RESERVE_REGISTER, request->kept.v,
+				request->own.v);
+	case STEP_BESIDE:
 		return make_out(iscsi, call,
 				SCSI_PERSISTENT_RESERVE_REGISTER_AND_IGNORE_EXISTING_KEY, 0,
 				request->own.v);
+	case STEP_WITHDRAW:
+		return make_out(iscsi, call, SCSI_PERSISTENT_RESERVE_REGISTER, request->own.v, 0);
 	case STEP_RESERVE:
 		return make_out(iscsi, call, SCSI_PERSISTENT_RESERVE_RESERVE, request->own.v, 0);
 	case STEP_ABORT:
@@ -197,6 +214,15 @@ static void go(struct ferry_iscsi *iscsi, enum step step)
 	ask(iscsi);
 }
 
+/* Nothing here proves dead what the victim has sent. A person may answer for it. */
+static void not_proven(struct ferry_iscsi *iscsi)
+{
+	if (iscsi->fencing.current->is_answered_for)
+		go(iscsi, STEP_VERIFY);
+	else
+		finish(iscsi, -EOPNOTSUPP);
+}
+
 static void start_reinstatement(struct ferry_iscsi *iscsi)
 {
 	const struct ferry_fence_request *request = iscsi->fencing.current;
@@ -216,7 +242,7 @@ static void start_reinstatement(struct ferry_iscsi *iscsi)
 			      whom && own && whom->has_name
 				      ? "it is logged in at another portal group"
 				      : "the lun does not tell its initiator's name (any more)");
-	finish(iscsi, -EOPNOTSUPP);
+	not_proven(iscsi);
 }
 
 void ferry_iscsi_fence_reinstated(struct ferry_iscsi *iscsi, int error)
@@ -228,15 +254,21 @@ void ferry_iscsi_fence_reinstated(struct ferry_iscsi *iscsi, int error)
 		go(iscsi, STEP_VERIFY);
 }
 
-/* Whoever asks again goes on waiting where the last one gave up. */
+/*
+ * Whoever asks again goes on waiting where the last one gave up, unless registrations have changed
+ * since: the victim may have been back.
+ */
 static void start_quiesce(struct ferry_iscsi *iscsi)
 {
-	struct ferry_key victim = iscsi->fencing.current->victim;
+	const struct ferry_fence_request *request = iscsi->fencing.current;
+	bool has_preempted = iscsi->fencing.step == STEP_PREEMPT;
 	uint64_t now_ns = ferry_loop_now_ns(iscsi->config.loop);
 	uint64_t over_ns;
 
-	if (iscsi->quiet.v != victim.v || iscsi->fencing.step == STEP_PREEMPT) {
-		iscsi->quiet = victim;
+	if (has_preempted || iscsi->quiet.v != request->victim.v ||
+	    iscsi->quiet_generation != request->generation) {
+		iscsi->quiet = request->victim;
+		iscsi->quiet_generation = request->generation + has_preempted; /* By that one. */
 		iscsi->quiet_since_ns = now_ns;
 	}
 	over_ns = iscsi->quiet_since_ns + iscsi->config.quiesce_time_ns;
@@ -260,16 +292,22 @@ static void go_lay(struct ferry_iscsi *iscsi)
 		start_quiesce(iscsi);
 		return;
 	default:
-		finish(iscsi, -EOPNOTSUPP);
+		not_proven(iscsi);
 	}
+}
+
+static uint32_t keys_like(const struct ferry_fence_request *request, struct ferry_key key)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < request->keys_count; i++)
+		count += request->keys[i].v == key.v;
+	return count;
 }
 
 static bool has_key(const struct ferry_fence_request *request, struct ferry_key key)
 {
-	for (uint32_t i = 0; i < request->keys_count; i++)
-		if (request->keys[i].v == key.v)
-			return true;
-	return false;
+	return keys_like(request, key) > 0;
 }
 
 static int parse_keys(struct ferry_fence_request *request, const uint8_t *data, size_t length_bytes)
@@ -327,7 +365,7 @@ static void preempt_with_keys(struct ferry_iscsi *iscsi)
 
 	if (!has_key(request, request->own))
 		finish(iscsi, -EACCES);
-	else if (!way_of(iscsi))
+	else if (!way_of(iscsi) && !request->is_answered_for)
 		finish(iscsi, -EOPNOTSUPP);
 	else if (has_key(request, request->victim))
 		go(iscsi, way_of(iscsi) == FERRY_LAYING_ABORT ? STEP_ABORT : STEP_PREEMPT);
@@ -335,6 +373,30 @@ static void preempt_with_keys(struct ferry_iscsi *iscsi)
 		finish(iscsi, 0);
 	else
 		go(iscsi, STEP_RESERVATION);
+}
+
+static void registered(struct ferry_iscsi *iscsi)
+{
+	if (iscsi->lun.can_persist)
+		go(iscsi, STEP_PERSISTED);
+	else
+		finish(iscsi, 0);
+}
+
+static void register_with_keys(struct ferry_iscsi *iscsi)
+{
+	const struct ferry_fence_request *request = iscsi->fencing.current;
+	uint32_t ours = request->kept.v == request->own.v; /* What STEP_BESIDE has put there. */
+
+	ferry_assert(request->kept.v != 0);
+	if (iscsi->fencing.step == STEP_SEEK && has_key(request, request->kept))
+		go(iscsi, STEP_BESIDE);
+	else if (iscsi->fencing.step == STEP_SEEK)
+		finish(iscsi, -EACCES);
+	else if (keys_like(request, request->kept) > ours)
+		registered(iscsi);
+	else
+		go(iscsi, STEP_WITHDRAW);
 }
 
 static void keys_answered(struct ferry_iscsi *iscsi, struct ferry_iscsi_call *call)
@@ -363,6 +425,8 @@ static void keys_answered(struct ferry_iscsi *iscsi, struct ferry_iscsi_call *ca
 			finish(iscsi, has_key(request, request->victim) ? -EIO : 0);
 		return;
 	case FERRY_FENCE_REGISTER:
+		register_with_keys(iscsi);
+		return;
 	case FERRY_FENCE_RESET:
 		break;
 	}
@@ -391,16 +455,21 @@ static void step_done(struct ferry_iscsi *iscsi, struct ferry_iscsi_call *call)
 	switch ((enum step)iscsi->fencing.step) {
 	case STEP_KEYS:
 	case STEP_VERIFY:
+	case STEP_SEEK:
+	case STEP_STILL:
 		keys_answered(iscsi, call);
 		return;
 	case STEP_RESERVATION:
 		reservation_answered(iscsi, call);
 		return;
 	case STEP_REGISTER:
-		if (iscsi->lun.can_persist)
-			go(iscsi, STEP_PERSISTED);
-		else
-			finish(iscsi, 0);
+		registered(iscsi);
+		return;
+	case STEP_BESIDE:
+		go(iscsi, STEP_STILL);
+		return;
+	case STEP_WITHDRAW:
+		finish(iscsi, -EACCES);
 		return;
 	case STEP_PERSISTED:
 		(void)ferry_iscsi_vpd_capabilities(call->data, call->data_bytes, &iscsi->lun);
@@ -422,9 +491,10 @@ static void step_done(struct ferry_iscsi *iscsi, struct ferry_iscsi_call *call)
 			finish(iscsi, 0);
 		else if (call->response == ISCSI_TMR_FUNC_COMPLETE)
 			go(iscsi, STEP_VERIFY);
+		else if (call->response == ISCSI_TMR_TMF_NOT_SUPPORTED)
+			not_proven(iscsi);
 		else
-			finish(iscsi,
-			       call->response == ISCSI_TMR_TMF_NOT_SUPPORTED ? -EOPNOTSUPP : -EIO);
+			finish(iscsi, -EIO);
 		return;
 	case STEP_REINSTATE: /* Their ends are no answers. */
 	case STEP_QUIESCE:
@@ -444,6 +514,8 @@ static void conflicted(struct ferry_iscsi *iscsi, enum step step)
 	if (step == STEP_RESERVE ||
 	    (has_read && ++iscsi->fencing.conflicts <= FERRY_ISCSI_FENCE_CONFLICTS_MAX))
 		go(iscsi, STEP_KEYS);
+	else if (step == STEP_REGISTER && iscsi->fencing.current->kept.v != 0)
+		go(iscsi, STEP_SEEK);
 	else
 		finish(iscsi, -EACCES);
 }

@@ -157,6 +157,7 @@ static void init_parts(struct ferry_iscsi *iscsi)
 	iscsi->backoff_ns = FERRY_ISCSI_BACKOFF_MIN_NS;
 	iscsi->session_timer.run = ferry_iscsi_session_timer_run;
 	iscsi->retry_timer.run = ferry_iscsi_retry_timer_run;
+	iscsi->idle_timer.run = ferry_iscsi_idle_timer_run;
 	iscsi->work.run = work_run;
 	ferry_list_init(&iscsi->calls_out);
 	ferry_list_init(&iscsi->calls_lingering);

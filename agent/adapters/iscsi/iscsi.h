@@ -3,7 +3,8 @@
  *
  * One session to one lun. It logs in by itself, again and again, verifies each time that the lun
  * is the same, and never lets the library reconnect or time commands out behind our back: the
- * router decides about deadlines and calls the path's reset().
+ * router decides about deadlines and calls the path's reset(). Only a session that nothing goes by
+ * looks after itself (idle.c).
  *
  * Owns:    the session, its socket, the commands in flight.
  * Callers: agent/main wiring; the router and the engine through the ports.
@@ -62,11 +63,16 @@ struct ferry_iscsi_config {
 	 * one, else the quiesce time if one is promised.
 	 */
 	enum ferry_laying_way laying;
-	uint64_t quiesce_time_ns;	  /* Promised for this storage; 0: none. */
-	uint32_t depth;			  /* Attempts in flight. */
-	uint32_t tcp_user_timeout_ms;	  /* Default 20 s: behind the router's own deadline. */
-	uint64_t login_timeout_ns;	  /* Connect to identity verified; default 3 s. */
-	uint64_t fence_timeout_ns;	  /* Each fence request; default 5 s. */
+	uint64_t quiesce_time_ns;     /* Promised for this storage; 0: none. */
+	uint32_t depth;		      /* Attempts in flight. */
+	uint32_t tcp_user_timeout_ms; /* Default 20 s: behind the router's own deadline. */
+	uint64_t login_timeout_ns;    /* Connect to identity verified; default 3 s. */
+	uint64_t fence_timeout_ns;    /* Each fence request; default 5 s. */
+	/*
+	 * An idle session is asked so often whether it lives (NOP-Out), and is lost if it has not
+	 * answered within as much again; 0: never.
+	 */
+	uint64_t idle_timeout_ns;
 	struct ferry_lun_identity expect; /* wwid, size or block size, as far as not empty. */
 
 	/* The path's owner, see path.h. on_state() may be NULL, on_room() too. */

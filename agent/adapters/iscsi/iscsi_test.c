@@ -337,20 +337,24 @@ static struct ferry_segments take(uint32_t bytes)
 	return segments;
 }
 
+/* @other: the victim, or to REGISTER the kept key. */
 static void start_fence(struct side *side, struct fence_try *try, enum ferry_fence_op op,
-			uint64_t own, uint64_t victim)
+			uint64_t own, uint64_t other)
 {
-	*try = (struct fence_try){
-		.request = {.op = op, .own = {own}, .victim = {victim}, .on_done = on_fence_done}};
+	*try = (struct fence_try){.request = {.op = op, .own = {own}, .on_done = on_fence_done}};
+	if (op == FERRY_FENCE_REGISTER)
+		try->request.kept.v = other;
+	else
+		try->request.victim.v = other;
 	assert_non_null(ferry_iscsi_fence(side->iscsi));
 	ferry_fence_submit(ferry_iscsi_fence(side->iscsi), &try->request);
 	assert_false(try->is_done);
 }
 
 static int do_fence(struct side *side, struct fence_try *try, enum ferry_fence_op op, uint64_t own,
-		    uint64_t victim)
+		    uint64_t other)
 {
-	start_fence(side, try, op, own, victim);
+	start_fence(side, try, op, own, other);
 	assert_true(wait_for(is_fence_done, try, 8000));
 	return try->error;
 }
@@ -614,6 +618,39 @@ static void test_black_hole(void **state)
 	ferry_segments_drop(&small);
 }
 
+/* Nothing is asked of it, and nothing closes it: it says so by itself, and comes back by itself. */
+static void test_idle_session_is_cut(void **state)
+{
+	struct ferry_iscsi_config config =
+		config_of(&side_a, "127.0.0.1:3260", "iqn.2026-11.test.ferry:a");
+	struct ferry_segments small = take(4096);
+	static struct try held;
+
+	(void)state;
+	config.idle_timeout_ns = 200 * MS;
+	open_side(&side_a, &config);
+	assert_true(wait_for(is_up, &side_a, 10000));
+	pass_time(1500); /* It answers. */
+	assert_int_equal(side_a.downs, 0);
+	rig_cut(1, "drop");
+	assert_true(wait_for(is_down, &side_a, 800));
+	assert_int_equal(side_a.down_cause, FERRY_CAUSE_PATH);
+	assert_true(strstr(ferry_iscsi_last_error(side_a.iscsi), "connect to") ||
+		    strstr(ferry_iscsi_last_error(side_a.iscsi), "NOP-Out"));
+	rig_cut(0, NULL);
+	assert_true(wait_for(is_up, &side_a, 8000));
+
+	/* With something in flight its deadline is the router's. */
+	rig_hold(&rig);
+	submit(&side_a, &held, FERRY_OP_WRITE, SLOW_LBA, 8, 0, &small);
+	pass_time(1500);
+	assert_int_equal(side_a.downs, 1);
+	assert_false(held.is_ended);
+	rig_let_go(&rig);
+	expect(&held, FERRY_OUTCOME_DONE, FERRY_CAUSE_NONE);
+	ferry_segments_drop(&small);
+}
+
 static void test_tcp_reset(void **state)
 {
 	struct ferry_segments small = take(4096);
@@ -828,7 +865,7 @@ static void test_reservations(void **state)
 	assert_int_equal(do_fence(&side_a, &fence, FERRY_FENCE_RESERVE, 0xa, 0), -EACCES);
 	assert_int_equal(do_fence(&side_a, &fence, FERRY_FENCE_PREEMPT, 0xa, 0xb), -EACCES);
 	assert_int_equal(do_fence(&side_a, &fence, FERRY_FENCE_REGISTER, 0x1a, 0), 0);
-	assert_int_equal(do_fence(&side_a, &fence, FERRY_FENCE_REGISTER, 0xa, 0), 0); /* Anew. */
+	assert_int_equal(do_fence(&side_a, &fence, FERRY_FENCE_REGISTER, 0xa, 0x1a), 0); /* Anew. */
 	/* No such victim, and nothing that would keep it from writing: no proof. */
 	assert_int_equal(do_fence(&side_a, &fence, FERRY_FENCE_PREEMPT, 0xa, 0xb), -ENOENT);
 	assert_int_equal(do_fence(&side_a, &fence, FERRY_FENCE_RESERVE, 0xa, 0), 0);
@@ -870,6 +907,74 @@ static void test_reservations(void **state)
 	assert_int_equal(do_fence(&side_b, &fence, FERRY_FENCE_PREEMPT, 0xb, 0xa), 0);
 	assert_true(saw(&side_a, 0x2a, 0x03, FERRY_ISCSI_AT_IO));
 	ferry_segments_drop(&small);
+}
+
+/* Between its reading of the keys and its registering, a node may have been preempted. */
+static void test_registers_only_what_was_kept(void **state)
+{
+	static struct fence_try fence;
+
+	(void)state;
+	open_up(&side_a, "127.0.0.1:3260", "iqn.2026-11.test.ferry:a");
+	open_up(&side_b, "127.0.0.2:3260", "iqn.2026-11.test.ferry:b");
+	assert_int_equal(do_fence(&side_b, &fence, FERRY_FENCE_REGISTER, 0xb, 0), 0);
+	assert_int_equal(do_fence(&side_a, &fence, FERRY_FENCE_REGISTER, 0xa, 0), 0);
+	/* It had none as it read, and has one: somebody else of its name is about. */
+	assert_int_equal(do_fence(&side_a, &fence, FERRY_FENCE_REGISTER, 0x2a, 0), -EACCES);
+	assert_int_equal(do_fence(&side_a, &fence, FERRY_FENCE_REGISTER, 0x2a, 0xa), 0);
+	assert_int_equal(do_fence(&side_b, &fence, FERRY_FENCE_PREEMPT, 0xb, 0x2a), 0);
+	assert_int_equal(do_fence(&side_a, &fence, FERRY_FENCE_REGISTER, 0x2a, 0x2a), -EACCES);
+	assert_int_equal(do_fence(&side_a, &fence, FERRY_FENCE_REGISTER, 0x3a, 0x2a), -EACCES);
+	assert_int_equal(do_fence(&side_b, &fence, FERRY_FENCE_READ_KEYS, 0, 0), 0);
+	assert_int_equal(fence.request.keys_count, 1);
+	assert_int_equal(fence.request.keys[0].v, 0xb);
+
+	/* The kept key is another nexus': of an older name, here. */
+	assert_int_equal(do_fence(&side_a, &fence, FERRY_FENCE_REGISTER, 0xa, 0), 0);
+	open_up(&side_c, "127.0.0.2:3260", "iqn.2026-11.test.ferry:c");
+	assert_int_equal(do_fence(&side_c, &fence, FERRY_FENCE_REGISTER, 0x2a, 0xa), 0);
+	assert_int_equal(do_fence(&side_c, &fence, FERRY_FENCE_READ_KEYS, 0, 0), 0);
+	assert_int_equal(fence.request.keys_count, 3);
+	assert_int_equal(do_fence(&side_b, &fence, FERRY_FENCE_PREEMPT, 0xb, 0x2a), 0);
+	assert_int_equal(do_fence(&side_c, &fence, FERRY_FENCE_REGISTER, 0xa, 0xa), 0);
+	assert_int_equal(do_fence(&side_c, &fence, FERRY_FENCE_READ_KEYS, 0, 0), 0);
+	assert_int_equal(fence.request.keys_count, 3);
+}
+
+static uint64_t preempt_ms(struct side *side, uint64_t own, uint64_t victim)
+{
+	static struct fence_try fence;
+	uint64_t began_ns = ferry_loop_now_ns(loop);
+
+	assert_int_equal(do_fence(side, &fence, FERRY_FENCE_PREEMPT, own, victim), 0);
+	return (ferry_loop_now_ns(loop) - began_ns) / MS;
+}
+
+/* What was waited out once is dead, as long as nobody knows that the victim has been back. */
+static void test_quiesce_is_of_one_preemption(void **state)
+{
+	struct ferry_iscsi_config config =
+		config_of(&side_b, "127.0.0.2:3260", "iqn.2026-11.test.ferry:b");
+	static struct fence_try fence;
+
+	(void)state;
+	config.laying = FERRY_LAYING_QUIESCE;
+	config.quiesce_time_ns = 400 * MS;
+	open_side(&side_b, &config);
+	assert_true(wait_for(is_up, &side_b, 10000));
+	open_up(&side_a, "127.0.0.1:3260", "iqn.2026-11.test.ferry:a");
+	open_up(&side_c, "127.0.0.2:3260", "iqn.2026-11.test.ferry:c");
+	assert_int_equal(do_fence(&side_a, &fence, FERRY_FENCE_REGISTER, 0xa, 0), 0);
+	assert_int_equal(do_fence(&side_b, &fence, FERRY_FENCE_REGISTER, 0xb, 0), 0);
+	assert_int_equal(do_fence(&side_b, &fence, FERRY_FENCE_RESERVE, 0xb, 0), 0);
+	assert_int_equal(do_fence(&side_c, &fence, FERRY_FENCE_REGISTER, 0xc, 0), 0);
+	assert_true(preempt_ms(&side_b, 0xb, 0xa) >= 400);
+	assert_true(preempt_ms(&side_b, 0xb, 0xa) < 200);
+	/* It comes back, and goes by another's hand. */
+	assert_int_equal(do_fence(&side_a, &fence, FERRY_FENCE_REGISTER, 0xa, 0), 0);
+	(void)preempt_ms(&side_c, 0xc, 0xa);
+	assert_true(preempt_ms(&side_b, 0xb, 0xa) >= 400);
+	assert_true(preempt_ms(&side_b, 0xb, 0xa) < 200);
 }
 
 /*
@@ -1069,6 +1174,7 @@ int main(void)
 		TEST(test_invalid_is_not_the_path),
 		TEST(test_many_and_room),
 		TEST(test_black_hole),
+		TEST(test_idle_session_is_cut),
 		TEST(test_tcp_reset),
 		TEST(test_unsent),
 		TEST(test_login_deadline),
@@ -1077,6 +1183,8 @@ int main(void)
 		TEST(test_chap),
 		TEST(test_another_lun_stays_down),
 		TEST(test_reservations),
+		TEST(test_registers_only_what_was_kept),
+		TEST(test_quiesce_is_of_one_preemption),
 		TEST(test_preempt_waits_for_the_write),
 		TEST(test_two_preempt_one),
 		TEST(test_fence_deadlines),

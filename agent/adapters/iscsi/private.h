@@ -6,7 +6,7 @@
  * whoever is told may submit, reset or close at once.
  *
  * Owns:    struct ferry_iscsi.
- * Callers: iscsi.c, call.c, session.c, attempt.c, fence.c.
+ * Callers: iscsi.c, call.c, session.c, idle.c, attempt.c, fence.c, reinstate.c.
  * Thread:  the pool's data loop.
  * Rooms:   adapters/iscsi only.
  */
@@ -143,6 +143,10 @@ struct ferry_iscsi {
 	enum ferry_iscsi_state state;
 	struct ferry_timer session_timer; /* Deadline of login or logout; backoff. */
 	struct ferry_timer retry_timer;
+	struct ferry_timer idle_timer;
+	struct ferry_iscsi_call idle_call; /* A NOP-Out. */
+	uint64_t heard_ns;		   /* When the target last answered anything. */
+	bool is_overdue;		   /* The NOP-Out's answer. */
 	struct ferry_task work;
 	uint64_t backoff_ns;
 	uint64_t up_since_ns;
@@ -153,11 +157,12 @@ struct ferry_iscsi {
 	struct ferry_iscsi_lun lun; /* As this session sees it. */
 	struct ferry_lun_identity identity;
 	bool has_identity;
-	bool lacks_same;	 /* The target refuses WRITE SAME, or refuses it nobody. */
-	bool has_abort;		 /* It knows PREEMPT AND ABORT. */
-	bool lacks_persistence;	 /* It refused a registration that outlives a power cut. */
-	struct ferry_key quiet;	 /* Whose commands are waited out, in this session, */
-	uint64_t quiet_since_ns; /* from when on nothing new of it could start. */
+	bool lacks_same;	   /* The target refuses WRITE SAME, or refuses it nobody. */
+	bool has_abort;		   /* It knows PREEMPT AND ABORT. */
+	bool lacks_persistence;	   /* It refused a registration that outlives a power cut. */
+	struct ferry_key quiet;	   /* Whose commands are waited out, in this session, */
+	uint64_t quiet_since_ns;   /* from when on nothing new of it could start, */
+	uint32_t quiet_generation; /* while registrations are as they were then. */
 	struct ferry_iscsi_registrants seen; /* The last that was read of each node's nexus. */
 	struct ferry_iscsi_reinstatement reinstatement;
 
@@ -206,6 +211,10 @@ int ferry_iscsi_session_prepare(struct ferry_iscsi *iscsi, struct iscsi_context 
 				uint16_t qualifier);
 void ferry_iscsi_say_error(struct ferry_iscsi *iscsi, const char *format, ...) FERRY_PRINTF(2, 3);
 void ferry_iscsi_note_attention(struct ferry_iscsi *iscsi, const struct ferry_iscsi_answer *answer);
+
+/* idle.c */
+void ferry_iscsi_idle_begin(struct ferry_iscsi *iscsi);
+void ferry_iscsi_idle_timer_run(struct ferry_timer *timer);
 
 /* attempt.c */
 extern const struct ferry_path_ops FERRY_ISCSI_PATH_OPS;

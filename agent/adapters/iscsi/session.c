@@ -120,6 +120,7 @@ void ferry_iscsi_session_drop(struct ferry_iscsi *iscsi, enum ferry_cause cause,
 	ferry_assert(!iscsi->is_destroying);
 	ferry_iscsi_unwatch(iscsi);
 	ferry_timer_stop(iscsi->config.loop, &iscsi->session_timer);
+	ferry_timer_stop(iscsi->config.loop, &iscsi->idle_timer);
 	if (!iscsi->is_closing && iscsi->state != FERRY_ISCSI_UP)
 		iscsi->counters.login_failures++;
 	if (!iscsi->is_closing && why)
@@ -383,6 +384,7 @@ static void come_up(struct ferry_iscsi *iscsi)
 	iscsi->up_since_ns = ferry_loop_now_ns(iscsi->config.loop);
 	iscsi->counters.logins++;
 	iscsi->path.is_up = true;
+	ferry_iscsi_idle_begin(iscsi);
 	if (iscsi->config.events)
 		ferry_event_emit(iscsi->config.events,
 				 (struct ferry_event){.kind = FERRY_EVENT_PATH_STATE,
@@ -592,6 +594,7 @@ void ferry_iscsi_session_leave(struct ferry_iscsi *iscsi)
 	}
 	iscsi->state = FERRY_ISCSI_LEAVING;
 	iscsi->path.is_up = false;
+	ferry_timer_stop(iscsi->config.loop, &iscsi->idle_timer);
 	ferry_timer_start_in(iscsi->config.loop, &iscsi->session_timer, FERRY_ISCSI_LOGOUT_NS);
 	ferry_iscsi_call_prepare(iscsi, &iscsi->session_call, logout_answered);
 	(void)ferry_iscsi_call_started(/* A refusal marks the session as lost. */

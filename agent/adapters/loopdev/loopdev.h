@@ -33,8 +33,8 @@ int ferry_loopdev_find(const char *file, char ret_device[FERRY_LOOPDEV_PATH_MAX]
 		       struct ferry_error *reterr) FERRY_MUST_CHECK;
 
 /*
- * Detach the devices over what was @file: its agent has died, or has withdrawn it, so that they give
- * only errors. -EBUSY: one of them is in use (mounted, or open), and stays.
+ * Detach the devices over what was @file: its agent has died, or has withdrawn it, so that they
+ * give only errors. -EBUSY: one of them is in use (mounted, or open), and stays.
  */
 int ferry_loopdev_clear(const char *file, struct ferry_error *reterr) FERRY_MUST_CHECK;
 

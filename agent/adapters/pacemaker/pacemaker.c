@@ -1,6 +1,8 @@
 #include "agent/adapters/pacemaker/pacemaker.h"
 
 #include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -10,6 +12,7 @@
 #include <unistd.h>
 
 enum { RETRY_DOUBLINGS_MAX = 5 };
+#define DEADLINE_NS_DEFAULT (10 * FERRY_NS_PER_S)
 static const char program_default[] = "/usr/sbin/attrd_updater";
 
 struct attribute {
@@ -297,6 +300,49 @@ void ferry_pacemaker_refresh(struct ferry_pacemaker *pacemaker)
 	ferry_task_post(pacemaker->config.loop, &pacemaker->publish_task);
 }
 
+/* How the child ended, if it did in time; else it is killed. */
+static int child_wait(pid_t pid, uint64_t deadline_ns, int *ret_status)
+{
+	struct pollfd ended = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
+	int r = ended.fd < 0 ? -errno : 0;
+
+	if (r == 0 && poll(&ended, 1, (int)(deadline_ns / FERRY_NS_PER_MS)) <= 0)
+		r = -ETIMEDOUT;
+	if (r < 0)
+		(void)kill(pid, SIGKILL);
+	if (waitpid(pid, ret_status, 0) != pid && r == 0)
+		r = -ECHILD;
+	if (ended.fd >= 0)
+		close(ended.fd);
+	return r;
+}
+
+int ferry_pacemaker_withdraw(const char *program, const char *name, uint64_t deadline_ns,
+			     struct ferry_error *reterr)
+{
+	static char delete_option[] = "--delete";
+	char path[256], option[FERRY_PACEMAKER_NAME_BYTES + 16];
+	char *arguments[] = {path, option, delete_option, NULL};
+	int status = 0;
+	pid_t pid;
+	int r;
+
+	ferry_assert(name && deadline_ns / FERRY_NS_PER_MS <= INT_MAX);
+	if (!name_is_valid(name))
+		return ferry_error_set(reterr, -EINVAL, "%s is no attribute's name", name);
+	(void)snprintf(path, sizeof(path), "%s", program ? program : program_default);
+	(void)snprintf(option, sizeof(option), "--name=%s", name);
+	r = spawn(path, arguments, &pid);
+	if (r < 0)
+		return ferry_error_set(reterr, r, "cannot run %s: %s", path, strerror(-r));
+	r = child_wait(pid, deadline_ns ? deadline_ns : DEADLINE_NS_DEFAULT, &status);
+	if (r < 0)
+		return ferry_error_set(reterr, r, "%s %s: %s", path, name, strerror(-r));
+	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+		return ferry_error_set(reterr, -EIO, "%s %s has failed", path, name);
+	return 0;
+}
+
 bool ferry_pacemaker_is_settled(const struct ferry_pacemaker *pacemaker)
 {
 	ferry_assert(pacemaker);
@@ -320,7 +366,7 @@ int ferry_pacemaker_open(const struct ferry_pacemaker_config *config, struct fer
 		return ferry_error_set(reterr, -ENOMEM, "no memory for the node's attributes");
 	pacemaker->config = *config;
 	if (!config->deadline_ns)
-		pacemaker->config.deadline_ns = 10 * FERRY_NS_PER_S;
+		pacemaker->config.deadline_ns = DEADLINE_NS_DEFAULT;
 	if (!config->retry_ns)
 		pacemaker->config.retry_ns = FERRY_NS_PER_S;
 	length = snprintf(pacemaker->program, sizeof(pacemaker->program), "%s",

@@ -1,8 +1,9 @@
 /*
  * pacemaker.h - Pacemaker: this node's attributes, which location rules look at.
  *
- * Attributes are transient: gone when the node leaves the cluster. Published by running
- * attrd_updater(8), without ever waiting for it. Debian ships no header of attrd's IPC, and
+ * Attributes are transient: gone when the node leaves the cluster, but not when the agent ends,
+ * however it does: whoever supervises it has them withdrawn (`ferryd --withdraw`). Published by
+ * running attrd_updater(8), without ever waiting for it. Debian ships no header of attrd's IPC, and
  * libcrmcommon promises no stable interface; the command is the documented one, and costs 15 ms
  * on a change that is followed by moving a service.
  *
@@ -17,7 +18,7 @@
  *
  * Owns:    the processes that it starts.
  * Callers: agent/main; tests.
- * Thread:  the cluster loop, for everything.
+ * Thread:  the cluster loop, for everything but ferry_pacemaker_withdraw(): any.
  * Rooms:   rank 4.
  */
 #pragma once
@@ -67,6 +68,14 @@ int ferry_pacemaker_set(struct ferry_pacemaker *pacemaker, const char *name, con
  * already change nothing.
  */
 void ferry_pacemaker_refresh(struct ferry_pacemaker *pacemaker);
+
+/*
+ * Unset @name: for whoever stands for an agent that is gone, and has no loop. Waits for it.
+ * @program, @deadline_ns: as in the configuration. -EINVAL: no such name; -ENOENT: no program;
+ * -EIO: it has failed, as it does where no Pacemaker runs; -ETIMEDOUT.
+ */
+int ferry_pacemaker_withdraw(const char *program, const char *name, uint64_t deadline_ns,
+			     struct ferry_error *reterr) FERRY_MUST_CHECK;
 
 /* Whether everything wanted is published. */
 bool ferry_pacemaker_is_settled(const struct ferry_pacemaker *pacemaker);

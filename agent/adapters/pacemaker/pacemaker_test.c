@@ -207,6 +207,26 @@ static void test_hanging_one_is_killed(void **state)
 	assert_string_equal(calls(), "--name=ferry-pg --update=2\n");
 }
 
+static void test_withdraws(void **state)
+{
+	struct ferry_error error = {0};
+
+	(void)state;
+	assert_int_equal(ferry_pacemaker_withdraw(program, "ferry-pg", 0, &error), 0);
+	assert_string_equal(calls(), "--name=ferry-pg --delete\n");
+	assert_int_equal(ferry_pacemaker_withdraw(program, "a b", 0, &error), -EINVAL);
+	assert_int_equal(ferry_pacemaker_withdraw("/nonexistent", "a", 0, &error), -ENOENT);
+	file_write("fail", "", 0600);
+	assert_int_equal(ferry_pacemaker_withdraw(program, "ferry-pg", 0, &error), -EIO);
+	file_remove("fail");
+	file_write("hang", "", 0600);
+	assert_int_equal(
+		ferry_pacemaker_withdraw(program, "ferry-pg", 200 * FERRY_NS_PER_MS, &error),
+		-ETIMEDOUT);
+	assert_non_null(strstr(error.message, "ferry-pg"));
+	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+}
+
 static void on_started(struct ferry_timer *timer)
 {
 	char path[128];
@@ -280,6 +300,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_failure_is_told_once_and_retried, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_hanging_one_is_killed, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_withdraws, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_close_leaves_nothing_running, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_descriptors_are_not_inherited, setup,
 						teardown),

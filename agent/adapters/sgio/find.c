@@ -4,28 +4,8 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "agent/adapters/common/line.h"
 #include "agent/adapters/sgio/private.h"
-
-/* The first line of a file below @folder. -ENOENT for any failure: absent is what it means here. */
-static int line_read(const char *folder, const char *name, char *ret, size_t size_bytes)
-{
-	char path[PATH_MAX];
-	FILE *file;
-	char *line;
-
-	ferry_assert(size_bytes > 1);
-	if (snprintf(path, sizeof(path), "%s/%s", folder, name) >= (int)sizeof(path))
-		return -ENOENT;
-	file = fopen(path, "re");
-	if (!file)
-		return -ENOENT;
-	line = fgets(ret, (int)size_bytes, file);
-	(void)fclose(file); /* It was only read. */
-	if (!line)
-		return -ENOENT;
-	ret[strcspn(ret, "\n")] = '\0';
-	return 0;
-}
 
 /* One disk, by its folder in sysfs. */
 static int disk_add(const char *folder, const char *name, struct ferry_sgio_disks *disks,
@@ -34,17 +14,17 @@ static int disk_add(const char *folder, const char *name, struct ferry_sgio_disk
 	char text[32];
 	char *to;
 
-	if (line_read(folder, "device/scsi_level", text, sizeof(text)) < 0)
+	if (ferry_line_read(text, sizeof(text), "%s/device/scsi_level", folder) < 0)
 		return ferry_error_set(reterr, -EOPNOTSUPP,
 				       "%s is no SCSI disk: no reservations there", name);
 	/* tgtd: its PREEMPT returns while the victim's write still runs, and there is no ABORT. */
-	if (line_read(folder, "device/model", text, sizeof(text)) == 0 &&
+	if (ferry_line_read(text, sizeof(text), "%s/device/model", folder) == 0 &&
 	    strncmp(text, "VIRTUAL-DISK", strlen("VIRTUAL-DISK")) == 0)
 		return ferry_error_set(reterr, -EOPNOTSUPP,
 				       "%s: its target, tgtd, cannot PREEMPT AND ABORT; Ferry has "
 				       "another way with it where the lun is configured by iscsi=",
 				       name);
-	if (line_read(folder, "device/vendor", text, sizeof(text)) == 0 &&
+	if (ferry_line_read(text, sizeof(text), "%s/device/vendor", folder) == 0 &&
 	    strncmp(text, "LIO-ORG", strlen("LIO-ORG")) == 0)
 		disks->is_untrue = true;
 	if (disks->count == FERRY_SGIO_PATHS_MAX || strlen(name) >= FERRY_SGIO_NAME_MAX)
@@ -105,10 +85,10 @@ int ferry_sgio_find(const char *sysfs, dev_t number, struct ferry_sgio_disks *re
 				       "it is no block device: no reservations there");
 	link[length] = '\0';
 	name = strrchr(link, '/') ? strrchr(link, '/') + 1 : link;
-	if (line_read(folder, "partition", text, sizeof(text)) == 0)
+	if (ferry_line_read(text, sizeof(text), "%s/partition", folder) == 0)
 		return ferry_error_set(reterr, -EOPNOTSUPP,
 				       "%s is a partition: a reservation is the whole lun's", name);
-	if (line_read(folder, "dm/uuid", text, sizeof(text)) == 0 &&
+	if (ferry_line_read(text, sizeof(text), "%s/dm/uuid", folder) == 0 &&
 	    strncmp(text, "mpath-", strlen("mpath-")) == 0)
 		r = map_add(folder, &disks, reterr);
 	else

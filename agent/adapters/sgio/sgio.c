@@ -207,6 +207,18 @@ static struct ferry_sgio_worker *worker_new(const int *disks, uint32_t disks_cou
 	return worker;
 }
 
+static enum ferry_laying_way choose_laying(const struct ferry_sgio_config *config, bool is_untrue)
+{
+	ferry_assert(config->laying == 0 || config->laying == FERRY_LAYING_ABORT ||
+		     config->laying == FERRY_LAYING_QUIESCE);
+	ferry_assert(config->laying != FERRY_LAYING_QUIESCE || config->quiesce_time_ns > 0);
+	if (config->laying)
+		return config->laying;
+	if (!is_untrue)
+		return FERRY_LAYING_ABORT;
+	return config->quiesce_time_ns ? FERRY_LAYING_QUIESCE : 0;
+}
+
 int ferry_sgio_start(const struct ferry_sgio_config *config, const int *disks, uint32_t disks_count,
 		     bool is_untrue, struct ferry_sgio **ret, struct ferry_error *reterr)
 {
@@ -219,9 +231,7 @@ int ferry_sgio_start(const struct ferry_sgio_config *config, const int *disks, u
 		return ferry_error_set(reterr, -ENOMEM, "no memory for reservations");
 	if (worker->go_fd < 0 || worker->done_fd < 0)
 		return ferry_error_set(reterr, -EMFILE, "no descriptors for reservations");
-	worker->laying = FERRY_LAYING_ABORT;
-	if (is_untrue)
-		worker->laying = config->quiesce_time_ns ? FERRY_LAYING_QUIESCE : 0;
+	worker->laying = choose_laying(config, is_untrue);
 	worker->quiesce_time_ns = config->quiesce_time_ns;
 	r = ferry_sgio_probe(worker, reterr);
 	if (r < 0)

@@ -12,7 +12,8 @@
  * lost: the next PREEMPT of the same victim is told so, unless registrations have changed since.
  *
  * Where PREEMPT AND ABORT is known not to prove that the victim's writes are dead, the ability says
- * so, and PREEMPT is refused, unless a quiesce time is promised for the storage. That is the
+ * so, and PREEMPT is refused, unless a quiesce time is promised for the storage, or the
+ * administrator says that a test has shown otherwise. That is the
  * kernel's own target (LIO, vendor LIO-ORG): there it aborts nothing of a registrant that does not
  * hold the reservation, and LUN RESET passes over the commands of a session that is closing
  * (tests/vm). What does prove it there, a login by the victim's name, only an initiator of Ferry's
@@ -36,8 +37,10 @@
 
 struct ferry_sgio_config {
 	struct ferry_loop *loop;
-	const char *path;	  /* The block device; read at open only. */
-	uint64_t timeout_ns;	  /* Of each request; 0: 5 s. */
+	const char *path;    /* The block device; read at open only. */
+	uint64_t timeout_ns; /* Of each request; 0: 5 s. */
+	/* ABORT or QUIESCE, as the administrator says; 0: by what the target is known to do. */
+	enum ferry_laying_way laying;
 	uint64_t quiesce_time_ns; /* Promised for this storage; 0: none. */
 	/* A unit attention that one of our commands met; may be NULL. */
 	void (*on_unit_attention)(uint8_t asc, uint8_t ascq, void *context);

@@ -4,7 +4,8 @@
  *     sgio_stand DEVICE [timeout=SECONDS] [quiesce=SECONDS] REQUEST...
  *
  * Requests, one after another: keys, register:OWN, reserve:OWN, preempt:OWN:VICTIM, keys in
- * hexadecimal. A line for each: "REQUEST: 0 in 0.012 s" or the error's name; after keys also
+ * hexadecimal. A registration takes the place of what keys has read just before, else of none. A
+ * line for each: "REQUEST: 0 in 0.012 s" or the error's name; after keys also
  * "keys GENERATION HOLDER KEY...". Exits 0 if the last one was good, 1 if not, 2 if the device
  * could not be opened, 3 if its class is "no reservations".
  */
@@ -65,6 +66,8 @@ static int word_read(const char *word, struct ferry_fence_request *ret)
 
 static void go_on(struct stand *stand)
 {
+	struct ferry_fence_request before = stand->request;
+
 	if (stand->words_left == 0) {
 		ferry_uring_loop_stop(stand->loop);
 		return;
@@ -74,6 +77,8 @@ static void go_on(struct stand *stand)
 		(void)fprintf(stderr, "%s: no such request\n", *stand->words);
 		exit(2);
 	}
+	if (stand->request.op == FERRY_FENCE_REGISTER)
+		stand->request.kept = ferry_fence_kept(&before, stand->request.own);
 	stand->began_ns = ferry_loop_now_ns(ferry_uring_loop_of(stand->loop));
 	ferry_fence_submit(ferry_sgio_fence(stand->sgio), &stand->request);
 }

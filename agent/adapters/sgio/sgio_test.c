@@ -43,8 +43,10 @@ static struct {
 	uint32_t resets;
 	bool is_untrue;
 	uint64_t quiesce_time_ns;
+	enum ferry_laying_way laying; /* As configured. */
 	bool refuses_reset;
 	uint8_t register_flags;
+	uint32_t preempted_after; /* So many registrations another preempts all of ours. */
 } lun;
 
 static uint64_t get_u64(const uint8_t *data)
@@ -144,6 +146,19 @@ static void model_preempt(uint64_t own, uint64_t victim)
 	lun.aborts++;
 }
 
+static void model_register(struct sg_io_hdr *header, int disk, uint64_t own, uint64_t other)
+{
+	if (header->cmdp[1] == 0 && lun.registered[disk] != own) {
+		header->status = 0x18;
+	} else {
+		lun.register_flags = ((const uint8_t *)header->dxferp)[20];
+		lun.registered[disk] = other;
+		lun.generation++;
+	}
+	if (lun.preempted_after > 0 && --lun.preempted_after == 0)
+		lun.registered[0] = lun.registered[1] = 0;
+}
+
 static void model_out(struct sg_io_hdr *header, int disk)
 {
 	const uint8_t *parameters = header->dxferp;
@@ -151,10 +166,8 @@ static void model_out(struct sg_io_hdr *header, int disk)
 
 	assert_true(header->dxfer_direction == SG_DXFER_TO_DEV);
 	assert_int_equal(header->dxfer_len, 24);
-	if (header->cmdp[1] == 6) {
-		lun.register_flags = parameters[20];
-		lun.registered[disk] = other;
-		lun.generation++;
+	if (header->cmdp[1] == 0 || header->cmdp[1] == 6) {
+		model_register(header, disk, own, other);
 		return;
 	}
 	assert_int_equal(header->cmdp[2], 5);
@@ -169,7 +182,10 @@ static void model_out(struct sg_io_hdr *header, int disk)
 			lun.holder = own;
 		return;
 	}
-	assert_int_equal(header->cmdp[1], lun.is_untrue ? 4 : 5);
+	if (header->cmdp[1] == 4)
+		assert_true(lun.is_untrue || lun.laying == FERRY_LAYING_QUIESCE);
+	else
+		assert_int_equal(header->cmdp[1], 5);
 	if (lun.was_faster)
 		model_unregister(other);
 	if (!model_is_registered(other)) /* SPC-4, 5.13.11.2.3: no such registration. */
@@ -234,6 +250,7 @@ static struct ferry_sgio *sgio;
 static struct ferry_fence_request request;
 static int answer;
 static uint32_t attentions;
+static bool answered_for;
 
 static void attention(uint8_t asc, uint8_t ascq, void *context)
 {
@@ -247,6 +264,7 @@ static int start_error(uint64_t timeout_ns, struct ferry_error *error)
 	struct ferry_sgio_config config = {.loop = ferry_uring_loop_of(loop),
 					   .path = "unused",
 					   .timeout_ns = timeout_ns,
+					   .laying = lun.laying,
 					   .quiesce_time_ns = lun.quiesce_time_ns,
 					   .on_unit_attention = attention};
 
@@ -265,6 +283,7 @@ static int set_up(void **state)
 	memset(&lun, 0, sizeof(lun));
 	lun.generation = 7;
 	attentions = 0;
+	answered_for = false;
 	(void)pthread_mutex_init(&lun.lock, NULL);
 	(void)pthread_cond_init(&lun.changed, NULL);
 	assert_int_equal(ferry_uring_loop_open(&loop, &error), 0);
@@ -295,10 +314,15 @@ static void done(struct ferry_fence_request *which, int error)
 	ferry_uring_loop_stop(loop);
 }
 
-static int ask(enum ferry_fence_op op, uint64_t own, uint64_t victim)
+/* @other: the victim, or to REGISTER the kept key. */
+static int ask(enum ferry_fence_op op, uint64_t own, uint64_t other)
 {
 	request = (struct ferry_fence_request){
-		.op = op, .own = {own}, .victim = {victim}, .on_done = done};
+		.op = op, .own = {own}, .is_answered_for = answered_for, .on_done = done};
+	if (op == FERRY_FENCE_REGISTER)
+		request.kept.v = other;
+	else
+		request.victim.v = other;
 	answer = 1;
 	ferry_fence_submit(ferry_sgio_fence(sgio), &request);
 	assert_int_equal(answer, 1); /* Never from inside. */
@@ -363,13 +387,55 @@ static void test_registers_each_path(void **state)
 	assert_int_equal(lun.registered[1], 0x11);
 	/* One is dead: by the other all goes on. */
 	lun.is_dead[0] = true;
-	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x12, 0), 0);
+	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x12, 0x11), 0);
 	assert_int_equal(lun.registered[1], 0x12);
 	assert_int_equal(ask(FERRY_FENCE_RESERVE, 0x12, 0), 0);
 	assert_int_equal(ask(FERRY_FENCE_READ_KEYS, 0, 0), 0);
 	lun.is_dead[1] = true;
-	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x13, 0), -ENOTCONN);
+	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x13, 0x12), -ENOTCONN);
 	assert_int_equal(ask(FERRY_FENCE_READ_KEYS, 0, 0), -ENOTCONN);
+	/* It is back, with the key of an elder. */
+	lun.is_dead[0] = lun.is_dead[1] = false;
+	assert_int_equal(lun.registered[0], 0x11);
+	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x12, 0x12), 0);
+	assert_int_equal(lun.registered[0], 0x12);
+	assert_int_equal(lun.registered[1], 0x12);
+}
+
+/* Between its reading of the keys and its registering, a node may have been preempted. */
+static void test_registers_only_what_was_kept(void **state)
+{
+	/* The second disk's key when it reads, and after which step it is preempted. */
+	static const struct {
+		uint64_t second;
+		uint32_t after;
+	} CASES[] = {{0x10, 1}, {0x9, 1}, {0x9, 2}, {0x9, 3}};
+
+	(void)state;
+	start(0);
+	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x11, 0x10), -EACCES);
+	for (size_t i = 0; i < FERRY_ARRAY_COUNT(CASES); i++) {
+		lun.registered[0] = 0x10;
+		lun.registered[1] = CASES[i].second;
+		lun.preempted_after = CASES[i].after;
+		assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x11, 0x10), -EACCES);
+		assert_int_equal(lun.preempted_after, 0);
+		assert_true(lun.registered[0] == 0 && lun.registered[1] == 0);
+	}
+	/* It had none as it read. */
+	lun.registered[0] = 0x10;
+	lun.registered[1] = 0;
+	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x10, 0), 0);
+	lun.registered[1] = 0x10;
+	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x11, 0), -EACCES);
+	/* The kept key is another nexus': of an older name. */
+	lun.registered[0] = lun.registered[1] = 0;
+	lun.others[0] = 0x10;
+	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x11, 0x10), 0);
+	lun.registered[0] = lun.registered[1] = 0;
+	lun.others[0] = 0x11;
+	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x11, 0x11), 0);
+	assert_true(lun.registered[0] == 0x11 && lun.registered[1] == 0x11);
 }
 
 static void test_an_answer_lost_is_no_refusal(void **state)
@@ -378,7 +444,7 @@ static void test_an_answer_lost_is_no_refusal(void **state)
 	start(0);
 	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x11, 0), 0);
 	lun.is_mute[0] = lun.is_mute[1] = true;
-	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x11, 0), -ETIMEDOUT);
+	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x11, 0x11), -ETIMEDOUT);
 	assert_int_equal(ask(FERRY_FENCE_RESERVE, 0x11, 0), -ETIMEDOUT);
 	assert_int_equal(ask(FERRY_FENCE_READ_KEYS, 0, 0), -ENOTCONN);
 }
@@ -426,6 +492,17 @@ static void test_untrue_target(void **state)
 	lun.others[0] = 0x22;
 	assert_int_equal(ask(FERRY_FENCE_PREEMPT, 0x11, 0x22), -EOPNOTSUPP);
 	assert_int_equal(lun.others[0], 0x22);
+	/* A person answers for it: its key goes all the same, and with it what it may send yet. */
+	lun.others[1] = 0x33;
+	lun.holder = 0x33;
+	answered_for = true;
+	assert_int_equal(ask(FERRY_FENCE_PREEMPT, 0x11, 0x33), 0);
+	assert_int_equal(lun.others[1], 0);
+	assert_int_equal(lun.holder, 0x11);
+	assert_int_equal(ask(FERRY_FENCE_PREEMPT, 0x11, 0x33), 0); /* Not registered any more. */
+	assert_int_equal(lun.resets, 0);
+	answered_for = false;
+	assert_int_equal(ask(FERRY_FENCE_PREEMPT, 0x11, 0x33), -EOPNOTSUPP);
 	ferry_sgio_close(TAKE_PTR(sgio));
 	lun.quiesce_time_ns = 300 * FERRY_NS_PER_MS;
 	start(0);
@@ -435,6 +512,30 @@ static void test_untrue_target(void **state)
 	assert_true(ferry_loop_now_ns(ferry_uring_loop_of(loop)) - begin_ns >= lun.quiesce_time_ns);
 	assert_int_equal(lun.others[0], 0);
 	assert_int_equal(lun.resets, 0);
+	assert_int_equal(lun.aborts, 1); /* By PREEMPT, as the model counts it. */
+}
+
+/* What the administrator says of the storage goes first. */
+static void test_laying_as_configured(void **state)
+{
+	uint64_t begin_ns;
+
+	(void)state;
+	lun.laying = FERRY_LAYING_QUIESCE;
+	lun.quiesce_time_ns = 200 * FERRY_NS_PER_MS;
+	start(0);
+	assert_int_equal(ferry_sgio_fence(sgio)->ability.laying, FERRY_LAYING_QUIESCE);
+	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x11, 0), 0);
+	lun.others[0] = 0x22;
+	begin_ns = ferry_loop_now_ns(ferry_uring_loop_of(loop));
+	assert_int_equal(ask(FERRY_FENCE_PREEMPT, 0x11, 0x22), 0);
+	assert_true(ferry_loop_now_ns(ferry_uring_loop_of(loop)) - begin_ns >= lun.quiesce_time_ns);
+	ferry_sgio_close(TAKE_PTR(sgio));
+
+	lun.laying = FERRY_LAYING_ABORT;
+	lun.is_untrue = true;
+	start(0);
+	assert_int_equal(ferry_sgio_fence(sgio)->ability.laying, FERRY_LAYING_ABORT);
 }
 
 static void let_go(bool hangs)
@@ -448,6 +549,8 @@ static void let_go(bool hangs)
 /* The abort waits for a write that hangs: given up, it still counts when it is answered. */
 static void test_a_late_abort_is_not_lost(void **state)
 {
+	uint32_t generation;
+
 	(void)state;
 	start(50 * FERRY_NS_PER_MS);
 	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x11, 0), 0);
@@ -468,6 +571,15 @@ static void test_a_late_abort_is_not_lost(void **state)
 	lun.holder = 0x11;
 	assert_int_equal(ask(FERRY_FENCE_PREEMPT, 0x11, 0x22), 0);
 	assert_int_equal(lun.resets, 1);
+	assert_int_equal(ask(FERRY_FENCE_PREEMPT, 0x11, 0x22), 0);
+	assert_int_equal(lun.resets, 1);
+	/* The target counts anew, and comes to the same number. */
+	generation = lun.generation;
+	lun.generation = 1;
+	assert_int_equal(ask(FERRY_FENCE_READ_KEYS, 0, 0), 0);
+	lun.generation = generation;
+	assert_int_equal(ask(FERRY_FENCE_PREEMPT, 0x11, 0x22), 0);
+	assert_int_equal(lun.resets, 2);
 }
 
 static void test_closes_while_it_hangs(void **state)
@@ -635,10 +747,12 @@ int main(void)
 		WITH_LOOP(test_takes_a_lun),
 		WITH_LOOP(test_another_was_faster),
 		WITH_LOOP(test_registers_each_path),
+		WITH_LOOP(test_registers_only_what_was_kept),
 		WITH_LOOP(test_an_answer_lost_is_no_refusal),
 		WITH_LOOP(test_attentions_are_told_and_retried),
 		WITH_LOOP(test_lays_the_unregistered),
 		WITH_LOOP(test_untrue_target),
+		WITH_LOOP(test_laying_as_configured),
 		WITH_LOOP(test_a_late_abort_is_not_lost),
 		WITH_LOOP(test_closes_while_it_hangs),
 		WITH_LOOP(test_classes),

@@ -10,8 +10,11 @@
  * start nothing new. So an answer that was lost is made good by asking again. By the first way
  * there is nothing to abort by: then it is LUN RESET, for which the standard says as much.
  *
- * REGISTER:                       by each disk. One that cannot be reached now is left out; its
- * I/O, when it is back, meets a conflict, which has this node register anew.
+ * REGISTER:                       by each disk, in the place of the kept key: the target refuses
+ * that if another key, or none, is that nexus' by now. One that cannot be reached now is left out;
+ * its I/O, when it is back, meets a conflict, which has this node register anew. Nexuses of one
+ * node differ if a disk is new or was away. So where some, or another nexus, still have the key,
+ * register beside it; if it was preempted meanwhile, which the keys then show, withdraw.
  *
  * Whatever only reads is tried by one disk after another.
  */
@@ -146,7 +149,11 @@ static int keys_read(struct ferry_sgio_worker *worker, struct ferry_pr_keys *ret
 
 	if (r < 0)
 		return r;
-	return ferry_pr_get_keys(data, data_bytes, ret) < 0 ? -EIO : 0;
+	if (ferry_pr_get_keys(data, data_bytes, ret) < 0)
+		return -EIO;
+	if (ret->generation < worker->laid_generation)
+		worker->laid.v = 0; /* Counted anew, by a target that was restarted. */
+	return 0;
 }
 
 static int reservation_read(struct ferry_sgio_worker *worker, struct ferry_pr_reservation *ret)
@@ -178,26 +185,105 @@ static int walk_read(struct ferry_sgio_worker *worker)
 	return 0;
 }
 
-static int walk_register(struct ferry_sgio_worker *worker)
+/* What came of registering by each disk. */
+struct registration {
+	bool is_refused[FERRY_SGIO_PATHS_MAX];
+	bool is_beside[FERRY_SGIO_PATHS_MAX];
+	uint32_t accepted;
+	uint32_t beside;
+	int unreachable;
+};
+
+static int register_kept(struct ferry_sgio_worker *worker, struct registration *registration)
 {
-	int unreachable = -ENOTCONN;
-	bool is_registered = false;
+	const struct ferry_fence_request *request = &worker->request;
 
 	for (uint32_t i = 0; i < worker->disks_count; i++) {
-		int r = out_by(worker, i, FERRY_PR_REGISTER_AND_IGNORE, (struct ferry_key){0},
-			       worker->request.own);
+		int r = out_by(worker, i, FERRY_PR_REGISTER, request->kept, request->own);
 
 		if (r == -ENOTCONN || r == -ETIMEDOUT) {
 			if (r == -ETIMEDOUT)
-				unreachable = r;
+				registration->unreachable = r;
 			continue;
 		}
-		if (r < 0)
+		if (r < 0 && r != -EACCES)
 			return r;
-		is_registered = true;
+		registration->is_refused[i] = r < 0;
+		registration->accepted += r == 0;
 		worker->disk = i;
 	}
-	return is_registered ? 0 : unreachable;
+	return 0;
+}
+
+static int register_beside(struct ferry_sgio_worker *worker, struct registration *registration)
+{
+	for (uint32_t i = 0; i < worker->disks_count; i++) {
+		int r;
+
+		if (!registration->is_refused[i])
+			continue;
+		r = out_by(worker, i, FERRY_PR_REGISTER_AND_IGNORE, (struct ferry_key){0},
+			   worker->request.own);
+		if (r == -ENOTCONN)
+			continue;
+		/* Without an answer it may be registered: then it is one of those to withdraw. */
+		registration->is_beside[i] = true;
+		registration->beside++;
+		if (r < 0 && r != -ETIMEDOUT)
+			return r;
+	}
+	return 0;
+}
+
+/* That the kept key, or what has taken its place, was there all the time. */
+static bool was_kept(const struct ferry_sgio_worker *worker, const struct ferry_pr_keys *keys,
+		     const struct registration *registration)
+{
+	const struct ferry_fence_request *request = &worker->request;
+
+	if (registration->accepted > 0)
+		return ferry_pr_keys_like(keys, request->own) >=
+		       registration->accepted + registration->beside;
+	return ferry_pr_keys_like(keys, request->kept) >
+	       (request->kept.v == request->own.v ? registration->beside : 0);
+}
+
+static void withdraw(struct ferry_sgio_worker *worker, const struct registration *registration)
+{
+	for (uint32_t i = 0; i < worker->disks_count; i++)
+		if (registration->is_beside[i])
+			/* If that fails, whoever takes the lun finds it, as any other. */
+			(void)out_by(worker, i, FERRY_PR_REGISTER, worker->request.own,
+				     (struct ferry_key){0});
+}
+
+static int walk_register(struct ferry_sgio_worker *worker)
+{
+	struct registration registration = {.unreachable = -ENOTCONN};
+	struct ferry_pr_keys keys = {};
+	bool is_refused = false;
+	int r = register_kept(worker, &registration);
+
+	if (r < 0)
+		return r;
+	for (uint32_t i = 0; i < worker->disks_count; i++)
+		is_refused |= registration.is_refused[i];
+	if (!is_refused)
+		return registration.accepted > 0 ? 0 : registration.unreachable;
+	if (registration.accepted == 0) {
+		r = keys_read(worker, &keys);
+		if (r < 0)
+			return r;
+		if (worker->request.kept.v == 0 || !ferry_pr_keys_have(&keys, worker->request.kept))
+			return -EACCES;
+	}
+	r = register_beside(worker, &registration);
+	if (r == 0)
+		r = keys_read(worker, &keys);
+	if (r == 0 && was_kept(worker, &keys, &registration))
+		return 0;
+	withdraw(worker, &registration);
+	return r < 0 ? r : -EACCES;
 }
 
 static int walk_reserve(struct ferry_sgio_worker *worker)
@@ -247,6 +333,8 @@ static int lay_unregistered(struct ferry_sgio_worker *worker, const struct ferry
 		return r;
 	if (reservation.type < FERRY_PR_WRITE_EXCLUSIVE_REGISTRANTS)
 		return -ENOENT; /* Nothing keeps the victim from writing on. */
+	if (!worker->laying)
+		return 0; /* A person answers for it. */
 	return worker->laying == FERRY_LAYING_QUIESCE ? quiesce(worker) : reset(worker);
 }
 
@@ -258,7 +346,7 @@ static int lay_registered(struct ferry_sgio_worker *worker)
 	if (worker->laying == FERRY_LAYING_ABORT)
 		return out(worker, FERRY_PR_PREEMPT_AND_ABORT, request->own, request->victim);
 	r = out(worker, FERRY_PR_PREEMPT, request->own, request->victim);
-	return r < 0 ? r : quiesce(worker);
+	return r < 0 || !worker->laying ? r : quiesce(worker);
 }
 
 /* Read the keys, and do what follows for the victim. */
@@ -283,7 +371,7 @@ static int walk_preempt(struct ferry_sgio_worker *worker)
 	bool was_registered = false;
 	int r;
 
-	if (!worker->laying)
+	if (!worker->laying && !request->is_answered_for)
 		return -EOPNOTSUPP;
 	r = lay(worker, &was_registered);
 	/*

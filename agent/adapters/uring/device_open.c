@@ -12,6 +12,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "agent/adapters/common/line.h"
 #include "agent/adapters/uring/device_private.h"
 #include "agent/adapters/uring/multipath.h"
 
@@ -34,23 +35,9 @@ int64_t ferry_device_size_bytes(int fd, bool is_block_device)
 /* The first line of the device's own attribute in sysfs. -ENOENT: none, or empty. */
 static int attribute_read(dev_t number, const char *name, char *ret, size_t size_bytes)
 {
-	char path[PATH_MAX];
-	FILE *file;
-	char *line;
-
-	ferry_assert(name && ret);
-	ferry_assert(size_bytes > 1);
-	(void)snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s", major(number), minor(number),
-		       name);
-	file = fopen(path, "re");
-	if (!file)
-		return -ENOENT;
-	line = fgets(ret, (int)size_bytes, file);
-	(void)fclose(file); /* It was only read. */
-	if (!line)
-		return -ENOENT;
-	ret[strcspn(ret, "\n")] = '\0';
-	return ret[0] ? 0 : -ENOENT;
+	ferry_assert(name);
+	return ferry_line_read(ret, size_bytes, "/sys/dev/block/%u:%u/%s", major(number),
+			       minor(number), name);
 }
 
 /* A partition has few attributes of its own: ask the whole device. */

@@ -10,6 +10,8 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "agent/adapters/common/line.h"
+
 /*
  * A multipath target's table begins with its features: their count, then so many words
  * (Documentation/admin-guide/device-mapper/dm-multipath, "features"). 1, 0 or -EBADMSG.
@@ -116,23 +118,6 @@ struct walk {
 	struct ferry_error *reterr;
 };
 
-/* The first line of a small file. 0, or -ENOENT for any failure: absent is what it means here. */
-static int line_read(const char *path, char *ret, size_t size_bytes)
-{
-	FILE *file = fopen(path, "re");
-	char *line;
-
-	ferry_assert(size_bytes > 1);
-	if (!file)
-		return -ENOENT;
-	line = fgets(ret, (int)size_bytes, file);
-	(void)fclose(file); /* It was only read. */
-	if (!line)
-		return -ENOENT;
-	ret[strcspn(ret, "\n")] = '\0';
-	return 0;
-}
-
 static int walk_look(struct walk *walk, dev_t number)
 {
 	char path[PATH_MAX];
@@ -143,8 +128,8 @@ static int walk_look(struct walk *walk, dev_t number)
 	(void)snprintf(path, sizeof(path), "%s/dev/block/%u:%u/dm/uuid", walk->sysfs, major(number),
 		       minor(number));
 	if (access(path, F_OK) < 0)
-		return 0;			   /* Not device-mapper's. */
-	(void)line_read(path, uuid, sizeof(uuid)); /* Empty if it has none. */
+		return 0;				       /* Not device-mapper's. */
+	(void)ferry_line_read(uuid, sizeof(uuid), "%s", path); /* Empty if it has none. */
 	is_multipath = strncmp(uuid, "mpath-", 6) == 0;
 	r = walk->ask(number);
 	if (r == 1)
@@ -173,16 +158,12 @@ static int walk_slaves(struct walk *walk, const char *folder, uint32_t depth)
 	if (!directory)
 		return 0; /* A device on no other. */
 	while (r == 0 && (entry = readdir(directory))) {
-		char path[PATH_MAX];
 		char text[32];
 		unsigned int major_number, minor_number;
 
 		if (entry->d_name[0] == '.')
 			continue;
-		if (snprintf(path, sizeof(path), "%s/%s/dev", folder, entry->d_name) >=
-		    (int)sizeof(path))
-			continue; /* sysfs has no such names. */
-		if (line_read(path, text, sizeof(text)) < 0 ||
+		if (ferry_line_read(text, sizeof(text), "%s/%s/dev", folder, entry->d_name) < 0 ||
 		    sscanf(text, "%u:%u", &major_number, &minor_number) != 2)
 			continue; /* It went away while we looked. */
 		r = walk_down(walk, makedev(major_number, minor_number), depth + 1);
