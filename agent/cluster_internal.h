@@ -31,7 +31,7 @@ struct cluster_pool {
 	const struct ferry_config_pool *config;
 	const struct ferry_config_volume *volume;
 	struct ferry_ownership ownership;
-	bool is_open; /* The lun has answered; the ownership is open. */
+	bool is_open;			     /* The lun has answered; the ownership is open. */
 	char wwid[FERRY_CONTROL_TEXT_BYTES]; /* Once the lun has answered. */
 	bool is_shown;
 	bool has_path;
@@ -41,8 +41,13 @@ struct cluster_pool {
 	struct ferry_control_request *releasing;
 	struct ferry_control_request *moving; /* Waits for next_owner's epoch to be in force. */
 	struct ferry_node next_owner;
-	bool is_releasing;	     /* Also without a request: the agent stops. */
-	struct ferry_timer patience; /* Of a release with I/O that does not end. */
+	bool is_releasing;	       /* Also without a request: the agent stops. */
+	bool is_withdrawing;	       /* on_wish() is told of nothing new. */
+	struct ferry_timer patience;   /* Of a release with I/O that does not end. */
+	struct ferry_timer wish_timer; /* Of who waits for the pool: then the wish is withdrawn. */
+
+	uint64_t
+		torture_until_ns; /* `ferry torture` has begun on it, or makes faults, till then. */
 
 	/* Of the warden's job, while the pool has a part in it. */
 	bool is_in_job;
@@ -134,12 +139,27 @@ struct ferry_cluster {
 /* cluster_pool.c */
 void cluster_pool_init(struct ferry_cluster *cluster, uint32_t index);
 void cluster_pool_mail(struct cluster_pool *pool, const struct ferry_mail *mail);
+void cluster_pool_tell(struct cluster_pool *pool, struct ferry_mail mail); /* The data thread. */
+void cluster_pool_reason(struct cluster_pool *pool, const char *reason);
+/* @request is done, if there is one, and then NULL. */
+void cluster_pool_answer(struct ferry_control_request **request, int error, const char *why);
+void cluster_pool_acquired(struct cluster_pool *pool, int error, const char *why);
+
+/* cluster_wish.c */
 void cluster_pool_acquire(struct cluster_pool *pool, struct ferry_control_request *request);
+/* @request: NULL: the agent stops, whoever uses the volume. */
 void cluster_pool_release(struct cluster_pool *pool, struct ferry_control_request *request);
 void cluster_pool_move(struct cluster_pool *pool, struct ferry_node node,
 		       struct ferry_control_request *request);
 /* On a lun without reservations, by a person's word for the nodes in request->nodes (rule 14). */
 void cluster_pool_force(struct cluster_pool *pool, struct ferry_control_request *request);
+/* Its asker has gone: nobody waits for it any more. */
+void cluster_pool_cancelled(struct cluster_pool *pool, struct ferry_control_request *request);
+void cluster_pool_wish_expired(struct ferry_timer *timer);
+void cluster_pool_patience_over(struct ferry_timer *timer);
+/* Whether the pool is wished for here and not had yet; then, in words, what that waits for. */
+bool cluster_pool_is_wished(const struct cluster_pool *pool);
+void cluster_pool_waits_for(const struct cluster_pool *pool, char *ret, size_t size_bytes);
 /* Whether it holds nothing that a stop would have to give back first. */
 bool cluster_pool_is_quiet(const struct cluster_pool *pool);
 void cluster_pool_close(struct cluster_pool *pool);

@@ -1,25 +1,23 @@
-/* cluster_pool.c - one pool on the cluster thread: its ownership, and who waits for what of it. */
+/* cluster_pool.c - one pool on the cluster thread: its ownership, and what becomes of a wish. */
 #include <stdio.h>
 
 #include "agent/cluster_internal.h"
 
-/* How long a release lets applications' I/O end by itself. */
-#define RELEASE_PATIENCE_NS (5 * FERRY_NS_PER_S)
 /* How long the next owner may take to own. */
 #define MOVE_PATIENCE_NS (20 * FERRY_NS_PER_S)
 
-static void tell_data(struct cluster_pool *pool, struct ferry_mail mail)
+void cluster_pool_tell(struct cluster_pool *pool, struct ferry_mail mail)
 {
 	mail.pool = pool->index;
 	ferry_mail_to_data(&pool->cluster->mailbox, &mail);
 }
 
-static void reason_set(struct cluster_pool *pool, const char *reason)
+void cluster_pool_reason(struct cluster_pool *pool, const char *reason)
 {
 	(void)snprintf(pool->reason, sizeof(pool->reason), "%.190s", reason);
 }
 
-static void answer(struct ferry_control_request **request, int error, const char *why)
+void cluster_pool_answer(struct ferry_control_request **request, int error, const char *why)
 {
 	struct ferry_control_request *answered = TAKE_PTR(*request);
 
@@ -64,7 +62,7 @@ static void move_check(struct cluster_pool *pool, const struct ferry_view *view)
 		return;
 	pool->moving->answer.owner.epoch = view->epoch;
 	ferry_timer_stop(pool->cluster->loop, &pool->patience);
-	answer(&pool->moving, 0, NULL);
+	cluster_pool_answer(&pool->moving, 0, NULL);
 }
 
 static void set_view(const struct ferry_view *view, void *context)
@@ -72,12 +70,13 @@ static void set_view(const struct ferry_view *view, void *context)
 	struct cluster_pool *pool = context;
 
 	move_check(pool, view);
-	tell_data(pool, (struct ferry_mail){.kind = FERRY_MAIL_VIEW, .view = *view});
+	cluster_pool_tell(pool, (struct ferry_mail){.kind = FERRY_MAIL_VIEW, .view = *view});
 }
 
 static void take(const struct ferry_drained_keys *drained, void *context)
 {
-	tell_data(context, (struct ferry_mail){.kind = FERRY_MAIL_TAKE, .drained = *drained});
+	cluster_pool_tell(context,
+			  (struct ferry_mail){.kind = FERRY_MAIL_TAKE, .drained = *drained});
 }
 
 static void peer_has_path(struct ferry_node node, bool has_path, void *context)
@@ -85,37 +84,48 @@ static void peer_has_path(struct ferry_node node, bool has_path, void *context)
 	const struct cluster_pool *pool = context;
 
 	if (node.v != pool->cluster->self.v)
-		tell_data(context, (struct ferry_mail){.kind = FERRY_MAIL_PEER_PATH,
-						       .node = node,
-						       .flag = has_path});
+		cluster_pool_tell(context, (struct ferry_mail){.kind = FERRY_MAIL_PEER_PATH,
+							       .node = node,
+							       .flag = has_path});
+}
+
+/* Who waited for the pool to be served here waits no longer. */
+void cluster_pool_acquired(struct cluster_pool *pool, int error, const char *why)
+{
+	ferry_timer_stop(pool->cluster->loop, &pool->wish_timer);
+	cluster_pool_answer(&pool->acquiring, error, why);
 }
 
 static void release_over(struct cluster_pool *pool, int error, const char *why)
 {
 	ferry_timer_stop(pool->cluster->loop, &pool->patience);
 	pool->is_releasing = false;
-	answer(&pool->releasing, error, why);
+	cluster_pool_answer(&pool->releasing, error, why);
 	if (pool->moving && error == 0)
 		ferry_timer_start_in(pool->cluster->loop, &pool->patience, MOVE_PATIENCE_NS);
 	else
-		answer(&pool->moving, error, why);
+		cluster_pool_answer(&pool->moving, error, why);
 }
 
 static void on_wish(int error, const char *why, void *context)
 {
 	struct cluster_pool *pool = context;
 
-	reason_set(pool, why);
+	cluster_pool_reason(pool, why);
 	fitness_publish(pool);
+	if (pool->is_withdrawing)
+		return; /* Whoever withdraws it knows. */
 	if (pool->is_releasing) {
 		release_over(pool, error, why);
 		return;
 	}
 	if (error < 0) {
-		answer(&pool->acquiring, error, why);
+		cluster_pool_acquired(pool, error, why);
 		return;
 	}
-	tell_data(pool, (struct ferry_mail){.kind = FERRY_MAIL_SHOW});
+	if (pool->ownership.phase != FERRY_OWNERSHIP_OWNING)
+		return; /* It was given up, not had. */
+	cluster_pool_tell(pool, (struct ferry_mail){.kind = FERRY_MAIL_SHOW});
 }
 
 static void on_fenced(struct ferry_node victim, int error, const char *why, void *context)
@@ -149,11 +159,11 @@ static void ownership_open(struct cluster_pool *pool, const struct ferry_mail *m
 	(void)snprintf(config.pool, sizeof(config.pool), "%s", pool->config->name);
 	if (ferry_ownership_open(&pool->ownership, &config, &error) < 0) {
 		ferry_log(FERRY_SEVERITY_ERROR, "%s", error.message);
-		reason_set(pool, error.message);
+		cluster_pool_reason(pool, error.message);
 		return;
 	}
 	pool->is_open = true;
-	reason_set(pool, "nobody has asked for it here");
+	cluster_pool_reason(pool, "nobody has asked for it here");
 	if (cluster->members.count > 0)
 		ferry_ownership_members(&pool->ownership, &cluster->members);
 }
@@ -168,9 +178,9 @@ static void standalone_open(struct cluster_pool *pool)
 				  .is_in_force = true};
 
 	pool->is_open = true;
-	reason_set(pool, "standalone");
+	cluster_pool_reason(pool, "standalone");
 	set_view(&view, pool);
-	tell_data(pool, (struct ferry_mail){.kind = FERRY_MAIL_SHOW});
+	cluster_pool_tell(pool, (struct ferry_mail){.kind = FERRY_MAIL_SHOW});
 }
 
 /* ---- From the data thread. ---- */
@@ -181,19 +191,43 @@ static void handle_shown(struct cluster_pool *pool, int error, uint64_t warm_blo
 
 	pool->is_shown = error == 0;
 	if (error < 0) {
-		reason_set(pool, "the volume could not be shown: see the log");
-		answer(&pool->acquiring, error, pool->reason);
+		cluster_pool_reason(pool, "the volume could not be shown: see the log");
+		cluster_pool_acquired(pool, error, pool->reason);
 		return;
 	}
 	if (request) {
 		request->answer.owner.epoch = pool->ownership.view.epoch;
 		request->answer.owner.warm_blocks = warm_blocks;
 	}
-	answer(&pool->acquiring, 0, NULL);
+	cluster_pool_acquired(pool, 0, NULL);
 }
 
-static void handle_hidden(struct cluster_pool *pool)
+/* Nobody is to lose what was not synced without a word. */
+static void handle_users(struct cluster_pool *pool, const struct ferry_users *users)
 {
+	char why[FERRY_CONTROL_TEXT_BYTES];
+
+	if (pool->cluster->is_stopping) { /* Nobody is asked any more. */
+		cluster_pool_tell(pool, (struct ferry_mail){.kind = FERRY_MAIL_HIDE});
+		return;
+	}
+	(void)snprintf(
+		why, sizeof(why),
+		"volume %.31s is in use: its file is open %u times (a device? `ferry detach`), "
+		"%u NBD clients; end that first: what they have not synced would be lost "
+		"(--force)",
+		pool->volume->name, users->opens, users->clients);
+	cluster_pool_reason(pool, "the pool is owned, its epoch in force");
+	release_over(pool, -EPERM, why);
+}
+
+static void handle_hidden(struct cluster_pool *pool, const struct ferry_mail *mail)
+{
+	if (mail->error < 0) {
+		if (pool->is_releasing)
+			handle_users(pool, &mail->users);
+		return;
+	}
 	pool->is_shown = false;
 	if (!pool->is_releasing)
 		return;
@@ -228,7 +262,7 @@ void cluster_pool_mail(struct cluster_pool *pool, const struct ferry_mail *mail)
 	else if (mail->kind == FERRY_MAIL_SHOWN)
 		handle_shown(pool, mail->error, mail->count);
 	else if (mail->kind == FERRY_MAIL_HIDDEN)
-		handle_hidden(pool);
+		handle_hidden(pool, mail);
 	else if (mail->kind == FERRY_MAIL_KEYS_READ)
 		warden_keys_read(pool, mail);
 	if (mail->kind == FERRY_MAIL_HEALTH) {
@@ -240,142 +274,6 @@ void cluster_pool_mail(struct cluster_pool *pool, const struct ferry_mail *mail)
 		pool->is_convicted = mail->verdict == FERRY_VERDICT_LOCAL_PATH;
 	if (mail->kind == FERRY_MAIL_HEALTH || mail->kind == FERRY_MAIL_VERDICT)
 		fitness_publish(pool);
-}
-
-/* ---- Wishes. ---- */
-
-/* Whether the pool can be wished for now; else @request is answered. */
-static bool may_acquire(struct cluster_pool *pool, struct ferry_control_request *request)
-{
-	if (!pool->is_open) {
-		ferry_control_done(request, -EAGAIN,
-				   "this node's path to the lun has not worked since the agent "
-				   "started: it cannot take the pool yet");
-		return false;
-	}
-	if (!pool->cluster->group || pool->acquiring || pool->is_releasing) {
-		ferry_control_done(request, pool->cluster->group ? -EBUSY : -EOPNOTSUPP,
-				   pool->cluster->group ? "a change of owner is under way"
-							: "this agent stands alone: what it "
-							  "released it serves when it is "
-							  "started anew");
-		return false;
-	}
-	if (pool->is_shown && pool->ownership.phase != FERRY_OWNERSHIP_OWNING) {
-		/* What its applications know is from before others wrote. */
-		ferry_control_done(request, -EPERM,
-				   "this node was deposed and applications may still have the "
-				   "volume open: `ferry release` it first");
-		return false;
-	}
-	return true;
-}
-
-void cluster_pool_acquire(struct cluster_pool *pool, struct ferry_control_request *request)
-{
-	if (!may_acquire(pool, request))
-		return;
-	pool->acquiring = request;
-	reason_set(pool, "acquiring");
-	ferry_ownership_acquire(&pool->ownership);
-}
-
-/* Whom the person has not answered for, though it is missing; 0: nobody. */
-static struct ferry_node missing_find(const struct cluster_pool *pool,
-				      const struct ferry_members *answered_for)
-{
-	const struct ferry_cluster *cluster = pool->cluster;
-
-	for (uint32_t i = 0; i < cluster->peers_count; i++) {
-		struct ferry_node node = cluster->peers[i].node;
-		bool is_answered_for = ferry_view_has_member(&pool->ownership.view, node);
-
-		for (uint32_t j = 0; j < answered_for->count; j++)
-			is_answered_for |= answered_for->nodes[j].v == node.v;
-		if (!is_answered_for)
-			return node;
-	}
-	return (struct ferry_node){0};
-}
-
-void cluster_pool_force(struct cluster_pool *pool, struct ferry_control_request *request)
-{
-	char why[96];
-	struct ferry_node missing;
-
-	if (!may_acquire(pool, request))
-		return;
-	missing = missing_find(pool, &request->nodes);
-	if (missing.v != 0) {
-		(void)snprintf(why, sizeof(why), "node %u has not answered either", missing.v);
-		ferry_control_done(request, -EPERM, why);
-		return;
-	}
-	pool->acquiring = request;
-	reason_set(pool, "acquiring by force");
-	if (ferry_ownership_force(&pool->ownership) < 0)
-		answer(&pool->acquiring, -EBUSY, "a change of owner is under way");
-}
-
-/* I/O that does not end by itself is told that the volume is closing. */
-static void patience_over(struct ferry_timer *timer)
-{
-	struct cluster_pool *pool = FERRY_CONTAINER_OF(timer, struct cluster_pool, patience);
-
-	if (!pool->is_releasing) {
-		answer(&pool->moving, -ETIMEDOUT,
-		       "the pool is released, but the other node does not own it yet: see its log");
-		return;
-	}
-	tell_data(pool, (struct ferry_mail){.kind = FERRY_MAIL_FAIL});
-	ferry_timer_start_in(pool->cluster->loop, timer, FERRY_NS_PER_S);
-}
-
-void cluster_pool_release(struct cluster_pool *pool, struct ferry_control_request *request)
-{
-	if (pool->is_releasing || pool->acquiring) {
-		if (request)
-			ferry_control_done(request, -EBUSY, "a change of owner is under way");
-		return;
-	}
-	if (!pool->is_open) {
-		if (request)
-			ferry_control_done(request, 0, NULL);
-		return;
-	}
-	pool->next_owner.v = 0;
-	pool->releasing = request;
-	pool->is_releasing = true;
-	reason_set(pool, "releasing");
-	ferry_timer_start_in(pool->cluster->loop, &pool->patience, RELEASE_PATIENCE_NS);
-	tell_data(pool, (struct ferry_mail){.kind = FERRY_MAIL_HIDE});
-}
-
-void cluster_pool_move(struct cluster_pool *pool, struct ferry_node node,
-		       struct ferry_control_request *request)
-{
-	const struct ferry_cluster *cluster = pool->cluster;
-
-	if (!cluster->group || pool->ownership.phase != FERRY_OWNERSHIP_OWNING) {
-		ferry_control_done(request, -EPERM,
-				   "this node does not own the pool: ask the one that does");
-		return;
-	}
-	if (node.v == cluster->self.v) {
-		ferry_control_done(request, 0, NULL);
-		return;
-	}
-	if (!ferry_view_has_member(&pool->ownership.view, node)) {
-		ferry_control_done(request, -ENOENT, "no agent of that node is in the group");
-		return;
-	}
-	if (pool->is_releasing || pool->acquiring || pool->moving) {
-		ferry_control_done(request, -EBUSY, "a change of owner is under way");
-		return;
-	}
-	cluster_pool_release(pool, /* request= */ NULL);
-	pool->moving = request;
-	pool->next_owner = node;
 }
 
 bool cluster_pool_is_quiet(const struct cluster_pool *pool)
@@ -392,18 +290,19 @@ void cluster_pool_init(struct ferry_cluster *cluster, uint32_t index)
 	*pool = (struct cluster_pool){.cluster = cluster,
 				      .index = index,
 				      .config = &config->pools[index],
-				      .patience = {.run = patience_over}};
+				      .patience = {.run = cluster_pool_patience_over},
+				      .wish_timer = {.run = cluster_pool_wish_expired}};
 	for (uint32_t i = 0; i < config->volumes_count; i++)
 		if (config->volumes[i].pool == index)
 			pool->volume = &config->volumes[i];
-	reason_set(pool, "the lun has not answered yet");
+	cluster_pool_reason(pool, "the lun has not answered yet");
 }
 
 void cluster_pool_close(struct cluster_pool *pool)
 {
-	answer(&pool->acquiring, -ESHUTDOWN, "the agent is stopping");
-	answer(&pool->releasing, -ESHUTDOWN, "the agent is stopping");
-	answer(&pool->moving, -ESHUTDOWN, "the agent is stopping");
+	cluster_pool_acquired(pool, -ESHUTDOWN, "the agent is stopping");
+	cluster_pool_answer(&pool->releasing, -ESHUTDOWN, "the agent is stopping");
+	cluster_pool_answer(&pool->moving, -ESHUTDOWN, "the agent is stopping");
 	ferry_timer_stop(pool->cluster->loop, &pool->patience);
 	if (pool->is_open && pool->cluster->group)
 		ferry_ownership_done(&pool->ownership);

@@ -85,10 +85,10 @@ static enum ferry_control_pool_state state_of(const struct cluster_pool *pool,
 		return FERRY_CONTROL_POOL_FAILED;
 	if (pool->is_releasing)
 		return FERRY_CONTROL_POOL_RELEASING;
-	if (pool->acquiring)
-		return FERRY_CONTROL_POOL_ACQUIRING;
 	if (cluster->group && pool->ownership.is_fenced)
 		return FERRY_CONTROL_POOL_FENCED;
+	if (cluster_pool_is_wished(pool))
+		return FERRY_CONTROL_POOL_ACQUIRING;
 	if (cluster->group && pool->ownership.phase != FERRY_OWNERSHIP_OWNING)
 		return pool->is_shown ? FERRY_CONTROL_POOL_FENCED /* Others have moved on. */
 				      : FERRY_CONTROL_POOL_STANDBY;
@@ -114,6 +114,8 @@ static const char *pool_reason(const struct cluster_pool *pool,
 {
 	const struct ferry_cluster *cluster = pool->cluster;
 
+	if (!pool->is_open && !data->is_open)
+		return data->lanes[0].reason;
 	if (data->flush_is_suspect)
 		return "acknowledged writes may be lost: flushes fail until an administrator has "
 		       "looked";
@@ -134,7 +136,10 @@ static void pool_fill(const struct cluster_pool *pool, const struct ferry_snapsh
 
 	COPY(ret->name, pool->config->name);
 	ret->state = state_of(pool, data);
-	COPY(ret->reason, pool_reason(pool, data));
+	if (ret->state == FERRY_CONTROL_POOL_ACQUIRING)
+		cluster_pool_waits_for(pool, ret->reason, sizeof(ret->reason));
+	else
+		COPY(ret->reason, pool_reason(pool, data));
 	ret->owner = cluster->group ? pool->ownership.view.owner : cluster->self;
 	ret->epoch = cluster->group ? pool->ownership.view.epoch : (struct ferry_epoch){1};
 	ret->lineage = cluster->data_lineages[pool->index];
@@ -225,6 +230,7 @@ static void volumes_answer(struct ferry_cluster *cluster, struct ferry_control_r
 		row->is_scratch = pool->config->is_scratch;
 		row->size_bytes = data->identity.size_blocks * data->identity.block_bytes;
 		row->block_bytes = data->identity.block_bytes;
+		row->clients = data->clients + data->opens;
 		row->is_serving =
 			data->is_shown && state_of(pool, data) == FERRY_CONTROL_POOL_SERVING;
 		COPY(row->reason, row->is_serving ? "" : pool->reason);
@@ -391,6 +397,20 @@ static struct cluster_pool *pool_find(struct ferry_cluster *cluster, const char 
 	return NULL;
 }
 
+static struct cluster_pool *pool_of_volume(struct ferry_cluster *cluster, const char *volume)
+{
+	for (uint32_t i = 0; i < cluster->pools_count; i++)
+		if (strcmp(cluster->pools[i].volume->name, volume) == 0)
+			return &cluster->pools[i];
+	return NULL;
+}
+
+/* A run of `ferry torture` has begun on it, or makes faults just now. */
+static bool is_tortured(const struct cluster_pool *pool)
+{
+	return ferry_loop_now_ns(pool->cluster->loop) < pool->torture_until_ns;
+}
+
 static void attach(struct ferry_control *control, struct ferry_control_request *request)
 {
 	struct ferry_cluster *cluster = cluster_of(control);
@@ -412,6 +432,11 @@ static void attach(struct ferry_control *control, struct ferry_control_request *
 						  "answered yet");
 			return;
 		}
+		if (is_tortured(pool)) {
+			ferry_control_done(request, -EPERM,
+					   "`ferry torture` overwrites it just now");
+			return;
+		}
 		device_of(cluster, request->volume, request->answer.attach.device,
 			  sizeof(request->answer.attach.device));
 		uri_of(cluster, request->volume, request->answer.attach.uri,
@@ -420,6 +445,20 @@ static void attach(struct ferry_control *control, struct ferry_control_request *
 		return;
 	}
 	ferry_control_done(request, -ENOENT, "no such volume on this node");
+}
+
+/* What there is to detach, also where the pool is not owned any more; the asker does it. */
+static void detach(struct ferry_control *control, struct ferry_control_request *request)
+{
+	struct ferry_cluster *cluster = cluster_of(control);
+
+	if (!pool_of_volume(cluster, request->volume)) {
+		ferry_control_done(request, -ENOENT, "no such volume on this node");
+		return;
+	}
+	device_of(cluster, request->volume, request->answer.attach.device,
+		  sizeof(request->answer.attach.device));
+	ferry_control_done(request, 0, NULL);
 }
 
 static void acquire(struct ferry_control *control, struct ferry_control_request *request)
@@ -550,14 +589,6 @@ static void get_fence(struct ferry_control *control, struct ferry_control_reques
 
 /* ---- Faults of our own making. ---- */
 
-static struct cluster_pool *pool_of_volume(struct ferry_cluster *cluster, const char *volume)
-{
-	for (uint32_t i = 0; i < cluster->pools_count; i++)
-		if (strcmp(cluster->pools[i].volume->name, volume) == 0)
-			return &cluster->pools[i];
-	return NULL;
-}
-
 static void faults_answer(struct ferry_cluster *cluster, struct ferry_control_request *request)
 {
 	const struct cluster_pool *pool = pool_of_volume(cluster, request->volume);
@@ -580,11 +611,51 @@ static void faults_answer(struct ferry_cluster *cluster, struct ferry_control_re
 	ferry_control_done(request, 0, NULL);
 }
 
+static void plan_arm(struct cluster_pool *pool, const struct ferry_fault_plan *plan)
+{
+	struct ferry_cluster *cluster = pool->cluster;
+	const struct ferry_mail mail = {
+		.kind = FERRY_MAIL_FAULT, .pool = pool->index, .plan = *plan};
+
+	pool->torture_until_ns = plan->seconds == 0 ? 0
+						    : ferry_loop_now_ns(cluster->loop) +
+							      plan->seconds * FERRY_NS_PER_S;
+	if (!cluster->data_was_told)
+		ferry_mail_to_data(&cluster->mailbox, &mail);
+}
+
+/* A run begins, which overwrites the volume: nobody may use it, nor another run have begun. */
+static void run_answer(struct ferry_cluster *cluster, struct ferry_control_request *request)
+{
+	struct cluster_pool *pool = pool_of_volume(cluster, request->volume);
+	const struct ferry_snapshot_pool *data;
+	struct ferry_fault_plan plan;
+	char why[FERRY_CONTROL_TEXT_BYTES];
+
+	ferry_assert(pool); /* It was there when it was asked. */
+	data = &cluster->snapshot->pools[pool->index];
+	if (data->clients + data->opens > 0) {
+		(void)snprintf(
+			why, sizeof(why),
+			"it is in use, and this would overwrite it: its file is open %u times "
+			"(a device? `ferry detach`), %u NBD clients (another run?)",
+			data->opens, data->clients);
+		ferry_control_done(request, -EPERM, why);
+	} else if (is_tortured(pool)) {
+		ferry_control_done(request, -EPERM, "another run has just begun on it");
+	} else if (ferry_fault_plan_parse(request->faults, &plan) < 0) {
+		ferry_control_done(request, -EINVAL, "that is no plan for faults");
+	} else {
+		plan_arm(pool, &plan);
+		faults_answer(cluster, request);
+	}
+}
+
 static void arm_faults(struct ferry_control *control, struct ferry_control_request *request)
 {
 	struct ferry_cluster *cluster = cluster_of(control);
-	const struct cluster_pool *pool = pool_of_volume(cluster, request->volume);
-	struct ferry_mail mail = {.kind = FERRY_MAIL_FAULT};
+	struct cluster_pool *pool = pool_of_volume(cluster, request->volume);
+	struct ferry_fault_plan plan;
 
 	if (!pool) {
 		ferry_control_done(request, -ENOENT, "no such volume on this node");
@@ -592,14 +663,23 @@ static void arm_faults(struct ferry_control *control, struct ferry_control_reque
 		ferry_control_done(request, -EPERM,
 				   "its pool is not marked scratch: faults are only for volumes "
 				   "whose data are worth nothing (scratch = yes in its [pool])");
-	} else if (ferry_fault_plan_parse(request->faults, &mail.plan) < 0) {
+	} else if (ferry_fault_plan_parse(request->faults, &plan) < 0) {
 		ferry_control_done(request, -EINVAL, "that is no plan for faults");
+	} else if (plan.seconds > 0 && plan.error + plan.delay + plan.hole + plan.ghost == 0) {
+		snapshot_want(cluster, request, run_answer);
 	} else {
-		mail.pool = pool->index;
-		if (!cluster->data_was_told)
-			ferry_mail_to_data(&cluster->mailbox, &mail);
+		plan_arm(pool, &plan);
 		snapshot_want(cluster, request, faults_answer);
 	}
+}
+
+/* A wish ends with its asker; all else goes on, and is answered to nobody. */
+static void cancelled(struct ferry_control *control, struct ferry_control_request *request)
+{
+	struct ferry_cluster *cluster = cluster_of(control);
+
+	for (uint32_t i = 0; i < cluster->pools_count; i++)
+		cluster_pool_cancelled(&cluster->pools[i], request);
 }
 
 const struct ferry_control_ops control_ops = {
@@ -609,7 +689,7 @@ const struct ferry_control_ops control_ops = {
 	.list_peers = list_peers,
 	.list_luns = list_luns,
 	.attach = attach,
-	.detach = attach, /* What there is to detach; the asker does it (adapters/loopdev). */
+	.detach = detach,
 	.acquire = acquire,
 	.release = release,
 	.move = move,
@@ -619,4 +699,5 @@ const struct ferry_control_ops control_ops = {
 	.fence = fence,
 	.get_fence = get_fence,
 	.arm_faults = arm_faults,
+	.cancelled = cancelled,
 };

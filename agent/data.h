@@ -38,9 +38,10 @@ struct ferry_data_pool {
 	struct ferry_uuid lineage;
 	struct ferry_data_lun lun;
 	bool is_read_only;
-	bool is_exclusive; /* The administrator's word that nobody else writes to it. */
-	bool is_scratch;   /* Faults may be injected. */
-	bool is_shared;	   /* In a cluster: others may use the lun, reservations are asked for. */
+	bool is_exclusive;	    /* The administrator's word that nobody else writes to it. */
+	bool is_scratch;	    /* Faults may be injected. */
+	bool ignores_registrations; /* Alone: the administrator's word that those there are old. */
+	bool is_shared; /* In a cluster: others may use the lun, reservations are asked for. */
 	uint32_t convict_failures;
 	uint64_t convict_window_ns;
 };

@@ -54,7 +54,12 @@ struct data_pool {
 	size_t memory_bytes;
 	struct ferry_engine engine;
 	bool is_open;
-	struct ferry_view view; /* As told before the lun was known. */
+	struct ferry_fence *guard_fence; /* Alone: whose registrations are looked at first... */
+	struct ferry_fence_request guard_request;
+	struct ferry_timer guard_timer;
+	bool is_guarding;		    /* ...just now. */
+	char refusal[FERRY_EVENT_TEXT_MAX]; /* Why the lun is not opened, or empty. */
+	struct ferry_view view;		    /* As told before the lun was known. */
 	bool has_view;
 
 	void *cache_memory; /* Its lines' data, or NULL. */
@@ -66,6 +71,10 @@ struct data_pool {
 
 	bool is_shown;
 	bool is_hiding;
+	struct ferry_timer users_timer; /* It is to be hidden once nobody uses it... */
+	uint64_t users_deadline_ns;	/* ...until then. */
+	struct ferry_users users;	/* Who did, when it was not. */
+	int hidden_error;
 	uint32_t hides_left;   /* Front ends that have not let go yet. */
 	struct ferry_io flush; /* The last I/O before it is hidden (rule 17). */
 
@@ -134,6 +143,14 @@ void data_pool_snap(const struct data_pool *pool, struct ferry_snapshot_pool *re
 /* Say what is due. False: no room, later. */
 bool data_pool_say(struct data_pool *pool);
 
+/* The lun has answered, and may be used. */
+int data_pool_lun_open(struct data_pool *pool, struct ferry_error *reterr) FERRY_MUST_CHECK;
+
+/* data_guard.c. True: the lun is opened later, if nobody is registered there. */
+bool data_guard_begin(struct data_pool *pool, struct ferry_fence *fence);
+void data_guard_close(struct data_pool *pool);
+
+/* data_pool.c */
 void data_pool_taken(struct data_pool *pool, int error); /* To the cluster thread. */
 
 void data_pool_say_soon(struct data_pool *pool, uint32_t what); /* Of enum data_due. */

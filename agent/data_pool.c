@@ -5,6 +5,8 @@
 #include "agent/data_internal.h"
 
 enum { INFLIGHT_MAX = 512 };
+#define USERS_PATIENCE_NS (FERRY_NS_PER_S)
+#define USERS_LOOK_NS (50 * FERRY_NS_PER_MS)
 
 void data_pool_say_soon(struct data_pool *pool, uint32_t what)
 {
@@ -117,6 +119,9 @@ bool data_pool_say(struct data_pool *pool)
 		} else if (kinds[i] == FERRY_MAIL_SHOWN) {
 			mail.error = pool->shown_error;
 			mail.count = pool->has_pull ? pool->pull.import.lines_count : 0;
+		} else if (kinds[i] == FERRY_MAIL_HIDDEN) {
+			mail.error = pool->hidden_error;
+			mail.users = pool->users;
 		} else if (kinds[i] == FERRY_MAIL_KEYS_READ) {
 			mail.keys = pool->keys;
 			mail.error = pool->keys_error;
@@ -229,6 +234,18 @@ static int engine_open(struct data_pool *pool, const struct ferry_lun_identity *
 	return 0;
 }
 
+int data_pool_lun_open(struct data_pool *pool, struct ferry_error *reterr)
+{
+	bool has_sgio = pool->sgio && pool->config->is_shared;
+
+	ferry_assert(!pool->is_open);
+	if (pool->iscsi)
+		return engine_open(pool, ferry_iscsi_identity(pool->iscsi),
+				   ferry_iscsi_fence(pool->iscsi), reterr);
+	return engine_open(pool, ferry_device_identity(pool->device),
+			   has_sgio ? ferry_sgio_fence(pool->sgio) : NULL, reterr);
+}
+
 static void sgio_attention(uint8_t asc, uint8_t ascq, void *context)
 {
 	struct data_pool *pool = context;
@@ -253,6 +270,8 @@ static int sgio_open(struct data_pool *pool, struct ferry_error *reterr)
 	int r;
 
 	r = ferry_sgio_open(&config, &pool->sgio, &why);
+	if (r == -EOPNOTSUPP && !pool->config->is_shared)
+		return 0; /* Alone nobody has to be kept out. */
 	if (r == -EOPNOTSUPP) {
 		ferry_event_emit(&pool->data->events, note, "pool %s has no reservations: %s",
 				 pool->config->name, why.message);
@@ -304,14 +323,15 @@ static int device_open(struct data_pool *pool, struct ferry_error *reterr)
 	if (ferry_device_note(pool->device))
 		ferry_event_emit(&pool->data->events, note, "%s", ferry_device_note(pool->device));
 	pool->path = ferry_device_path(pool->device);
-	if (pool->config->is_shared) { /* Alone there is nobody to keep out. */
+	if (pool->config->is_shared || !pool->config->ignores_registrations) {
 		r = sgio_open(pool, reterr);
 		if (r < 0)
 			return r;
 		uevent_open(pool);
 	}
-	return engine_open(pool, ferry_device_identity(pool->device),
-			   pool->sgio ? ferry_sgio_fence(pool->sgio) : NULL, reterr);
+	if (data_guard_begin(pool, pool->sgio ? ferry_sgio_fence(pool->sgio) : NULL))
+		return 0;
+	return data_pool_lun_open(pool, reterr);
 }
 
 /* The lun answers for the first time: now it is known what it is. */
@@ -319,14 +339,12 @@ static void iscsi_state(struct ferry_path *path, bool is_up, enum ferry_cause ca
 {
 	struct data_pool *pool = path->context;
 	struct ferry_event failed = {.kind = FERRY_EVENT_ADMIN, .severity = FERRY_SEVERITY_ERROR};
-	struct ferry_fence *fence;
 	struct ferry_error error;
 
 	(void)cause;
-	if (!is_up || pool->is_open)
+	if (!is_up || pool->is_open || data_guard_begin(pool, ferry_iscsi_fence(pool->iscsi)))
 		return;
-	fence = ferry_iscsi_fence(pool->iscsi);
-	if (engine_open(pool, ferry_iscsi_identity(pool->iscsi), fence, &error) < 0)
+	if (data_pool_lun_open(pool, &error) < 0)
 		ferry_event_emit(&pool->data->events, failed, "%s", error.message);
 }
 
@@ -391,6 +409,7 @@ static void hidden(struct data_pool *pool)
 {
 	pool->is_hiding = false;
 	pool->is_shown = false;
+	pool->hidden_error = 0;
 	data_pool_say_soon(pool, DATA_DUE_HIDDEN);
 }
 
@@ -437,6 +456,44 @@ static void pool_hide(struct data_pool *pool)
 	    ferry_fuse_remove(data->fuse, ferry_engine_block(&pool->engine), hide_done, pool) == 0)
 		pool->hides_left++;
 	hide_done(pool);
+}
+
+static struct ferry_users users_of(const struct data_pool *pool)
+{
+	const struct ferry_data *data = pool->data;
+	struct ferry_users users = {0};
+
+	if (!pool->is_shown || !pool->is_open)
+		return users;
+	if (data->nbd)
+		users.clients = ferry_nbd_server_export_clients(data->nbd, pool->config->volume);
+	if (data->fuse)
+		users.opens = ferry_fuse_opens(data->fuse, &pool->engine.volume.block);
+	return users;
+}
+
+/* Who has just left may still be counted for a moment: a loop device's file is closed later. */
+static void users_look(struct ferry_timer *timer)
+{
+	struct data_pool *pool = FERRY_CONTAINER_OF(timer, struct data_pool, users_timer);
+	struct ferry_loop *loop = pool->data->loop;
+
+	pool->users = users_of(pool);
+	if (pool->users.clients + pool->users.opens == 0) {
+		pool_hide(pool);
+	} else if (ferry_loop_now_ns(loop) < pool->users_deadline_ns) {
+		ferry_timer_start_in(loop, timer, USERS_LOOK_NS);
+	} else {
+		pool->hidden_error = -EBUSY;
+		data_pool_say_soon(pool, DATA_DUE_HIDDEN);
+	}
+}
+
+static void pool_hide_unused(struct data_pool *pool)
+{
+	pool->users_timer.run = users_look;
+	pool->users_deadline_ns = ferry_loop_now_ns(pool->data->loop) + USERS_PATIENCE_NS;
+	users_look(&pool->users_timer);
 }
 
 static int pool_show(struct data_pool *pool, struct ferry_error *reterr)
@@ -516,7 +573,11 @@ void data_pool_mail(struct data_pool *pool, const struct ferry_mail *mail)
 		pool_show_and_say(pool);
 		break;
 	case FERRY_MAIL_HIDE:
-		pool_hide(pool);
+		ferry_timer_stop(pool->data->loop, &pool->users_timer);
+		if (mail->flag)
+			pool_hide_unused(pool);
+		else
+			pool_hide(pool);
 		break;
 	case FERRY_MAIL_FAIL:
 		if (pool->is_open)
@@ -581,8 +642,11 @@ static void lane_snap(const struct data_pool *pool, const struct ferry_lane *lan
 void data_pool_snap(const struct data_pool *pool, struct ferry_snapshot_pool *ret)
 {
 	const struct ferry_router *router = &pool->engine.router;
+	struct ferry_users users = users_of(pool);
 
 	memset(ret, 0, sizeof(*ret));
+	ret->clients = users.clients;
+	ret->opens = users.opens;
 	data_cache_snap(pool, &ret->cache);
 	ret->is_open = pool->is_open;
 	ret->is_shown = pool->is_shown;
@@ -591,8 +655,8 @@ void data_pool_snap(const struct data_pool *pool, struct ferry_snapshot_pool *re
 		ret->lanes[0].kind = FERRY_PATH_LOCAL;
 		ret->lanes[0].node = pool->data->config.self;
 		ret->lanes[0].state = FERRY_LANE_FORWARDING;
-		(void)snprintf(ret->lanes[0].reason, sizeof(ret->lanes[0].reason),
-			       "the lun has not answered yet");
+		(void)snprintf(ret->lanes[0].reason, sizeof(ret->lanes[0].reason), "%s",
+			       pool->refusal[0] ? pool->refusal : "the lun has not answered yet");
 		if (pool->iscsi)
 			(void)snprintf(ret->lanes[0].detail, sizeof(ret->lanes[0].detail), "%s",
 				       ferry_iscsi_last_error(pool->iscsi));
@@ -626,6 +690,9 @@ void data_pool_snap(const struct data_pool *pool, struct ferry_snapshot_pool *re
 
 void data_pool_close(struct data_pool *pool)
 {
+	data_guard_close(pool);
+	if (ferry_timer_is_started(&pool->users_timer))
+		ferry_timer_stop(pool->data->loop, &pool->users_timer);
 	if (pool->has_fault)
 		ferry_fault_done(&pool->fault);
 	pool->has_fault = false;

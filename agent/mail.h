@@ -29,7 +29,7 @@ enum ferry_mail_kind {
 	FERRY_MAIL_PEER_PATH, /* node, flag: whether that peer's own path works. */
 	FERRY_MAIL_PEER,      /* node, flag: whether that peer's agent is a member. */
 	FERRY_MAIL_SHOW,      /* Offer the pool's volume to applications. */
-	FERRY_MAIL_HIDE,      /* Withdraw it; its I/O may end first. */
+	FERRY_MAIL_HIDE,      /* Withdraw it; its I/O may end first. flag: unless it is used. */
 	FERRY_MAIL_FAIL,      /* Fail all I/O that waits: the pool is being released. */
 	FERRY_MAIL_CLEAR,     /* An administrator has looked at a suspect flush. */
 	FERRY_MAIL_KEYS,     /* key: remove it, 0: none; then read the keys. flag: it is foreign. */
@@ -49,11 +49,17 @@ enum ferry_mail_kind {
 	FERRY_MAIL_NOTED,     /* count: of view.restarts, so many are noted. */
 	FERRY_MAIL_PREEMPTED, /* The owner's registration was taken, not at its wish. */
 	FERRY_MAIL_SHOWN,     /* error. */
-	FERRY_MAIL_HIDDEN,
+	FERRY_MAIL_HIDDEN,    /* error: -EBUSY: it is used; users. */
 	FERRY_MAIL_KEYS_READ, /* keys; error. */
 	FERRY_MAIL_EVENT,     /* event. */
 	FERRY_MAIL_SNAPPED,   /* pointer: it is filled. */
 	FERRY_MAIL_STOPPED,
+};
+
+/* Who uses a volume on this node. */
+struct ferry_users {
+	uint32_t clients; /* Of NBD. */
+	uint32_t opens;	  /* Of its file; a loop device is one. */
 };
 
 /* What a lun says of its registrations. */
@@ -80,6 +86,7 @@ struct ferry_mail {
 		struct ferry_mail_keys keys;
 		struct ferry_epoch epoch;
 		enum ferry_verdict verdict;
+		struct ferry_users users;
 		struct ferry_event event;
 		struct ferry_fault_plan plan;
 		void *pointer;

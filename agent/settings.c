@@ -37,6 +37,8 @@ const char ferry_settings_help[] =
 	"    --cache SIZE       read cache; says that nobody else writes to the lun\n"
 	"    --path-timeout T   an attempt without an answer is given up after this; default 5s\n"
 	"    --hold-timeout T   I/O that no path can carry fails after this; default 60s\n"
+	"    --despite-registrations\n"
+	"                       serve a lun where nodes of a cluster are registered: they are old\n"
 	"    --run-dir DIR      with a control socket there, for `ferry --socket "
 	"DIR/ferry.sock`\n"
 	"  --log-level LEVEL  debug, info, notice (default), warning, error\n"
@@ -62,6 +64,7 @@ enum option_number {
 	OPTION_CACHE,
 	OPTION_PATH_TIMEOUT,
 	OPTION_HOLD_TIMEOUT,
+	OPTION_DESPITE,
 	OPTION_RUN_DIR,
 	OPTION_LOG_LEVEL,
 	OPTION_SYSLOG,
@@ -84,6 +87,7 @@ static const struct option options[] = {
 	{"cache", required_argument, NULL, OPTION_CACHE},
 	{"path-timeout", required_argument, NULL, OPTION_PATH_TIMEOUT},
 	{"hold-timeout", required_argument, NULL, OPTION_HOLD_TIMEOUT},
+	{"despite-registrations", no_argument, NULL, OPTION_DESPITE},
 	{"run-dir", required_argument, NULL, OPTION_RUN_DIR},
 	{"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
 	{"syslog", no_argument, NULL, OPTION_SYSLOG},
@@ -364,6 +368,7 @@ int ferry_settings_read(struct ferry_settings *settings, int argc, char **argv,
 	settings->is_standalone = argument(&arguments, OPTION_STANDALONE) != NULL;
 	settings->has_control =
 		!settings->is_standalone || argument(&arguments, OPTION_RUN_DIR) != NULL;
+	settings->ignores_registrations = argument(&arguments, OPTION_DESPITE) != NULL;
 	if (settings->is_standalone)
 		return standalone_read(settings, &arguments, reterr);
 	file = argument(&arguments, OPTION_CONFIG);
@@ -483,6 +488,7 @@ static int pool_data(struct ferry_settings *settings, uint32_t index, const char
 		.is_read_only = volume->is_read_only,
 		.is_exclusive = pool->is_exclusive,
 		.is_scratch = pool->is_scratch,
+		.ignores_registrations = settings->ignores_registrations,
 		.is_shared = cluster != NULL,
 		.convict_failures = config->decision_failures,
 		.convict_window_ns = config->decision_window_ns,

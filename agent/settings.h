@@ -25,7 +25,8 @@ enum ferry_settings_action {
 struct ferry_settings {
 	enum ferry_settings_action action;
 	bool is_standalone;
-	bool has_control; /* A control socket in run_dir. */
+	bool ignores_registrations; /* Alone, on a lun that others are registered at. */
+	bool has_control;	    /* A control socket in run_dir. */
 	bool logs_to_syslog;
 	struct ferry_config config;
 	/* Made for the data thread. */

@@ -57,6 +57,8 @@ struct ferry_snapshot_pool {
 	struct ferry_snapshot_cache cache;
 	uint64_t carried; /* For peers, all pools together. */
 	struct ferry_fault_stats faults;
+	uint32_t clients; /* Who uses the volume: NBD clients... */
+	uint32_t opens;	  /* ...and descriptors of its file, a loop device's among them. */
 };
 
 struct ferry_snapshot_peer {

@@ -272,7 +272,11 @@ static struct ferry_epoch epoch_highest(const struct ferry_situation *situation)
 
 static void decide_claim(const struct ferry_situation *situation, struct ferry_decision *ret)
 {
-	if (!situation->is_quorate) {
+	if (situation->is_fenced) {
+		ret->kind = FERRY_DECISION_REFUSE;
+		ret->error = -EPERM;
+		ret->why = "this node is fenced from the pool until its agent is started anew";
+	} else if (!situation->is_quorate) {
 		ret->kind = FERRY_DECISION_HOLD;
 		ret->why = "no quorum";
 	} else if (!situation->is_synced) {
@@ -349,8 +353,8 @@ void ferry_decide_next(const struct ferry_situation *situation, struct ferry_dec
 	switch (situation->phase) {
 	case FERRY_OWNERSHIP_IDLE:
 		/* A restarted agent's pool is its own, if the group has not given it away. */
-		if (situation->was_owner && situation->is_quorate && situation->is_synced &&
-		    (situation->owner.v == 0 || is_mine(situation)))
+		if (situation->was_owner && !situation->is_fenced && situation->is_quorate &&
+		    situation->is_synced && (situation->owner.v == 0 || is_mine(situation)))
 			ret->kind = FERRY_DECISION_RECLAIM;
 		return;
 	case FERRY_OWNERSHIP_SYNCING:
@@ -421,6 +425,17 @@ static struct ferry_reaction decide_state(const struct ferry_situation *situatio
 	return reaction;
 }
 
+/* The very agent that was fenced, or one before it: it stays out. Its successor is not meant. */
+static bool is_fenced_agent(const struct ferry_situation *situation, struct ferry_node from,
+			    struct ferry_incarnation incarnation)
+{
+	for (uint32_t i = 0; i < FERRY_NODES_MAX && situation->seen[i].node.v != 0; i++)
+		if (situation->seen[i].node.v == from.v)
+			return situation->seen[i].fenced.v != 0 &&
+			       incarnation.v <= situation->seen[i].fenced.v;
+	return false;
+}
+
 static struct ferry_reaction decide_claimed(const struct ferry_situation *situation,
 					    struct ferry_node from,
 					    const struct ferry_group_message *message)
@@ -431,6 +446,8 @@ static struct ferry_reaction decide_claimed(const struct ferry_situation *situat
 		return ignore("it is not of this quorum's ring: acknowledging were no agreement");
 	if (!ferry_uuid_equal(&message->lun, &situation->lun))
 		return ignore("it would serve another lun under this pool's name");
+	if (is_fenced_agent(situation, from, message->incarnation))
+		return ignore("its agent is fenced from the pool until it is started anew");
 	if (message->epoch.v == situation->claimed.v && from.v == situation->self.v &&
 	    situation->phase == FERRY_OWNERSHIP_CLAIMING &&
 	    (situation->epoch.v > message->epoch.v ||

@@ -93,6 +93,8 @@ void ferry_ownership_acquire(struct ferry_ownership *ownership)
 	ferry_assert(ownership);
 	ownership->wants_pool = true;
 	ownership->was_owner = false;
+	if (ownership->fencing.is_running && ownership->phase != FERRY_OWNERSHIP_RELEASING)
+		ownership->fencing.keeps_pool = true; /* Then it serves at the end of that. */
 	if (ownership->phase == FERRY_OWNERSHIP_OWNING) {
 		ferry_ownership_wish_over(ownership, 0, "the pool is owned already");
 		return;

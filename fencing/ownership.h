@@ -152,13 +152,17 @@ void ferry_ownership_ask(struct ferry_ownership *ownership, uint64_t word);
 
 /* This node wants the pool, or does not any more; config.on_wish() says how it went. */
 void ferry_ownership_acquire(struct ferry_ownership *ownership);
-/* @next_owner: who is to claim it then; 0: nobody in particular. */
+/*
+ * @next_owner: who is to claim it then; 0: nobody in particular. A wish that has not come true yet
+ * is withdrawn, at once, whatever others have acknowledged of it.
+ */
 void ferry_ownership_release(struct ferry_ownership *ownership, struct ferry_node next_owner);
 
 /*
  * The same as acquire, with a person's word that whoever has not drained can write no more (rule
  * 14): on a lun without reservations it is taken over nevertheless. The word holds for this one
- * wish; quorum and a majority are needed all the same. 0, config.on_wish() follows; -EBUSY: a
+ * wish, and ends with it, also if it is withdrawn; quorum and a majority are needed all the same.
+ * 0, config.on_wish() follows; -EBUSY: a
  * change of owner is under way here; the caller has asked the person first.
  */
 int ferry_ownership_force(struct ferry_ownership *ownership) FERRY_MUST_CHECK;

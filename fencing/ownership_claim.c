@@ -21,6 +21,7 @@ void ferry_ownership_claim_make(struct ferry_ownership *ownership, struct ferry_
 	ownership->phase = FERRY_OWNERSHIP_CLAIMING;
 	ownership->is_by_lun = false;
 	ownership->in_force_is_due = false;
+	ownership->release_is_due = false; /* It was the last epoch that was to be released. */
 	ownership->claim_is_due = true;
 	ownership->claim_deadline_ns = ferry_loop_now_ns(loop) + CLAIM_TIMEOUT_NS;
 	ferry_timer_start(loop, &ownership->timer, ownership->claim_deadline_ns);
@@ -54,6 +55,8 @@ void ferry_ownership_install(struct ferry_ownership *ownership, struct ferry_nod
 	ownership->ack_is_due = true;
 	ferry_ownership_view_publish(ownership);
 	ferry_ownership_messages_flush(ownership);
+	if (ownership->phase == FERRY_OWNERSHIP_IDLE)
+		ferry_ownership_withdrawn(ownership); /* While it was on its way. */
 }
 
 void ferry_ownership_learn(struct ferry_ownership *ownership,

@@ -4,17 +4,44 @@
  */
 #include "fencing/ownership_private.h"
 
+void ferry_ownership_withdrawn(struct ferry_ownership *ownership)
+{
+	if (ownership->view.owner.v != ferry_ownership_self(ownership).v)
+		return; /* Not heard yet, even here: then it is said when it is. */
+	ownership->release_is_due = true;
+	ferry_ownership_messages_flush(ownership);
+}
+
+/*
+ * What has been acknowledged cannot be taken back, and need not be: no epoch is in force before its
+ * claimant has said so, which this one does not do any more. The epoch stays on the disks,
+ * nobody's, and the next claim is above it. A taking that is under way ends with the ownership
+ * (engine.c).
+ */
+static void withdraw(struct ferry_ownership *ownership)
+{
+	ownership->phase = FERRY_OWNERSHIP_IDLE;
+	ownership->claim_is_due = false;
+	ownership->in_force_is_due = false;
+	ferry_ownership_withdrawn(ownership);
+	ferry_ownership_wish_over(ownership, 0, "the pool was not owned");
+}
+
 void ferry_ownership_release(struct ferry_ownership *ownership, struct ferry_node next_owner)
 {
 	ferry_assert(ownership);
 	ferry_assert(next_owner.v != ferry_ownership_self(ownership).v);
 	ownership->next_owner = next_owner;
-	ownership->wants_pool = false;
 	ownership->was_owner = false;
+	if (ownership->fencing.is_running) {
+		/* What it does now it does for the fencing; at its end nobody is to serve. */
+		ownership->fencing.keeps_pool = false;
+		ownership->config.on_wish(0, "the pool is given up", ownership->config.context);
+		return;
+	}
+	ownership->wants_pool = false;
 	if (ownership->phase != FERRY_OWNERSHIP_OWNING) {
-		ownership->phase = FERRY_OWNERSHIP_IDLE;
-		ownership->claim_is_due = false;
-		ferry_ownership_wish_over(ownership, 0, "the pool was not owned");
+		withdraw(ownership);
 		return;
 	}
 	/* The wiring has closed the volume and waited for its I/O before it called. */
@@ -37,6 +64,8 @@ void ferry_ownership_nobodys(struct ferry_ownership *ownership, struct ferry_nod
 	if (is_own && ownership->phase == FERRY_OWNERSHIP_RELEASING) {
 		ownership->phase = FERRY_OWNERSHIP_IDLE;
 		ferry_ownership_wish_over(ownership, 0, "the pool is released");
+		if (ownership->wants_pool) /* It was asked for again meanwhile. */
+			ferry_ownership_acquire(ownership);
 	}
 	if (message->type == FERRY_GROUP_HANDOVER &&
 	    message->owner.v == ferry_ownership_self(ownership).v) {

@@ -124,6 +124,9 @@ void ferry_ownership_take_begin(struct ferry_ownership *ownership,
 
 /* ---- ownership_move.c ---- */
 
+/* This node's own claim came to nothing, by its own will: the others need not wait for it. */
+void ferry_ownership_withdrawn(struct ferry_ownership *ownership);
+
 /* The owner has let go of its epoch. */
 void ferry_ownership_nobodys(struct ferry_ownership *ownership, struct ferry_node from,
 			     const struct ferry_group_message *message);

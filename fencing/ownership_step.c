@@ -90,6 +90,7 @@ void ferry_ownership_timer_ran(struct ferry_timer *timer)
 void ferry_ownership_deposed(struct ferry_ownership *ownership, const char *why)
 {
 	bool was_wanted = ownership->wants_pool;
+	bool was_releasing = ownership->phase == FERRY_OWNERSHIP_RELEASING;
 
 	if (ownership->phase == FERRY_OWNERSHIP_IDLE)
 		return;
@@ -100,4 +101,6 @@ void ferry_ownership_deposed(struct ferry_ownership *ownership, const char *why)
 	ownership->release_is_due = false;
 	if (was_wanted)
 		ferry_ownership_wish_over(ownership, -ESTALE, why);
+	else if (was_releasing) /* Its own word, on its way, will find the epoch another's. */
+		ferry_ownership_wish_over(ownership, 0, why);
 }

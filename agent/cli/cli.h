@@ -42,6 +42,7 @@ struct cli_options {
 	int is_clean; /* Flags that getopt_long() sets. */
 	int is_foreign;
 	int is_force;
+	int is_take;
 	int is_yes;
 	int is_check;
 	const char *pool;

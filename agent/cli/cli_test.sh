@@ -107,6 +107,12 @@ run 0 detach vol0; [ -s "$dir/out" ] && fail 'detach says something'
 run 0 acquire pg; out 'epoch 8'
 run 0 move pg n3; out 'epoch 9, 77 warm'
 run 0 move pg n3 --json; json '.warm_blocks == 77'
+agent_heard() { grep -q "$1" "$dir/agent.out"; }
+agent_heard '^acquire pg$' || fail 'an acquire that takes nothing'
+run 0 acquire pg --take; agent_heard '^acquire pg take$' || fail 'taking was not said'
+run 0 move pg n3 --force; agent_heard '^move pg n3 force$' || fail 'forcing was not said'
+agent_heard '^move pg n3$' || fail 'a move that forces nothing'
+run 1 release pg --force; run 2 release pg --take; run 2 move pg n3 --take; run 2 acquire pg --yes
 run 4 attach missing; err 'attach: there is no such thing'
 run 5 acquire theirs; err 'node 1 owns it'
 run 1 detach broken; err 'Input/output error'
@@ -130,7 +136,6 @@ answer() {
 	[ "$code" = "$want" ] || fail "ferry $*: exit $code, not $want"
 	passed=$((passed + 1))
 }
-agent_heard() { grep -q "$1" "$dir/agent.out"; }
 
 run 0 keys; out '^pg +0xfe00000200000005 +2 +n2 +5 +OWN +yes +-'
 out '^pg +0xfe00000900000001 +9 +- +1 +ABSENT +- +STALE'
@@ -167,13 +172,22 @@ agent_heard forced && fail 'it was forced without the answer'
 answer 0 pg own pg --force; err 'acquired, epoch 10'
 agent_heard '^forced pg without 3$' || fail 'who is passed over was not said'
 run 0 own pg --force --yes; out 'acquired, epoch 10'
+kill -HUP "$agent" # From now on its node is alone.
+until_true 5 agent_heard '^alone$'
+answer 5 pg own pg --force; err '2 of 3 agents are needed, 1 here'
+grep -q 'powered off' "$dir/err" && fail 'a person was asked for what is not enough'
+kill -HUP "$agent"; until_true 5 agent_heard '^together$'
 run 4 own missing --force --yes
-run 0 fence n1; out '^node 1 \(n1\): fenced'; out '^pg +yes +- +11 +verified'
-run 1 fence n3; out 'NOT fenced'; out '^dark +UNKNOWN .*no path'; err 'could not be verified'
-run 0 fence n3 --pool pg -j; json '.fenced and .pools[0].epoch == 11'
-run 4 fence missing; run 4 fence n1 --pool other; run 2 fence
+run 5 fence n1 </dev/null; err 'no terminal'
+answer 5 yes fence n1; err 'Node n1 loses all pools'; err 'nothing was done'
+agent_heard 'fenced n1' && fail 'it was fenced without the answer'
+answer 0 n1 fence n1; agent_heard '^fenced n1$' || fail 'it was not fenced'
+run 0 fence n1 --yes; out '^node 1 \(n1\): fenced'; out '^pg +yes +- +11 +verified'
+run 1 fence n3 --yes; out 'NOT fenced'; out '^dark +UNKNOWN .*no path'; err 'could not be verified'
+run 0 fence n3 --pool pg --yes -j; json '.fenced and .pools[0].epoch == 11'
+run 4 fence missing --yes; run 4 fence n1 --pool other --yes; run 2 fence; run 2 fence '' --yes
 run 0 fence n3 --check; out 'NOT fenced'
-run 2 fence n3 --pool "$(printf 'x%.0s' {1..64})"
+run 2 fence n3 --yes --pool "$(printf 'x%.0s' {1..64})"
 
 # What is not marked scratch is not touched.
 run 5 torture vol0; err 'not marked scratch'; err 'scratch = yes'

@@ -57,9 +57,9 @@ int cli_detach(ProtobufCMessage *message, struct ferry_error *reterr)
 	if (!reply->device[0] || is_device(reply->device))
 		return 0;
 	r = ferry_loopdev_find(reply->device, device, reterr);
-	if (r == -ENOENT)
-		return 0; /* Detached is what was asked for. */
 	if (r == 0)
 		r = ferry_loopdev_detach(device, reply->device, reterr);
+	else if (r == -ENOENT || r == -ENODEV || r == -ENOTCONN) /* Not served here any more. */
+		r = ferry_loopdev_clear(reply->device, reterr);
 	return r == -EBUSY ? -EPERM : r; /* In use: refused, as the help says. */
 }

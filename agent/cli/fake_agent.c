@@ -24,6 +24,7 @@ static struct ferry_qb_loop *loop;
 static struct ferry_grpc_server *server;
 static struct pending pending[PENDING_MAX];
 static const struct ferry_node self = {2};
+static bool is_alone;
 
 static void text(char *to, size_t size_bytes, const char *from)
 {
@@ -62,6 +63,8 @@ static void get_status(struct ferry_control *control, struct ferry_control_reque
 	status->is_quorate = true;
 	status->nodes_expected = 3;
 	status->members = (struct ferry_members){.nodes = {{1}, {2}, {3}}, .count = 3};
+	if (is_alone)
+		status->members = (struct ferry_members){.nodes = {{2}}, .count = 1};
 	status->uptime_seconds = 3723;
 	status->is_memory_locked = true;
 	status->pools_count = 1;
@@ -207,6 +210,8 @@ static void detach(struct ferry_control *control, struct ferry_control_request *
 static void acquire(struct ferry_control *control, struct ferry_control_request *request)
 {
 	(void)control;
+	printf("acquire %s%s\n", request->pool, request->is_take ? " take" : "");
+	(void)fflush(stdout);
 	request->answer.owner.epoch.v = 8;
 	answer(request, request->pool);
 }
@@ -214,6 +219,8 @@ static void acquire(struct ferry_control *control, struct ferry_control_request 
 static void move(struct ferry_control *control, struct ferry_control_request *request)
 {
 	(void)control;
+	printf("move %s %s%s\n", request->pool, request->node, request->is_force ? " force" : "");
+	(void)fflush(stdout);
 	request->answer.owner.epoch.v = 9;
 	request->answer.owner.warm_blocks = 77;
 	publish("n2", request->node, "moved by an administrator", 9);
@@ -308,6 +315,8 @@ static void fence(struct ferry_control *control, struct ferry_control_request *r
 		ferry_control_done(request, -ENOENT, "no such pool on this node");
 		return;
 	}
+	printf("fenced %s\n", request->node);
+	(void)fflush(stdout);
 	report->node.v = is_n1 ? 1 : 3;
 	text(report->node_name, sizeof(report->node_name), request->node);
 	report->pools_count = request->pool[0] ? 1 : 2;
@@ -375,7 +384,11 @@ static void on_signal(void *context, int number)
 	else if (number == SIGUSR2)
 		for (uint64_t i = 0; i < 5000; i++) /* More than are kept. */
 			publish("SUSPECT", "HEALTHY", "flood", i);
-	else
+	else if (number == SIGHUP) {
+		is_alone = !is_alone;
+		printf("%s\n", is_alone ? "alone" : "together");
+		(void)fflush(stdout);
+	} else
 		ferry_grpc_server_shutdown(server, 500 * FERRY_NS_PER_MS);
 }
 
@@ -387,7 +400,7 @@ static void on_stopped(void *context)
 
 int main(int argc, char **argv)
 {
-	static const int signals[] = {SIGTERM, SIGUSR1, SIGUSR2};
+	static const int signals[] = {SIGTERM, SIGUSR1, SIGUSR2, SIGHUP};
 	struct ferry_control control = {.ops = &ops};
 	struct ferry_grpc_config config = {
 		.socket_path = argv[argc - 1],

@@ -50,6 +50,30 @@ static int missing_find(const struct cli_agent *agent, struct missing *ret,
 	return 0;
 }
 
+/* What no word of a person's makes up for. Of two nodes one is enough, by that word. */
+static int agents_check(const struct cli_agent *agent, struct ferry_error *reterr)
+{
+	Ferry__V1__GetStatusRequest request = FERRY__V1__GET_STATUS_REQUEST__INIT;
+	ProtobufCMessage *message = NULL;
+	const Ferry__V1__Status *status;
+	uint32_t needed;
+	int r;
+
+	r = cli_call(agent, "GetStatus", &request.base, &ferry__v1__status__descriptor, &message,
+		     reterr);
+	if (r < 0)
+		return r;
+	status = (const Ferry__V1__Status *)message;
+	needed = status->nodes_expected == 2 ? 1 : status->nodes_expected / 2 + 1;
+	if (status->n_members < needed)
+		r = ferry_error_set(reterr, -EPERM,
+				    "%u of %u agents are needed, %zu here: start ferryd on more "
+				    "nodes first",
+				    needed, status->nodes_expected, status->n_members);
+	protobuf_c_message_free_unpacked(message, NULL);
+	return r;
+}
+
 int cli_own(const struct cli_agent *agent, struct ferry_error *reterr)
 {
 	Ferry__V1__ForcePoolRequest request = FERRY__V1__FORCE_POOL_REQUEST__INIT;
@@ -69,6 +93,9 @@ int cli_own(const struct cli_agent *agent, struct ferry_error *reterr)
 		return ferry_error_set(reterr, -EPERM,
 				       "the agents of all nodes are in the group, there is nobody "
 				       "to pass over: ferry acquire");
+	r = agents_check(agent, reterr);
+	if (r < 0)
+		return r;
 	(void)snprintf(question, sizeof(question),
 		       "%s %s %s not answered. If %s still runs, or the storage is still at a "
 		       "write of %s, data will be corrupted.\n"
@@ -93,6 +120,23 @@ int cli_own(const struct cli_agent *agent, struct ferry_error *reterr)
 	return 0;
 }
 
+static int fence_ask(const struct cli_options *options, struct ferry_error *reterr)
+{
+	const char *node = options->arguments[0];
+	char question[2 * CLI_CELL_BYTES], clean[CLI_CELL_BYTES];
+
+	cli_clean(clean, sizeof(clean), node);
+	if (!clean[0])
+		return ferry_error_set(reterr, -EINVAL, "a name is empty");
+	(void)snprintf(
+		question, sizeof(question),
+		"Node %s loses %s%s and its registrations: its applications get errors, what "
+		"they have not\nsynced is lost, and its agent stays out until it is started "
+		"anew.\nType the node's name to go on:",
+		clean, options->pool ? "pool " : "all pools", options->pool ? options->pool : "");
+	return cli_ask(options, question, node, reterr);
+}
+
 int cli_fence(const struct cli_agent *agent, struct ferry_error *reterr)
 {
 	Ferry__V1__FenceRequest request = FERRY__V1__FENCE_REQUEST__INIT;
@@ -101,6 +145,11 @@ int cli_fence(const struct cli_agent *agent, struct ferry_error *reterr)
 	bool is_fenced;
 	int r;
 
+	if (!options->is_check) {
+		r = fence_ask(options, reterr);
+		if (r < 0)
+			return r;
+	}
 	request.node = (char *)(uintptr_t)options->arguments[0]; /* Only read. */
 	if (options->pool)
 		request.pool = (char *)(uintptr_t)options->pool;

@@ -55,20 +55,29 @@ static const struct command commands[] = {
 	{"attach", "VOLUME", "make a block device of a volume; prints its path",
 	 "Attaching an attached volume prints the same device again.\n", "AttachVolume", 1, SLOW_S,
 	 &ferry__v1__attach_volume_reply__descriptor, cli_show_attach, NULL},
-	{"detach", "VOLUME", "remove that device", "Refused while the device is in use.\n",
+	{"detach", "VOLUME", "remove that device",
+	 "Refused while the device is in use. Also where the pool is not owned any more.\n",
 	 "DetachVolume", 1, SLOW_S, &ferry__v1__detach_volume_reply__descriptor, cli_show_nothing,
 	 NULL},
 	{"acquire", "POOL", "own and serve a pool on this node",
-	 "What the cluster manager's start does; rarely for people. Returns once it is served.\n",
+	 "  --take         also from a node that serves it, whose applications get errors\n"
+	 "What the cluster manager's start does; rarely for people. Returns once it is served. "
+	 "What\n"
+	 "is not served in time (--timeout) is withdrawn, with what it waited for. Refused while\n"
+	 "another node serves it: ferry move, there.\n",
 	 "AcquirePool", 1, SLOW_S, &ferry__v1__acquire_pool_reply__descriptor, cli_show_acquire,
 	 NULL},
 	{"release", "POOL", "stop serving a pool on this node",
-	 "What the cluster manager's stop does. Returns once no I/O of it can leave this node.\n",
+	 "  --force        also while its volume is in use: what is not synced is lost\n"
+	 "What the cluster manager's stop does. Returns once no I/O of it can leave this node. An\n"
+	 "acquire that still waits is withdrawn.\n",
 	 "ReleasePool", 1, SLOW_S, &ferry__v1__release_pool_reply__descriptor, cli_show_nothing,
 	 NULL},
 	{"move", "POOL NODE", "hand a pool over to another node, with its warm state",
-	 "NODE is a name or a number. Where Pacemaker manages the pool, move the resource\n"
-	 "instead: it would move the pool back.\n",
+	 "  --force        also while its volume is in use: what is not synced is lost\n"
+	 "NODE is a name or a number; its path to the lun has to work. Where Pacemaker manages "
+	 "the\n"
+	 "pool, move the resource instead: it would move the pool back.\n",
 	 "MovePool", 2, SLOW_S, &ferry__v1__move_pool_reply__descriptor, cli_show_move, NULL},
 	{"own", "POOL", "take a pool without the word of nodes that do not answer",
 	 "  --force        which is what this is for; else: ferry acquire\n"
@@ -77,7 +86,8 @@ static const struct command commands[] = {
 	 "Where acquire is refused: on a lun without reservations nothing keeps a node that still\n"
 	 "runs from writing; on others some of what it sent may not be provable dead, or the\n"
 	 "registrations of two nodes are gone. What can be proven is, all registrations but those\n"
-	 "of the group are removed first, and the rest rests on your word.\n",
+	 "of the group are removed first, and the rest rests on your word, which is good for as\n"
+	 "long as this command waits (--timeout). It takes the place of an acquire that waits.\n",
 	 "ForcePool", 1, SLOW_S, &ferry__v1__acquire_pool_reply__descriptor, cli_show_acquire,
 	 cli_own},
 	{"keys", "[POOL|LUN]", "the registrations at the luns, read there just now",
@@ -90,6 +100,7 @@ static const struct command commands[] = {
 	{"fence", "NODE", "keep a node from writing to the pools",
 	 "  --pool POOL    only to this one\n"
 	 "  --check        only say how it is\n"
+	 "  --yes          answers the question that is asked before\n"
 	 "What fence_ferry does for Pacemaker. The node loses ownership and registrations; it\n"
 	 "is not powered off. Exit code 0 only if that was verified for each pool.\n",
 	 "FenceNode", 1, SLOW_S, &ferry__v1__fence_report__descriptor, cli_show_fence, cli_fence},
@@ -98,7 +109,8 @@ static const struct command commands[] = {
 	 "  --seed S       of the faults and the workload; the report says which it was\n"
 	 "  --nbd URI      the volume's front end (default: as ferry volumes has it)\n"
 	 "  --report FILE  the report as JSON, and the history of each violation\n"
-	 "Overwrites the volume's first 4 MiB. Only where the pool says scratch = yes. The faults\n"
+	 "Overwrites the volume's first 4 MiB. Only where the pool says scratch = yes, and while\n"
+	 "nobody uses the volume, another run neither. The faults\n"
 	 "are errors, delays, lost requests and answers, and writes that land late, on this\n"
 	 "node's own path. Exit code 7: a read returned what no disk could have returned.\n",
 	 "ArmFaults", 1, QUICK_S, NULL, NULL, cli_torture},
@@ -270,6 +282,9 @@ static int run_call(const struct cli_agent *agent, const struct command *command
 		one.pool = two.pool = (char *)(uintptr_t)arguments[0]; /* Only read. */
 	if (command->arguments_count >= 2)
 		two.node = (char *)(uintptr_t)arguments[1];
+	/* Field 2 of the requests with one name, if they have one: take, or force. */
+	one.take = agent->options->is_take || agent->options->is_force;
+	two.force = agent->options->is_force;
 	r = cli_call(agent, command->method, inputs[command->arguments_count], command->output,
 		     &message, reterr);
 	if (r < 0)
@@ -377,6 +392,7 @@ static int options_parse(int argc, char **argv, struct cli_options *options)
 		{"clean", no_argument, &options->is_clean, 1},
 		{"foreign", no_argument, &options->is_foreign, 1},
 		{"force", no_argument, &options->is_force, 1},
+		{"take", no_argument, &options->is_take, 1},
 		{"yes", no_argument, &options->is_yes, 1},
 		{"pool", required_argument, NULL, OPTION_POOL},
 		{"check", no_argument, &options->is_check, 1},
@@ -440,6 +456,11 @@ static const struct command *command_find(const char *name)
 	return NULL;
 }
 
+static bool is_method(const struct command *command, const char *method)
+{
+	return command->method && strcmp(command->method, method) == 0;
+}
+
 /* -1: each option is one of the command's; else the exit code. */
 static int options_check(const struct command *command, const struct cli_options *options)
 {
@@ -450,10 +471,13 @@ static int options_check(const struct command *command, const struct cli_options
 		return usage_error("--follow and --from are for events, not for ", command->name);
 	if ((options->is_clean || options->is_foreign) && !is_keys)
 		return usage_error("--clean and --foreign are for keys, not for ", command->name);
-	if (options->is_force && !is_own)
-		return usage_error("--force is for own, not for ", command->name);
-	if (options->is_yes && !is_own && !is_keys)
-		return usage_error("--yes is for own and keys, not for ", command->name);
+	if (options->is_force && !is_own && !is_method(command, "ReleasePool") &&
+	    !is_method(command, "MovePool"))
+		return usage_error("--force is for own, release and move, not for ", command->name);
+	if (options->is_take && !is_method(command, "AcquirePool"))
+		return usage_error("--take is for acquire, not for ", command->name);
+	if (options->is_yes && !is_own && !is_keys && command->run != cli_fence)
+		return usage_error("--yes is for own, keys and fence, not for ", command->name);
 	if (options->is_torture && command->run != cli_torture)
 		return usage_error(
 			"--seconds, --seed, --nbd and --report are for torture, not for ",

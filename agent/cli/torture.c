@@ -240,7 +240,10 @@ static int torture_run(struct torture *torture, struct ferry_error *reterr)
 	struct torture_load *load = torture->load;
 	int r;
 
-	r = torture_load_add(load, torture->uri, reterr);
+	/* Nobody uses it, and no other run begins from here on, until this one has connected. */
+	r = faults_arm(torture, "seconds=10", &torture->faults_before, reterr);
+	if (r == 0)
+		r = torture_load_add(load, torture->uri, reterr);
 	if (r == 0)
 		r = torture_load_wipe(load, WIPE_SECONDS * FERRY_NS_PER_S, reterr);
 	if (r == 0)

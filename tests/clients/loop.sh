@@ -77,6 +77,11 @@ test_refusals() {
 	[ $? = 5 ] || fail "the exit code for a device in use"
 	echo still >"$WORK/fs/alive" && sync -f "$WORK/fs/alive" || fail "detach disturbed a mount"
 	[ "$(losetup -n -O AUTOCLEAR "$DEVICE" | tr -d ' ')" = 0 ] || fail "autoclear was set"
+	ferry release standalone >"$WORK/release.out" 2>&1
+	[ $? = 5 ] || fail "the exit code for releasing what is mounted: $(cat "$WORK/release.out")"
+	grep -q 'volume volume is in use: its file is open' "$WORK/release.out" ||
+		fail "releasing what is mounted: $(cat "$WORK/release.out")"
+	sync -f "$WORK/fs/alive" || fail "release disturbed a mount"
 	umount "$WORK/fs"
 	MOUNTS=()
 	ok "no such volume, in use: refused by name and exit code, nothing changed"

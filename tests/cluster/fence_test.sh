@@ -80,6 +80,36 @@ the_agent() {
 	is n1 status '.pools[0].state == "serving"' || fail "a question has disturbed the owner"
 }
 
+# ---- A standby is fenced, and wants the pool: its owner goes on. ----
+
+code_of() {
+	local got=0
+	"$@" >"$WORK/fence.out" 2>&1 || got=$?
+	echo $got
+}
+
+fenced_wants_the_pool() {
+	local epoch
+	load n1 calm
+	[ "$(code_of ferry n1 fence n3 --pool data </dev/null)" = 5 ] || fail "nobody was asked"
+	ferry n1 fence n3 --pool data --yes >"$WORK/fence.out" 2>&1 || fail "$(cat "$WORK/fence.out")"
+	wait_for 5 "n3 knows" is n3 status '.pools[0].state == "fenced"'
+	epoch=$(ask n1 status '.pools[0].epoch')
+	[ "$(code_of ferry n3 acquire data --take)" = 5 ] || fail "$(cat "$WORK/fence.out")"
+	grep -q 'fenced from the pool until' "$WORK/fence.out" || fail "$(cat "$WORK/fence.out")"
+	[ "$(code_of ferry n1 move data n3 --force)" = 5 ] || fail "it moves there"
+	io_goes n1
+	load_was_clean calm
+	is n1 status ".pools[0] | .state == \"serving\" and .epoch == $epoch" ||
+		fail "the owner was disturbed: $(ask n1 status .pools[0])"
+	agent_signal n3 KILL
+	wait_for 10 "n3's agent has gone" agent_is_gone n3
+	agent_start n3
+	wait_for 15 "n3's agent is ready" agent_is_ready n3
+	wait_for 20 "n3 is registered" is n2 keys '[.luns[] | select(.pool == "data") | .keys[] |
+		select(.node == 3 and .state == "member")] | length == 1'
+}
+
 # ---- A node whose agent is well is fenced, and comes back. ----
 
 no_key_of_n1() {
@@ -91,7 +121,7 @@ fence_a_member() {
 	before=$(ask n1 status '.pools[0].epoch')
 	load n1 first --depth 8 --go-on
 	io_goes n1
-	ferry n2 fence n1 --pool data >"$WORK/fence.out" 2>&1 || fail "$(cat "$WORK/fence.out")"
+	ferry n2 fence n1 --pool data --yes >"$WORK/fence.out" 2>&1 || fail "$(cat "$WORK/fence.out")"
 	no_key_of_n1 || fail "its registration is there: $(ask n2 keys .)"
 	wait_for 5 "n1 knows" is n1 status '.pools[0].state == "fenced"'
 	[ "$(ask n2 status '.pools[0].epoch')" -gt "$before" ] || fail "no new epoch"
@@ -232,6 +262,10 @@ force() {
 	force_says 'no such pool' nothing --force --yes
 	ferry n3 -t 3 own plain --force --yes >"$WORK/force.out" 2>&1 &&
 		fail "a majority is needed all the same, and nobody else knows the pool"
+	grep -q 'waits for the agents of n1, n2.*withdrawn' "$WORK/force.out" ||
+		fail "what it waits for: $(cat "$WORK/force.out")"
+	is n3 status '.pools[1].state == "standby"' || fail "the consent lives on"
+	code 6 ferry n3 -t 2 own plain --force --yes # And may be given anew.
 	is n3 status '.pools[1].state != "serving"' || fail "a pool of one node's is served"
 	return 0
 }
@@ -341,6 +375,7 @@ on n2 crm configure primitive storage stonith:fence_ferry params binary="$FERRY"
 stonith_set true
 wait_for 30 "Pacemaker has started the device" device_runs
 scenario "what Pacemaker asks of an agent" the_agent
+scenario "a fenced standby wants the pool" fenced_wants_the_pool
 scenario "a node whose agent is well is fenced" fence_a_member
 scenario "it is let in again when its agent is started anew" let_in_again
 scenario "survivors without paths" survivors_without_paths

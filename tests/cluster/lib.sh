@@ -217,9 +217,9 @@ io_is_held() {
 	is "$1" status '.pools[0] | .state == "holding" or .ghosts_alive > 0'
 }
 
-# own NODE: it acquires the pool.
+# own NODE: it acquires the pool, whoever serves it.
 own() {
-	ferry "$1" acquire data >"$WORK/acquire.out" 2>&1 ||
+	ferry "$1" acquire data --take >"$WORK/acquire.out" 2>&1 ||
 		fail "$1 cannot acquire the pool: $(cat "$WORK/acquire.out")"
 }
 

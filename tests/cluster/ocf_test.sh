@@ -87,8 +87,9 @@ status)
 	}
 	JSON
 	;;
-acquire) [ "$2" = pg ] || say 4 "no such pool"; echo serving >"$dir/pool"; echo 2 >"$dir/owner" ;;
-release) echo standby >"$dir/pool"; echo 0 >"$dir/owner" ;;
+acquire) [ "$2" = pg ] || say 4 "no such pool"
+	[ ! -e "$dir/served" ] || [ "${3:-}" = --take ] || say 5 "n3 serves it"; echo serving >"$dir/pool"; echo 2 >"$dir/owner" ;;
+release) [ ! -e "$dir/used" ] || [ "${3:-}" = --force ] || say 5 "it is in use"; echo standby >"$dir/pool"; echo 0 >"$dir/owner" ;;
 attach) cat "$dir/device" ;;
 detach) ;;
 move) echo standby >"$dir/pool"; echo 3 >"$dir/owner" ;;
@@ -102,7 +103,7 @@ device=$(losetup --find --show "$dir/file") || { device=; echo "no loop devices 
 
 # Everything as new: ferryd runs, the pool is not here, no orders.
 reset() {
-	rm -rf "$dir"/{hang,hard,code}.* "$dir/calls" "$dir/run" "$dir/link"
+	rm -rf "$dir"/{hang,hard,code}.* "$dir"/{used,served} "$dir/calls" "$dir/run" "$dir/link"
 	mkdir -p "$dir/run"
 	: >"$dir/agent"
 	: >"$dir/calls"
@@ -226,6 +227,11 @@ reset; : >"$dir/hard.acquire"
 act $GENERIC start
 reset; : >"$dir/hard.status"
 act $GENERIC start
+# Another serves it: left alone for a while, since it may just be letting go; then it is taken.
+reset; : >"$dir/served"
+act $GENERIC start; says 'n3 serves it'; never 'acquire pg --take'
+reset; : >"$dir/served"; later rm "$dir/served"
+act $OK start; never 'acquire pg --take'
 reset; echo 1 >"$dir/code.attach"
 act $GENERIC start; says 'cannot be attached'
 reset; echo /dev/nonexistent >"$dir/device"
@@ -262,6 +268,8 @@ act $OK start; act $OK monitor
 # ferryd lives, as its lock says, and does not answer: nobody knows what is served.
 exec 8>"$dir/socket.lock"
 flock -n 8 || fail "cannot lock"
+reset; : >"$dir/served"; timeout_ms=30000
+act $OK start; called 'acquire pg --take'
 reset; rm "$dir/agent"
 act $GENERIC monitor; probe $GENERIC; says 'does not answer'
 act $GENERIC stop; says 'may still be served'
@@ -284,6 +292,12 @@ reset; act $OK start; echo 5 >"$dir/code.detach"
 act $OK stop
 called "release pg"
 [ ! -e "$dir/link/pgdata" ] || fail "the link is still there"
+reset; owned; : >"$dir/used"
+act $OK stop
+called "release pg --force"
+reset; owned
+act $OK stop
+never "release pg --force"
 exec 8>&-
 
 # ferryd is gone: nothing can be served.
@@ -307,6 +321,9 @@ act $OK monitor
 reset; owned; echo 5 >"$dir/code.detach"
 act $GENERIC migrate_to OCF_RESKEY_CRM_meta_migrate_target=n3
 never move
+reset; owned; : >"$dir/used"
+act $OK migrate_to OCF_RESKEY_CRM_meta_migrate_target=n3
+never "move pg n3 --force"
 reset; owned; echo 1 >"$dir/code.move"
 act $GENERIC migrate_to OCF_RESKEY_CRM_meta_migrate_target=n3
 act $ARGS migrate_to

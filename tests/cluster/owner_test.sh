@@ -27,7 +27,7 @@ once() {
 
 # own_after_fault NODE: what a cluster manager does: it tries until it is done.
 acquires() {
-	ferry "$1" acquire data >"$WORK/acquire.out" 2>&1
+	ferry "$1" acquire data --take >"$WORK/acquire.out" 2>&1
 }
 
 # restful NODE: it owns the pool, everyone's path is good.
@@ -175,11 +175,11 @@ kill_the_agent() {
 
 # ---- In order. ----
 
-# hand_over FROM TO LIMIT_MS
+# hand_over FROM TO LIMIT_MS [--force]
 hand_over() {
 	local began took
 	began=$(now_ns)
-	ferry "$1" release data >"$WORK/release.out" 2>&1 ||
+	ferry "$1" release data ${4:-} >"$WORK/release.out" 2>&1 ||
 		fail "$1 does not release: $(cat "$WORK/release.out")"
 	took=$((($(now_ns) - began) / 1000000))
 	is "$1" status '.pools[0].state == "standby"' || fail "$1: $(ask "$1" status .pools[0])"
@@ -209,7 +209,7 @@ in_order_without_storage() {
 	io_goes n2
 	"$LAB" cut n2 storage
 	wait_for 20 "the path is convicted" path_is n2 convicted
-	hand_over n2 n3 8000
+	hand_over n2 n3 8000 --force
 	load_end $J1 && fail "the application of a released volume saw no error"
 	check_blocks n3 "$WORK/$J1.journal"
 	"$LAB" heal n2 storage
@@ -226,7 +226,7 @@ release_without_any_storage() {
 	done
 	wait_for 20 "I/O is held" io_is_held n3
 	began=$(now_ns)
-	ferry n3 release data >"$WORK/release.out" 2>&1 ||
+	ferry n3 release data --force >"$WORK/release.out" 2>&1 ||
 		fail "n3 does not release: $(cat "$WORK/release.out")"
 	note "released after $((($(now_ns) - began) / 1000000)) ms, without any storage"
 	[ $((($(now_ns) - began) / 1000000)) -le 10000 ] || fail "the release took too long"

@@ -210,7 +210,7 @@ another_lun() {
 	wait_for 20 "n1's path is back" is n1 paths \
 		'[.paths[] | select(.kind == "local" and .up and
 			(.health == "healthy" or .health == "probation"))] | length == 1'
-	ferry n3 acquire data >"$WORK/acquire.out" 2>&1 &&
+	ferry n3 acquire data --take >"$WORK/acquire.out" 2>&1 &&
 		fail "n3 acquires the pool with another lun"
 	note "n3: $(tail -1 "$WORK/acquire.out")"
 	is n3 status '.pools[0].reason | test("another lun")' ||

@@ -45,6 +45,31 @@ keeps_its_word() {
 	note "$(jq -c . "$WORK/report.json")"
 }
 
+# By a filesystem, or by another run.
+in_use_is_refused() {
+	local pid codes
+	DEVICE=$(ferry n1 attach data) || fail "it cannot be attached"
+	on n1 sh -c "mkfs.ext4 -q -F $DEVICE && mkdir -p /mnt/scratch && mount $DEVICE /mnt/scratch &&
+		echo mine >/mnt/scratch/file && sync -f /mnt/scratch/file" || fail "no filesystem"
+	ferry n1 torture data --seconds 1 >"$WORK/out" 2>&1
+	[ $? -eq 5 ] || fail "it overwrites what is mounted: $(cat "$WORK/out")"
+	grep -q 'in use, and this would overwrite it: its file is open 1 times' "$WORK/out" ||
+		fail "$(cat "$WORK/out")"
+	on n1 sh -c "umount /mnt/scratch && e2fsck -fn $DEVICE" >"$WORK/out" 2>&1 ||
+		fail "the filesystem was disturbed: $(cat "$WORK/out")"
+	ferry n1 detach data || fail "it cannot be detached"
+	DEVICE=
+	ferry n1 torture data --seconds 5 --seed 9 >"$WORK/first" 2>&1 &
+	pid=$!
+	JOBS+=($pid)
+	ferry n1 torture data --seconds 5 --seed 10 >"$WORK/second" 2>&1
+	codes=$?
+	wait $pid
+	codes=$codes:$? # Whichever was first.
+	[ $codes = 5:0 ] || [ $codes = 0:5 ] || fail "$codes: $(cat "$WORK/first" "$WORK/second")"
+	cat "$WORK/first" "$WORK/second" | grep -q 'another run' || fail "why it was refused"
+}
+
 # Something else writes to the lun: to all of it, since what the agent has cached it does not read.
 does_not() {
 	local before pid
@@ -60,11 +85,20 @@ does_not() {
 	grep -q 'VIOLATION' "$WORK/report.json" || fail "no history: $(head -3 "$WORK/report.json")"
 }
 
+DEVICE=
+
+finish() {
+	on n1 umount /mnt/scratch 2>/dev/null
+	[ -z "$DEVICE" ] || on n1 losetup --detach "$DEVICE"
+}
+FINISH=finish
+
 export PATH_TIMEOUT=1s
 begin
 agents_up
 own n1
 scenario "what is not marked is refused" refused
 scenario "marked scratch" mark_scratch
+scenario "a volume that is in use" in_use_is_refused
 scenario "a volume that keeps its word" keeps_its_word
 scenario "a volume that does not" does_not

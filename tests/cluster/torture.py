@@ -178,7 +178,7 @@ class Torture:
             if not owner or owner is node:
                 return False
             self.hold(node)
-            code, text = owner.ferry("move", "data", node.name, timeout=15)
+            code, text = owner.ferry("move", "data", node.name, "--force", timeout=15)
             if not code:
                 self.begin_at(node)
         if code:
@@ -307,7 +307,7 @@ class Torture:
         """A new owner; applications elsewhere are over."""
         self.driver.ask(f"drop {node.number}")
         self.hold(node)
-        code, _ = node.ferry("acquire", "data", timeout=6)
+        code, _ = node.ferry("acquire", "data", "--take", timeout=6)
         if code:
             self.counts["acquire-refused"] += 1
             return
@@ -346,7 +346,7 @@ class Torture:
                     self.acquire(self.random.choice(able))
             elif owner and figures["flush_failures"][owner.number - 1] >= 3:
                 # Its flushes will fail until someone has looked: the application starts anew.
-                owner.ferry("release", "data", timeout=15)
+                owner.ferry("release", "data", "--force", timeout=15)
                 self.counts["application-restart"] += 1
                 self.look()
 

@@ -69,7 +69,7 @@ claim_after_a_cut() {
 }
 
 acquires() {
-	ferry "$1" acquire data >"$WORK/acquire.out" 2>&1
+	ferry "$1" acquire data --take >"$WORK/acquire.out" 2>&1
 }
 
 # Dead owners say nothing: the next one starts cold, and soon.

@@ -11,7 +11,7 @@
  *   left N ...           as a member; after the members: its words are still there, it is not
  *   seen N inc N [laid N] [fenced N]
  *   ? next | ? rights | ? synced | ? answered
- *   ? TYPE from N ring N epoch N [owner N] [lun X] [lineage X] [victim N] [in-force]
+ *   ? TYPE from N ring N epoch N [inc N] [owner N] [lun X] [lineage X] [victim N] [in-force]
  *   ? join own KEY keys [KEY...] [holder KEY] [only-if-kept]
  *   ? take own KEY keys [KEY...] [holder KEY] [drained KEY...]
  *
@@ -348,6 +348,7 @@ static bool ask_message(struct golden *golden)
 		.owner = {(uint32_t)value_number(golden, "owner", 0)},
 		.ring = value_number(golden, "ring", 0),
 		.victim = {(uint32_t)value_number(golden, "victim", 0)},
+		.incarnation = {value_number(golden, "inc", 1)},
 		.flags = has(golden, "in-force") ? FERRY_GROUP_IS_IN_FORCE : 0,
 	};
 	struct ferry_node from = {(uint32_t)value_number(golden, "from", 0)};

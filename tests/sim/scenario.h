@@ -29,6 +29,7 @@ int scenario_fencing(void);
 int scenario_restarts(void);
 int scenario_targets(void);
 int scenario_two_nodes(void);
+int scenario_wishes(void);
 
 static struct sim_cluster cluster;
 

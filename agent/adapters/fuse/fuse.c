@@ -351,6 +351,16 @@ int ferry_fuse_remove(struct ferry_fuse *fuse, struct ferry_block *block,
 	return -ENOENT;
 }
 
+uint32_t ferry_fuse_opens(const struct ferry_fuse *fuse, const struct ferry_block *block)
+{
+	ferry_assert(fuse && block);
+	FERRY_ASSERT_ON_LOOP(fuse->loop);
+	for (size_t i = 0; i < FERRY_FUSE_VOLUMES_MAX; i++)
+		if (fuse->volumes[i].block == block && !fuse->volumes[i].is_removed)
+			return fuse->volumes[i].opens;
+	return 0;
+}
+
 void ferry_fuse_counters_get(const struct ferry_fuse *fuse, struct ferry_fuse_counters *ret)
 {
 	ferry_assert(fuse);

@@ -78,6 +78,9 @@ int ferry_fuse_add(struct ferry_fuse *fuse, struct ferry_block *block,
 int ferry_fuse_remove(struct ferry_fuse *fuse, struct ferry_block *block,
 		      void (*on_removed)(void *context), void *context) FERRY_MUST_CHECK;
 
+/* How many descriptors of its file are open, a loop device's among them. 0: it is not shown. */
+uint32_t ferry_fuse_opens(const struct ferry_fuse *fuse, const struct ferry_block *block);
+
 /*
  * Unmount. New requests get ESHUTDOWN, those in flight are waited for until @deadline_ns (of the
  * loop's clock), then their callers get an error; but @fuse, the volumes and on_done() of their

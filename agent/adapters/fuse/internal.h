@@ -29,6 +29,7 @@ struct fuse_volume {
 	fuse_ino_t ino;		   /* Never used again in the life of a mount. */
 	struct ferry_list waiting; /* Requests that the volume had no room for, in order. */
 	uint32_t in_flight;	   /* Requests, the waiting ones included. */
+	uint32_t opens;		   /* Descriptors of its file; a loop device has one. */
 	bool is_removed;
 	void (*on_removed)(void *context);
 	void *context;

@@ -139,7 +139,19 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 #ifdef FOPEN_PARALLEL_DIRECT_WRITES
 	out.open_flags |= FOPEN_PARALLEL_DIRECT_WRITES;
 #endif
-	(void)fuse_reply_buf(req, (const char *)&out, sizeof(out));
+	/* Who has given up on it meanwhile will not close it either. */
+	if (fuse_reply_buf(req, (const char *)&out, sizeof(out)) == 0)
+		volume->opens++;
+}
+
+static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct fuse_volume *volume = fuse_volume_find(fuse_req_userdata(req), ino);
+
+	(void)fi;
+	if (volume && volume->opens > 0)
+		volume->opens--;
+	(void)fuse_reply_err(req, 0);
 }
 
 static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
@@ -201,6 +213,7 @@ const struct fuse_lowlevel_ops ferry_fuse_lowlevel_ops = {
 	.getattr = op_getattr,
 	.setattr = op_setattr,
 	.open = op_open,
+	.release = op_release,
 	.readdir = op_readdir,
 	.statfs = op_statfs,
 	.read = fuse_op_read,

@@ -8,6 +8,7 @@
 #include <grpc/support/alloc.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -223,13 +224,16 @@ static int exchange_end(struct ferry_grpc_client *client, struct exchange *excha
 	op.data.recv_status_on_client.status_details = &exchange->text;
 	batch_run(client, exchange, &op, 1);
 	r = was_left ? 0 : errno_of(exchange->status);
-	if (r == -ETIMEDOUT)
-		(void)ferry_error_set(reterr, r, "no answer in time");
-	else if (r == -ECONNREFUSED)
+	if (r == -ECONNREFUSED) {
 		(void)ferry_error_set(reterr, r, "the agent went away or is stopping");
-	else if (r < 0) {
+	} else if (r < 0) {
 		text = grpc_slice_to_c_string(exchange->text);
-		(void)ferry_error_set(reterr, r, "%s", text);
+		/* The library's own words, when the agent has said nothing. */
+		if (r == -ETIMEDOUT && (!text[0] || strncasecmp(text, "deadline", 8) == 0))
+			(void)ferry_error_set(reterr, r, "no answer in time");
+		else
+			(void)ferry_error_set(reterr, r, r == -ETIMEDOUT ? "not in time: %s" : "%s",
+					      text);
 		gpr_free(text);
 	}
 	grpc_metadata_array_destroy(&exchange->headers);

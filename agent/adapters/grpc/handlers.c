@@ -159,6 +159,16 @@ static char *text_of(struct ferry_control_request *request, const char *name)
 	return request->key;
 }
 
+static bool *flag_of(struct ferry_control_request *request, const char *name)
+{
+	if (strcmp(name, "force") == 0)
+		return &request->is_force;
+	if (strcmp(name, "take") == 0)
+		return &request->is_take;
+	ferry_assert(strcmp(name, "foreign") == 0);
+	return &request->is_foreign;
+}
+
 /* A node's fencing is from all its pools, unless one is named. */
 static bool may_be_empty(const ProtobufCMessage *input, const char *name)
 {
@@ -198,8 +208,7 @@ static const char *argument_copy(const ProtobufCFieldDescriptor *field,
 	if (field->label == PROTOBUF_C_LABEL_REPEATED)
 		return nodes_copy(field, input, request);
 	if (field->type == PROTOBUF_C_TYPE_BOOL) {
-		ferry_assert(strcmp(field->name, "foreign") == 0);
-		request->is_foreign = *(const protobuf_c_boolean *)(const void *)at;
+		*flag_of(request, field->name) = *(const protobuf_c_boolean *)(const void *)at;
 		return NULL;
 	}
 	ferry_assert(field->type == PROTOBUF_C_TYPE_STRING);

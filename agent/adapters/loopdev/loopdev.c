@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/loop.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -45,12 +46,15 @@ enum match {
 	MATCH_NONE = 1, /* Another file, or no file. */
 	MATCH_LIVE,	/* This file. */
 	MATCH_DEAD,	/* A file that was at this path, in a mount that is gone or dead. */
+	MATCH_GONE,	/* And the kernel has no answer from it: no I/O can succeed. */
 };
 
 /* The path that the kernel shows for the backing file; empty if it cannot be told. */
 static void backing_path_read(const char *name, char ret[BACKING_PATH_MAX])
 {
+	static const char deleted[] = " (deleted)"; /* Its file is no longer shown there. */
 	char path[64];
+	char *end;
 	ssize_t length;
 	_cleanup_(closep) int fd = -1;
 
@@ -61,7 +65,10 @@ static void backing_path_read(const char *name, char ret[BACKING_PATH_MAX])
 		return;
 	length = read(fd, ret, BACKING_PATH_MAX - 1);
 	ret[length < 0 ? 0 : length] = '\0';
-	ret[strcspn(ret, "\n")] = '\0';
+	end = ret + strcspn(ret, "\n");
+	*end = '\0';
+	if ((size_t)(end - ret) >= strlen(deleted) && strcmp(end - strlen(deleted), deleted) == 0)
+		end[-(ptrdiff_t)strlen(deleted)] = '\0';
 }
 
 /*
@@ -109,15 +116,16 @@ static int device_match(int fd, const char *name, const char *file, const struct
 		*ret = info_match(ret_info, backing_path, file, attr);
 		return 0;
 	}
-	if (r != -ENOTCONN)
+	if (r != -ENOTCONN && r != -ENODEV)
 		return r;
 	/*
 	 * The kernel asks the file's attributes first, and the file is in a FUSE mount whose agent
-	 * is dead: no I/O of that device can ever succeed again. Its path is all that is left; if
-	 * the mount is detached already, only the part below the mount.
+	 * is dead, or the agent has withdrawn it (a file that comes later is another): no I/O of
+	 * that device can ever succeed again. Its path is all that is left; if the mount is
+	 * detached already, only the part below the mount.
 	 */
 	*ret_info = (struct loop_info64){0};
-	*ret = is_tail(file, backing_path) ? MATCH_DEAD : MATCH_NONE;
+	*ret = is_tail(file, backing_path) ? MATCH_GONE : MATCH_NONE;
 	return 0;
 }
 
@@ -165,6 +173,7 @@ struct walk {
 	char device[FERRY_LOOPDEV_PATH_MAX];
 	struct loop_info64 info;
 	bool is_found;
+	int clear_error; /* Of a dead one that could not be cleared away; that is @device. */
 };
 
 static void walk_device(struct walk *walk, const char *name)
@@ -182,12 +191,16 @@ static void walk_device(struct walk *walk, const char *name)
 		walk->is_found = true;
 		walk->info = info;
 		memcpy(walk->device, device, sizeof(device));
-	} else if (match == MATCH_DEAD && walk->attr) {
-		/* Ignoring errors: in use, or gone meanwhile; it disturbs only its own users. */
+	} else if (match == MATCH_GONE || (match == MATCH_DEAD && walk->attr)) {
+		int r;
+
 		(void)close(fd);
 		fd = device_open_exclusive(device);
-		if (fd >= 0)
-			(void)device_clear(fd);
+		r = fd < 0 ? fd : device_clear(fd);
+		if (r < 0 && !walk->is_found) {
+			walk->clear_error = r;
+			memcpy(walk->device, device, sizeof(device));
+		}
 	}
 }
 
@@ -391,6 +404,22 @@ int ferry_loopdev_find(const char *file, char ret_device[FERRY_LOOPDEV_PATH_MAX]
 	if (!walk.is_found)
 		return ferry_error_set(reterr, -ENOENT, "no loop device is over %s", file);
 	memcpy(ret_device, walk.device, sizeof(walk.device));
+	return 0;
+}
+
+int ferry_loopdev_clear(const char *file, struct ferry_error *reterr)
+{
+	struct walk walk = {.file = file};
+	int r;
+
+	ferry_assert(file);
+	r = walk_run(&walk, reterr);
+	if (r < 0)
+		return r;
+	if (walk.clear_error < 0)
+		return ferry_error_set(reterr, walk.clear_error,
+				       "%s, which gives only errors now, cannot be detached: %s",
+				       walk.device, strerror(-walk.clear_error));
 	return 0;
 }
 

@@ -33,6 +33,12 @@ int ferry_loopdev_find(const char *file, char ret_device[FERRY_LOOPDEV_PATH_MAX]
 		       struct ferry_error *reterr) FERRY_MUST_CHECK;
 
 /*
+ * Detach the devices over what was @file: its agent has died, or has withdrawn it, so that they
+ * give only errors. -EBUSY: one of them is in use (mounted, or open), and stays.
+ */
+int ferry_loopdev_clear(const char *file, struct ferry_error *reterr) FERRY_MUST_CHECK;
+
+/*
  * Detach @device ("/dev/loopN"), if it is over @file; also if the agent behind @file has died.
  * -EBUSY: in use (mounted, or open): it stays; -ENODEV: it is over something else, or over
  * nothing; open(2)'s errors.

@@ -99,6 +99,9 @@ int ferry_nbd_server_export_remove(struct ferry_nbd_server *server, const char *
 				   void (*on_removed)(void *context),
 				   void *context) FERRY_MUST_CHECK;
 
+/* How many clients use it now. 0: there is no such export. */
+uint32_t ferry_nbd_server_export_clients(const struct ferry_nbd_server *server, const char *name);
+
 /*
  * Stop listening, let I/O in flight finish within the deadline, disconnect everyone.
  * @on_stopped runs once, later, when the last I/O is back: then free. I/O that the volume keeps

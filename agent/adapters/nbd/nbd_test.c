@@ -1103,6 +1103,9 @@ static void on_removed(void *context)
 static void do_remove(struct fixture *fixture, void *argument)
 {
 	(void)argument;
+	ferry_assert(ferry_nbd_server_export_clients(fixture->server, "demo") == 1);
+	ferry_assert(ferry_nbd_server_export_clients(fixture->server, "fixed") == 1);
+	ferry_assert(ferry_nbd_server_export_clients(fixture->server, "nowhere") == 0);
 	ferry_assert(ferry_nbd_server_export_remove(fixture->server, "demo", on_removed, fixture) ==
 		     0);
 	ferry_assert(ferry_nbd_server_export_remove(fixture->server, "demo", on_removed, fixture) ==

@@ -270,6 +270,19 @@ int ferry_nbd_server_export_remove(struct ferry_nbd_server *server, const char *
 	return 0;
 }
 
+uint32_t ferry_nbd_server_export_clients(const struct ferry_nbd_server *server, const char *name)
+{
+	ferry_assert(server && name);
+	FERRY_ASSERT_ON_LOOP(server->loop);
+	for (uint32_t i = 0; i < FERRY_NBD_EXPORTS_MAX; i++) {
+		const struct ferry_nbd_export_slot *slot = &server->exports[i];
+
+		if (slot->is_used && !slot->is_removing && strcmp(slot->name, name) == 0)
+			return slot->connections_count;
+	}
+	return 0;
+}
+
 /* The end. */
 
 static void stopped_task(struct ferry_task *task)

@@ -1,0 +1,427 @@
+/*
+ * cluster_wish.c - what people and cluster managers wish of a pool: to acquire it, to have it by
+ * force, to release it, to move it; who may, what a wish waits for, and when it ends unfulfilled.
+ */
+#include <stdio.h>
+
+#include "agent/cluster_internal.h"
+
+/* How long a release lets applications' I/O end by itself. */
+#define RELEASE_PATIENCE_NS (5 * FERRY_NS_PER_S)
+/* Before its asker's deadline a wish is withdrawn, so that the reason still gets there. */
+#define WORD_NS_MAX (500 * FERRY_NS_PER_MS)
+/* A person's word for others is not good for longer, whoever waits. */
+#define FORCE_NS_MAX (120 * FERRY_NS_PER_S)
+
+/* ---- What it waits for. ---- */
+
+bool cluster_pool_is_wished(const struct cluster_pool *pool)
+{
+	const struct ferry_ownership *ownership = &pool->ownership;
+	bool is_others = ownership->fencing.is_running && !ownership->fencing.keeps_pool;
+
+	if (pool->acquiring)
+		return true;
+	return pool->is_open && pool->cluster->group && !pool->is_shown && ownership->wants_pool &&
+	       !is_others && ownership->phase != FERRY_OWNERSHIP_OWNING &&
+	       ownership->phase != FERRY_OWNERSHIP_IDLE;
+}
+
+static const struct ferry_ownership_member *member_of(const struct ferry_ownership *ownership,
+						      struct ferry_node node)
+{
+	for (uint32_t i = 0; i < ownership->members.count; i++)
+		if (ownership->members.nodes[i].v == node.v)
+			return &ownership->known[i];
+	return NULL;
+}
+
+/* What has been heard of one node's agent in this ring. */
+static bool has_spoken(const struct cluster_pool *pool, struct ferry_node node)
+{
+	const struct ferry_ownership_member *member = member_of(&pool->ownership, node);
+
+	return member && member->state_ring == pool->cluster->group->ring;
+}
+
+static bool has_acked(const struct cluster_pool *pool, struct ferry_node node)
+{
+	const struct ferry_ownership_member *member = member_of(&pool->ownership, node);
+
+	return member && member->ack_ring == pool->cluster->group->ring &&
+	       member->acked.v == pool->ownership.claimed.v;
+}
+
+static bool has_drained(const struct cluster_pool *pool, struct ferry_node node)
+{
+	const struct ferry_ownership_member *member = member_of(&pool->ownership, node);
+
+	return !member || member->drained.v == pool->ownership.claimed.v;
+}
+
+static void name_of(const struct ferry_cluster *cluster, struct ferry_node node,
+		    char ret[FERRY_CONFIG_NAME_BYTES])
+{
+	const char *name = control_node_name(cluster, node);
+
+	if (name[0])
+		(void)snprintf(ret, FERRY_CONFIG_NAME_BYTES, "%s", name);
+	else
+		(void)snprintf(ret, FERRY_CONFIG_NAME_BYTES, "node %u", node.v);
+}
+
+/* "n2, n3": of the other nodes, those of whom @is_done is not so. */
+static void missing_list(const struct cluster_pool *pool,
+			 bool (*is_done)(const struct cluster_pool *, struct ferry_node), char *ret,
+			 size_t size_bytes)
+{
+	const struct ferry_cluster *cluster = pool->cluster;
+	size_t length = 0;
+
+	ferry_assert(size_bytes > 0);
+	ret[0] = '\0';
+	for (uint32_t i = 0; i < cluster->peers_count && length + 1 < size_bytes; i++) {
+		char name[FERRY_CONFIG_NAME_BYTES];
+		int written;
+
+		if (is_done(pool, cluster->peers[i].node))
+			continue;
+		name_of(cluster, cluster->peers[i].node, name);
+		written = snprintf(ret + length, size_bytes - length, "%s%s", length ? ", " : "",
+				   name);
+		length += ferry_min_u64((uint64_t)written, size_bytes - length);
+	}
+}
+
+/* How many agents a change of owner needs: see decide.c. */
+static uint32_t agents_needed(const struct cluster_pool *pool, bool is_forced)
+{
+	uint32_t expected = pool->cluster->group->nodes_expected;
+	bool is_lun_a_voice = is_forced || pool->ownership.config.has_reservations;
+
+	return expected == 2 && is_lun_a_voice ? 1 : ferry_decide_majority(expected);
+}
+
+void cluster_pool_waits_for(const struct cluster_pool *pool, char *ret, size_t size_bytes)
+{
+	const struct ferry_cluster *cluster = pool->cluster;
+	const struct ferry_ownership *ownership = &pool->ownership;
+	char missing[100];
+
+	if (!cluster->group->is_quorate) {
+		(void)snprintf(ret, size_bytes, "waits for quorum");
+	} else if (ownership->phase == FERRY_OWNERSHIP_SYNCING) {
+		missing_list(pool, has_spoken, missing, sizeof(missing));
+		(void)snprintf(ret, size_bytes,
+			       "waits for the agents of %s: %u of %u are needed, %u here", missing,
+			       agents_needed(pool, ownership->is_forced),
+			       cluster->group->nodes_expected, ownership->members.count);
+	} else if (ownership->phase == FERRY_OWNERSHIP_CLAIMING) {
+		missing_list(pool, has_acked, missing, sizeof(missing));
+		(void)snprintf(ret, size_bytes, "waits for the agents of %s to agree", missing);
+	} else if (ownership->phase == FERRY_OWNERSHIP_DRAINING) {
+		missing_list(pool, has_drained, missing, sizeof(missing));
+		(void)snprintf(ret, size_bytes, "waits for what %s has in flight",
+			       missing[0] ? missing : "this node");
+	} else if (ownership->phase == FERRY_OWNERSHIP_TAKING && !pool->has_path) {
+		(void)snprintf(ret, size_bytes, "waits for this node's path to the lun");
+	} else if (ownership->phase == FERRY_OWNERSHIP_TAKING) {
+		(void)snprintf(ret, size_bytes, "takes the lun");
+	} else {
+		(void)snprintf(ret, size_bytes, "%s", pool->reason);
+	}
+}
+
+/* ---- Beginning and ending. ---- */
+
+static bool is_had(const struct cluster_pool *pool)
+{
+	return pool->ownership.phase == FERRY_OWNERSHIP_OWNING;
+}
+
+/* A wish that has not come true does not come true later, when nobody wants it any more. */
+static void withdraw(struct cluster_pool *pool, const char *why)
+{
+	if (!pool->is_open || !pool->cluster->group || is_had(pool) ||
+	    pool->ownership.phase == FERRY_OWNERSHIP_IDLE ||
+	    pool->ownership.phase == FERRY_OWNERSHIP_RELEASING)
+		return;
+	pool->is_withdrawing = true;
+	ferry_ownership_release(&pool->ownership, (struct ferry_node){0});
+	pool->is_withdrawing = false;
+	cluster_pool_reason(pool, why);
+}
+
+static void wish_begin(struct cluster_pool *pool, struct ferry_control_request *request,
+		       const char *reason, uint64_t deadline_ns)
+{
+	struct ferry_loop *loop = pool->cluster->loop;
+	uint64_t now_ns = ferry_loop_now_ns(loop);
+	uint64_t left_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
+
+	ferry_assert(!pool->acquiring);
+	pool->acquiring = request;
+	cluster_pool_reason(pool, reason);
+	if (deadline_ns != UINT64_MAX)
+		ferry_timer_start_in(loop, &pool->wish_timer,
+				     left_ns - ferry_min_u64(WORD_NS_MAX, left_ns / 4));
+}
+
+static void wish_end(struct cluster_pool *pool)
+{
+	char waited[FERRY_CONTROL_TEXT_BYTES - 32], why[FERRY_CONTROL_TEXT_BYTES];
+
+	if (is_had(pool)) {
+		cluster_pool_acquired(pool, -ETIMEDOUT,
+				      "the pool is owned, its volume is not shown yet");
+		return;
+	}
+	cluster_pool_waits_for(pool, waited, sizeof(waited));
+	(void)snprintf(why, sizeof(why), "%s; withdrawn", waited);
+	withdraw(pool, why);
+	cluster_pool_acquired(pool, -ETIMEDOUT, why);
+}
+
+void cluster_pool_wish_expired(struct ferry_timer *timer)
+{
+	struct cluster_pool *pool = FERRY_CONTAINER_OF(timer, struct cluster_pool, wish_timer);
+
+	if (pool->acquiring)
+		wish_end(pool);
+}
+
+void cluster_pool_cancelled(struct cluster_pool *pool, struct ferry_control_request *request)
+{
+	if (pool->acquiring == request)
+		wish_end(pool); /* A release or a move goes on: what is begun is best ended. */
+}
+
+/* ---- Acquiring. ---- */
+
+static const char *acquire_refusal(const struct cluster_pool *pool)
+{
+	if (pool->ownership.is_fenced)
+		return "this node is fenced from the pool until its agent is started anew";
+	/* What its applications know is from before others wrote. */
+	if (pool->is_shown && !is_had(pool))
+		return "this node was deposed and applications may still have the volume open: "
+		       "`ferry release` it first";
+	return NULL;
+}
+
+/* Whether the pool can be wished for now; else @request is answered. */
+static bool may_acquire(struct cluster_pool *pool, struct ferry_control_request *request)
+{
+	const char *refusal;
+
+	if (!pool->is_open) {
+		ferry_control_done(request, -EAGAIN,
+				   "this node's path to the lun has not worked since the agent "
+				   "started: it cannot take the pool yet");
+		return false;
+	}
+	if (!pool->cluster->group) {
+		ferry_control_done(request, -EOPNOTSUPP,
+				   "this agent stands alone: what it released it serves when it is "
+				   "started anew");
+		return false;
+	}
+	if (pool->is_releasing) {
+		ferry_control_done(request, -EBUSY, "a change of owner is under way");
+		return false;
+	}
+	refusal = acquire_refusal(pool);
+	if (refusal)
+		ferry_control_done(request, -EPERM, refusal);
+	return !refusal;
+}
+
+/* Another member serves it: its applications would lose what they have not synced. */
+static bool is_served_elsewhere(const struct cluster_pool *pool)
+{
+	const struct ferry_view *view = &pool->ownership.view;
+
+	return view->is_quorate && view->is_in_force && view->owner.v != 0 &&
+	       view->owner.v != pool->cluster->self.v && ferry_view_has_member(view, view->owner);
+}
+
+void cluster_pool_acquire(struct cluster_pool *pool, struct ferry_control_request *request)
+{
+	char why[FERRY_CONTROL_TEXT_BYTES], name[FERRY_CONFIG_NAME_BYTES];
+
+	if (!may_acquire(pool, request))
+		return;
+	if (pool->acquiring) {
+		ferry_control_done(request, -EBUSY, "somebody waits for it to be acquired already");
+		return;
+	}
+	if (is_served_elsewhere(pool) && !request->is_take) {
+		name_of(pool->cluster, pool->ownership.view.owner, name);
+		(void)snprintf(why, sizeof(why),
+			       "%s serves it: `ferry move %s %s` there, or --take, which its "
+			       "applications see as errors",
+			       name, pool->config->name, pool->cluster->node_name);
+		ferry_control_done(request, -EPERM, why);
+		return;
+	}
+	wish_begin(pool, request, "acquiring", request->deadline_ns);
+	ferry_ownership_acquire(&pool->ownership);
+}
+
+/* ---- By force. ---- */
+
+/* Whom the person has not answered for, though it is missing; 0: nobody. */
+static struct ferry_node missing_find(const struct cluster_pool *pool,
+				      const struct ferry_members *answered_for)
+{
+	const struct ferry_cluster *cluster = pool->cluster;
+
+	for (uint32_t i = 0; i < cluster->peers_count; i++) {
+		struct ferry_node node = cluster->peers[i].node;
+		bool is_answered_for = ferry_view_has_member(&pool->ownership.view, node);
+
+		for (uint32_t j = 0; j < answered_for->count; j++)
+			is_answered_for |= answered_for->nodes[j].v == node.v;
+		if (!is_answered_for)
+			return node;
+	}
+	return (struct ferry_node){0};
+}
+
+/* Whether a person's word is enough; else @request is answered. */
+static bool may_force(const struct cluster_pool *pool, struct ferry_control_request *request)
+{
+	const struct ferry_cluster *cluster = pool->cluster;
+	struct ferry_node missing = missing_find(pool, &request->nodes);
+	uint32_t needed = agents_needed(pool, /* is_forced= */ true);
+	char why[96];
+
+	if (missing.v != 0) {
+		(void)snprintf(why, sizeof(why), "node %u has not answered either", missing.v);
+		ferry_control_done(request, -EPERM, why);
+		return false;
+	}
+	if (cluster->members.count < needed) {
+		(void)snprintf(why, sizeof(why), "%u of %u agents are needed, %u here", needed,
+			       cluster->group->nodes_expected, cluster->members.count);
+		ferry_control_done(request, -EPERM, why);
+		return false;
+	}
+	return true;
+}
+
+void cluster_pool_force(struct cluster_pool *pool, struct ferry_control_request *request)
+{
+	uint64_t now_ns = ferry_loop_now_ns(pool->cluster->loop);
+
+	if (!may_acquire(pool, request) || !may_force(pool, request))
+		return;
+	if (pool->acquiring)
+		cluster_pool_acquired(pool, -ECANCELED, "`ferry own --force` has taken its place");
+	withdraw(pool, "acquiring by force");
+	wish_begin(pool, request, "acquiring by force",
+		   ferry_min_u64(request->deadline_ns, now_ns + FORCE_NS_MAX));
+	if (ferry_ownership_force(&pool->ownership) < 0)
+		cluster_pool_acquired(pool, -EBUSY, "a change of owner is under way");
+}
+
+/* ---- Releasing and moving. ---- */
+
+/* I/O that does not end by itself is told that the volume is closing. */
+void cluster_pool_patience_over(struct ferry_timer *timer)
+{
+	struct cluster_pool *pool = FERRY_CONTAINER_OF(timer, struct cluster_pool, patience);
+
+	if (!pool->is_releasing) {
+		cluster_pool_answer(&pool->moving, -ETIMEDOUT,
+				    "the pool is released, but the other node does not own it yet: "
+				    "see its log");
+		return;
+	}
+	cluster_pool_tell(pool, (struct ferry_mail){.kind = FERRY_MAIL_FAIL});
+	ferry_timer_start_in(pool->cluster->loop, timer, FERRY_NS_PER_S);
+}
+
+/* @is_force: whoever uses the volume. One that was lost gives errors already: nothing is saved. */
+static void release_begin(struct cluster_pool *pool, bool is_force)
+{
+	bool is_served = !pool->cluster->group || pool->ownership.wants_pool;
+
+	pool->next_owner.v = 0;
+	pool->is_releasing = true;
+	cluster_pool_reason(pool, "releasing");
+	ferry_timer_start_in(pool->cluster->loop, &pool->patience, RELEASE_PATIENCE_NS);
+	cluster_pool_tell(
+		pool, (struct ferry_mail){.kind = FERRY_MAIL_HIDE, .flag = is_served && !is_force});
+}
+
+void cluster_pool_release(struct cluster_pool *pool, struct ferry_control_request *request)
+{
+	if (pool->is_releasing) {
+		if (request)
+			ferry_control_done(request, -EBUSY, "a change of owner is under way");
+		return;
+	}
+	if (!pool->is_open) {
+		if (request)
+			ferry_control_done(request, 0, NULL);
+		return;
+	}
+	if (pool->acquiring)
+		cluster_pool_acquired(pool, -ECANCELED, "the pool was released meanwhile");
+	if (!pool->is_shown)
+		withdraw(pool, "releasing");
+	pool->releasing = request;
+	release_begin(pool, !request || request->is_force);
+}
+
+/* Why @node cannot be the next owner, or NULL. */
+static const char *move_refusal(const struct cluster_pool *pool, struct ferry_node node)
+{
+	const struct ferry_ownership *ownership = &pool->ownership;
+	const struct ferry_ownership_member *member = member_of(ownership, node);
+
+	ferry_assert(member);
+	for (uint32_t i = 0; i < FERRY_NODES_MAX; i++)
+		if (ownership->seen[i].node.v == node.v &&
+		    ownership->seen[i].fenced.v >= member->incarnation.v &&
+		    ownership->seen[i].fenced.v != 0)
+			return "that node is fenced from the pool until its agent is started anew";
+	if (!member->has_path)
+		return "that node has no path to the lun that works: it could not serve";
+	return NULL;
+}
+
+void cluster_pool_move(struct cluster_pool *pool, struct ferry_node node,
+		       struct ferry_control_request *request)
+{
+	const struct ferry_cluster *cluster = pool->cluster;
+	const char *refusal;
+
+	if (!cluster->group || !is_had(pool)) {
+		ferry_control_done(request, -EPERM,
+				   "this node does not own the pool: ask the one that does");
+		return;
+	}
+	if (node.v == cluster->self.v) {
+		ferry_control_done(request, 0, NULL);
+		return;
+	}
+	if (!ferry_view_has_member(&pool->ownership.view, node)) {
+		ferry_control_done(request, -ENOENT, "no agent of that node is in the group");
+		return;
+	}
+	if (pool->is_releasing || pool->acquiring || pool->moving ||
+	    pool->ownership.fencing.is_running) {
+		ferry_control_done(request, -EBUSY, "a change of owner is under way");
+		return;
+	}
+	refusal = move_refusal(pool, node);
+	if (refusal) {
+		ferry_control_done(request, -EPERM, refusal);
+		return;
+	}
+	pool->moving = request;
+	release_begin(pool, request->is_force);
+	pool->next_owner = node;
+}
