@@ -231,6 +231,46 @@ static void test_owner_dies_while_it_lays(void **state)
 	end();
 }
 
+/* Node 1 was removed, and what it had sent is proven dead: the owner that saw it has drained. */
+static void test_owner_hands_over_without_the_missing(void **state)
+{
+	uint32_t two = 2;
+	uint32_t three = 3;
+
+	(void)state;
+	begin(706, 3);
+	sim_cluster_crash(&cluster, 1, /* is_power_cut= */ true);
+	sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
+	sim_cluster_acquire(&cluster, 2);
+	assert_true(sim_cluster_run_until(&cluster, owner_is, &two, 20 * FERRY_NS_PER_S));
+	assert_int_equal(cluster.lun.nexuses[1].key.v, 0);
+	restart(3);
+	sim_cluster_acquire(&cluster, 3);
+	assert_true(sim_cluster_run_until(&cluster, owner_is, &three, 20 * FERRY_NS_PER_S));
+	end();
+}
+
+/* Everybody's power was cut, and node 1 stays away: the lun has its name. */
+static void test_all_but_the_owner_come_back(void **state)
+{
+	uint32_t three = 3;
+
+	(void)state;
+	begin(707, 3);
+	owner_dies_with_a_write_held();
+	for (uint32_t i = 2; i <= 3; i++)
+		sim_cluster_crash(&cluster, i, /* is_power_cut= */ true);
+	for (uint32_t i = 2; i <= 3; i++)
+		sim_cluster_start(&cluster, i);
+	sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
+	sim_cluster_acquire(&cluster, 3);
+	sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
+	assert_false(owner_is(&cluster, &three)); /* It waits for the write. */
+	sim_lun_let_go(&cluster.lun);
+	assert_true(sim_cluster_run_until(&cluster, owner_is, &three, 20 * FERRY_NS_PER_S));
+	end();
+}
+
 /* No way of laying: nobody can prove the dead owner's writes dead. A person can answer for them. */
 static void test_forced_where_nothing_proves(void **state)
 {
@@ -325,6 +365,8 @@ int main(void)
 		cmocka_unit_test(test_ring_changes_before_the_proof),
 		cmocka_unit_test(test_lun_knows_whom_nobody_has_heard),
 		cmocka_unit_test(test_owner_dies_while_it_lays),
+		cmocka_unit_test(test_owner_hands_over_without_the_missing),
+		cmocka_unit_test(test_all_but_the_owner_come_back),
 		cmocka_unit_test(test_forced_where_nothing_proves),
 		cmocka_unit_test(test_forced_where_a_taker_died),
 		cmocka_unit_test(test_forced_by_a_lone_survivor),
