@@ -152,11 +152,15 @@ static int fault_open(struct data_pool *pool, struct ferry_region *region,
 	return 0;
 }
 
-/* Alone there is one path, and the one after it is the same again: its cache is the kernel's. */
+/*
+ * Alone there is one path. After a target's own session may come one to a target that was restarted
+ * in between, which no registration tells of: what it had not flushed is written anew. A device is
+ * the same again, its cache the kernel's.
+ */
 static bool flushes_by_path(const struct data_pool *pool, const struct ferry_lun_identity *identity)
 {
 	if (!pool->config->is_shared)
-		return false;
+		return pool->iscsi && identity->has_volatile_cache;
 	if (pool->config->lun.flush_scope != 0)
 		return pool->config->lun.flush_scope == FERRY_FLUSH_SCOPE_PATH;
 	return identity->is_cached_by_node;

@@ -163,7 +163,8 @@ void ferry_decide_rights(const struct ferry_situation *situation, struct ferry_v
  */
 static bool elder_is_suspect(const struct ferry_ownership_seen *seen)
 {
-	return seen->incarnation.v > ferry_max_u64(seen->laid.v, 1);
+	return seen->incarnation.v > ferry_max_u64(seen->laid.v, 1) &&
+	       !FERRY_MUSEUM(OLD_KEY_IGNORED);
 }
 
 static struct ferry_key elder_key(const struct ferry_ownership_seen *seen)

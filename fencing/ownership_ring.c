@@ -2,6 +2,7 @@
  * ownership_ring.c - membership: who is in the ring, what each has said in it, whether that is
  * enough to believe it, and how new it is.
  */
+#include "agent/base/museum.h"
 #include "fencing/ownership_private.h"
 
 struct ferry_ownership_member *ferry_ownership_member_find(struct ferry_ownership *ownership,
@@ -130,7 +131,7 @@ static void resync(struct ferry_ownership *ownership)
 	struct ferry_situation situation = ferry_ownership_situation(ownership);
 	bool is_alone = ferry_decide_is_alone(&situation);
 
-	ownership->is_synced = false;
+	ownership->is_synced &= FERRY_MUSEUM(OLD_RING_ACKS);
 	ownership->fencing.reminders_are_due = true;
 	ownership->state_is_due = true;
 	ownership->is_sole &= is_alone;

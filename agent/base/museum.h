@@ -46,12 +46,11 @@
 	PIECE(LOST_PATH_FORGOTTEN, "10", "what a lost path's cache had is not written anew")       \
 	PIECE(FLUSH_FAILURE_FORGOTTEN, "11", "the flush after a failed one succeeds")              \
 	PIECE(RESET_FORGOTTEN, "11", "the flush after a target's restart succeeds")                \
-	PIECE(UNVOUCHED_FLUSH, "11", "a flush through a peer that knows of no reset proves all")   \
 	PIECE(RESTART_HIDDEN, "11", "who comes back to a target does not look at its count")       \
 	PIECE(RESTART_UNTOLD, "11", "the first at a restarted target does not tell the owner")     \
 	PIECE(ACK_UNSAVED, "12", "an epoch is acknowledged before it is on the disk")              \
 	PIECE(MINORITY, "12", "a minority's word is enough for an epoch")                          \
-	PIECE(OLD_RING_ACKS, "12", "acknowledgements of an older ring count")                      \
+	PIECE(OLD_RING_ACKS, "12", "what was said in an older ring counts")                        \
 	PIECE(DRAINED_EARLY, "13", "a node answers drained with its own writes in flight")         \
 	PIECE(JOINS_UNCLEAN, "13", "a node registers anew while its old writes may land")          \
 	PIECE(TAKER_UNCLEAN, "13", "a taker forgets what it carried for the last owner")           \

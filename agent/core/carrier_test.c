@@ -89,13 +89,18 @@ static void on_mark(struct ferry_lane *self, struct ferry_mark mark, bool is_don
 	(void)context;
 }
 
+static int lay_refusal; /* At once; or what the lun answers. */
+static int lay_error;
+
 static int on_lay(struct ferry_carrier_lun *self, struct ferry_key victim,
 		  void (*done)(void *context, int error), void *context)
 {
 	(void)self;
 	assert_true(victim.v != 0);
+	if (lay_refusal < 0)
+		return lay_refusal;
 	lays++;
-	done(context, 0);
+	done(context, lay_error);
 	return 0;
 }
 
@@ -144,6 +149,7 @@ static int setup(void **state)
 	(void)state;
 	stand_open(&stand);
 	replies_count = resets = lays = resumes = drains = 0;
+	lay_refusal = lay_error = 0;
 	offered = NULL;
 	losses = 1;
 	view = (struct ferry_view){.members = {.nodes = {{1}, {2}, {3}}, .count = 3},
@@ -471,6 +477,19 @@ static void test_lay(void **state)
 	lay.victim_key = ferry_key_make((struct ferry_node){1}, (struct ferry_incarnation){4}).v;
 	say(&lay);
 	assert_int_equal(lays, 2);
+	assert_int_equal(carrier.stats.laid, 2);
+	assert_int_equal(carrier.stats.refused, 1);
+	lay.sequence = 4;
+	lay_error = -EIO; /* Not proven. */
+	say(&lay);
+	assert_int_equal(replies[3].outcome, FERRY_OUTCOME_FAILED);
+	assert_int_equal(replies[3].cause, FERRY_CAUSE_UNHEALTHY);
+	lay.sequence = 5;
+	lay_refusal = -EBUSY;
+	say(&lay);
+	assert_int_equal(replies[4].cause, FERRY_CAUSE_UNHEALTHY);
+	assert_int_equal(carrier.stats.laid, 2);
+	assert_int_equal(lun.jobs_count, 0);
 }
 
 static void test_protocol(void **state)

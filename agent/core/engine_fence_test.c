@@ -92,11 +92,44 @@ static void test_registration_is_lost(void **state)
 		assert_false(local()->is_allowed);
 		assert_int_equal(at.path.resets, 1);
 		assert_int_equal(at.engine.router.flush.losses_seen, 1);
-		ferry_engine_unit_attention(&at.engine, 0x29, 0x00);
-		assert_int_equal(at.engine.router.flush.losses_seen, 2);
 		if (i + 1 < FERRY_ARRAY_COUNT(preempted))
 			assert_int_equal(engine_teardown(NULL), 0);
 	}
+}
+
+/* A LUN RESET loses nothing, a restart does: the keys' count tells one from the other. */
+static void test_reset_is_looked_at(void **state)
+{
+	(void)state;
+	open_fenced();
+	join();
+	own();
+	ferry_engine_unit_attention(&at.engine, 0x29, 0x00);
+	assert_true(local()->is_doubtful);
+	answer_keys(key(2, 1), key(1, 2), key(2, 1));
+	run_ms(1);
+	assert_false(local()->is_doubtful);
+	assert_int_equal(at.engine.router.flush.losses_seen, 1);
+	assert_true(local()->is_allowed);
+	ferry_engine_unit_attention(&at.engine, 0x29, 0x00);
+	at.generation = 20;
+	answer_keys(key(2, 1), key(1, 2), key(2, 1));
+	assert_int_equal(at.engine.router.flush.losses_seen, 2);
+	assert_false(local()->is_allowed);
+	assert_int_equal(at.path.resets, 1);
+	ferry_engine_maybe_reset(&at.engine); /* It is out: there is nothing to look for. */
+	assert_null(asked(FERRY_FENCE_READ_KEYS));
+}
+
+static void test_hint_is_looked_at(void **state)
+{
+	(void)state;
+	open_fenced();
+	join();
+	ferry_engine_maybe_reset(&at.engine);
+	answer_keys(key(2, 1), key(1, 2), key(2, 1));
+	assert_true(local()->is_allowed);
+	assert_null(asked(FERRY_FENCE_READ_KEYS));
 }
 
 static void test_unit_attention_without_reservations(void **state)
@@ -597,6 +630,34 @@ static void test_take_is_overtaken_before_it_begins(void **state)
 	assert_int_equal(at.takes, 0);
 }
 
+/* A second claim of its own: the first one's taking ends unheard, though the second waits yet. */
+static void test_takes_anew(void **state)
+{
+	(void)state;
+	open_fenced();
+	join();
+	carry(1, 5);
+	at.view.epoch.v = 6;
+	own();
+	stand_done(&at.path, 0);
+	ferry_engine_take(&at.engine,
+			  &(struct ferry_drained_keys){.keys = {key(2, 1)}, .count = 1});
+	run_ms(1);
+	assert_non_null(asked(FERRY_FENCE_READ_KEYS));
+	at.engine.carried.jobs_count++; /* For the owner of the epoch between. */
+	at.view.epoch.v = 8;
+	look();
+	ferry_engine_take(&at.engine,
+			  &(struct ferry_drained_keys){.keys = {key(2, 1)}, .count = 1});
+	answer_keys(key(2, 1), key(1, 2), key(2, 1));
+	run_ms(500);
+	assert_int_equal(at.takes, 0);
+	at.engine.carried.jobs_count--;
+	look();
+	answer_keys(key(2, 1), key(1, 2), key(2, 1));
+	assert_int_equal(at.takes, 1);
+}
+
 /* A ghost that it carried is dead when a later epoch is in force; of the epoch itself it is not. */
 static void test_carried_ghosts(void **state)
 {
@@ -625,6 +686,8 @@ int main(void)
 #define TEST(name) cmocka_unit_test_teardown(name, engine_teardown)
 		TEST(test_each_session_registers),
 		TEST(test_registration_is_lost),
+		TEST(test_reset_is_looked_at),
+		TEST(test_hint_is_looked_at),
 		TEST(test_unit_attention_without_reservations),
 		TEST(test_cache_is_barred),
 		TEST(test_verifies_at_each_change_of_owner),
@@ -648,6 +711,7 @@ int main(void)
 		TEST(test_taker_is_clean),
 		TEST(test_take_is_overtaken),
 		TEST(test_take_is_overtaken_before_it_begins),
+		TEST(test_takes_anew),
 		TEST(test_carried_ghosts),
 	};
 

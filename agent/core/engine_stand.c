@@ -58,6 +58,7 @@ void answer(enum ferry_fence_op op, int error)
 	for (uint32_t i = 0; i < ENGINE_ASKED_MAX; i++)
 		if (at.asked[i] == request)
 			at.asked[i] = NULL;
+	at.generation += op == FERRY_FENCE_REGISTER && error == 0;
 	request->on_done(request, error);
 }
 

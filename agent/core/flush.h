@@ -8,8 +8,8 @@
  *
  * Of a restart the owner knows before anybody carries anything at the target, where there are
  * registrations (docs/decisions/0009). Elsewhere a node sees of resets what its own nexus is told.
- * Peers count those that they see, and each of their answers bears the count (struct ferry_mark). So
- * there a FLUSH through a peer is proof only if the owner knows the peer's count from before the
+ * Peers count those that they see, and each of their answers bears the count (struct ferry_mark).
+ * So there a FLUSH through a peer is proof only if the owner knows the peer's count from before the
  * oldest unflushed write: then the peer vouches.
  *
  * Owns:    counters; pure.
@@ -20,7 +20,6 @@
 #pragma once
 
 #include "agent/base/base.h"
-#include "agent/base/museum.h"
 
 struct ferry_flush {
 	bool is_suspect;      /* Acknowledged, unflushed writes may be lost. */
@@ -64,8 +63,7 @@ bool ferry_flush_lost(struct ferry_flush *flush, uint64_t newest) FERRY_MUST_CHE
 /* Whether a path whose losses are known to us since the number @since would tell of any. */
 static inline bool ferry_flush_is_vouched(const struct ferry_flush *flush, uint64_t since)
 {
-	return !ferry_flush_has_unflushed(flush) || since <= flush->unflushed_since ||
-	       FERRY_MUSEUM(UNVOUCHED_FLUSH);
+	return !ferry_flush_has_unflushed(flush) || since <= flush->unflushed_since;
 }
 
 /* Unflushed writes are known to be lost. True: it is news. */

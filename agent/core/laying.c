@@ -239,9 +239,7 @@ void ferry_laying_want(struct ferry_laying *laying, struct ferry_lane *lane)
 		return; /* Without reservations only its own completion lays a ghost. */
 	wish->laying = laying;
 	wish->lane = lane;
-	wish->is_asking = false;
 	wish->is_settled = false;
-	wish->is_wanted_anew = false;
 	wish->attempts = 0;
 	/* From a fresh stack, and after what else ended at the same moment: no delay worth it. */
 	ferry_timer_start_in(laying->config.loop, &laying->retry_timer, 0);

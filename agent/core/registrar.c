@@ -485,9 +485,9 @@ static void join_finish(struct ferry_registrar *registrar)
 	if ((!view->may_register || view->word < registrar->word) &&
 	    !FERRY_MUSEUM(REGISTERS_ITSELF))
 		return;
-	if (registrar->config.is_being_laid(registrar->config.context))
-		return;
-	if (!ferry_router_lane_is_clean(registrar->config.router, local_lane(registrar)) &&
+	/* Its ghosts are being laid as long as there are some; nothing else may be in flight. */
+	if ((registrar->config.is_being_laid(registrar->config.context) ||
+	     !ferry_router_lane_is_clean(registrar->config.router, local_lane(registrar))) &&
 	    !FERRY_MUSEUM(JOINS_UNCLEAN))
 		return;
 	if (registrar->is_unsure && view->only_if_kept) {
@@ -743,7 +743,7 @@ void ferry_registrar_was_killed(struct ferry_registrar *registrar)
 
 	ferry_assert(registrar);
 	ferry_assert(registrar->state != FERRY_REGISTRAR_IN);
-	/* A session that was lost is followed by a new one; the kernel's may live through it all. */
+	/* A session that was lost is followed by a new one; the kernel's may live on. */
 	if (registrar->session_is_new || !lane->path->is_up)
 		return;
 	registrar->state = FERRY_REGISTRAR_OUT;

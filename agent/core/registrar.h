@@ -127,8 +127,8 @@ void ferry_registrar_look_at_reset(struct ferry_registrar *registrar);
 void ferry_registrar_note_laid(struct ferry_registrar *registrar);
 
 /*
- * And it is done: what was registered meanwhile is gone too, a new session registers again. The path is
- * told to make one if its session is the old one still.
+ * And it is done: what was registered meanwhile is gone too, a new session registers again. The
+ * path is told to make one if its session is the old one still.
  */
 void ferry_registrar_was_killed(struct ferry_registrar *registrar);
 

@@ -92,7 +92,7 @@ static void test_waits_for_what_is_older(void **state)
 	assert_true(is_allowed());
 }
 
-/* Without a reservation a lun lets everyone write: the owner, and only it, makes one. */
+/* Without a reservation a lun lets everyone write: the owner, or who claims to be, makes one. */
 static void test_reserves_what_it_owns(void **state)
 {
 	const struct {
@@ -103,7 +103,7 @@ static void test_reserves_what_it_owns(void **state)
 	} cases[] = {
 		{1, true, {0}, true},
 		{2, true, {0}, false},
-		{1, false, {0}, false},
+		{1, false, {0}, true}, /* On a lun that nobody has reserved nothing is laid. */
 		{1, true, key(2, 1), false},
 	};
 
@@ -355,6 +355,63 @@ static void test_apart_is_a_restart(void **state)
 	on.view.only_if_kept = false;
 	rejoin_and_count_losses(30, 1);
 	rejoin_and_count_losses(40, 0);
+}
+
+/* A reset in a session that lives on: while it is looked at, the path is not believed. */
+static void report_reset(void)
+{
+	ferry_router_local(&on.router)->is_doubtful = true;
+	ferry_registrar_look_at_reset(&on.registrar);
+}
+
+static void test_reset_loses_nothing(void **state)
+{
+	const struct ferry_lane *lane = ferry_router_local(&on.router);
+
+	(void)state;
+	join();
+	report_reset();
+	report_reset(); /* And another: what is being read may be older. */
+	for (int i = 0; i < 2; i++) {
+		assert_true(lane->is_doubtful);
+		answer_keys(KEYS(.holder = key(2, 1), .generation = on.registrar.generation,
+				 .keys = {key(2, 1), key(1, 3)}));
+	}
+	assert_null(on.pending);
+	assert_false(lane->is_doubtful);
+	assert_true(is_allowed());
+	assert_int_equal(on.router.flush.losses_seen, 1);
+}
+
+/* It was a restart: at the count, or because it is lower than it was. */
+static void restart_in_session(uint32_t generation, uint64_t losses_seen)
+{
+	uint32_t resets = on.path.resets;
+
+	join();
+	assert_true(on.registrar.generation > generation);
+	report_reset();
+	answer_keys(KEYS(.holder = key(2, 1), .generation = generation,
+			 .keys = {key(2, 1), key(1, 3)}));
+	assert_int_equal(on.registrar.state, FERRY_REGISTRAR_OUT);
+	assert_false(is_allowed());
+	assert_int_equal(on.path.resets, resets + 1);
+	assert_int_equal(on.router.flush.losses_seen, losses_seen);
+	ferry_registrar_session(&on.registrar, false);
+	assert_false(ferry_router_local(&on.router)->is_doubtful);
+}
+
+static void test_reset_was_a_restart(void **state)
+{
+	(void)state;
+	restart_in_session(2, 1); /* Its owner hears of it by the witness. */
+}
+
+static void test_reset_was_a_restart_that_others_saw(void **state)
+{
+	(void)state;
+	own();
+	restart_in_session(3, 2);
 }
 
 /* The first there: it registers only when the owner knows, and so that all see the count grow. */
@@ -623,6 +680,9 @@ int main(void)
 		TEST(test_session_is_lost_meanwhile),
 		TEST(test_lower_count_is_a_restart),
 		TEST(test_apart_is_a_restart),
+		TEST(test_reset_loses_nothing),
+		TEST(test_reset_was_a_restart),
+		TEST(test_reset_was_a_restart_that_others_saw),
 		TEST(test_witness),
 		TEST(test_witness_again),
 		TEST(test_witness_is_too_late),

@@ -21,6 +21,7 @@ static uint32_t idles;
 static uint32_t lanes_news;
 static uint32_t holds;
 static uint32_t resumes;
+static uint32_t suspects;
 
 static void on_event(struct ferry_events *self, const struct ferry_event *event)
 {
@@ -28,6 +29,7 @@ static void on_event(struct ferry_events *self, const struct ferry_event *event)
 	assert_string_equal(event->pool, "pool");
 	holds += event->kind == FERRY_EVENT_HOLD;
 	resumes += event->kind == FERRY_EVENT_RESUME;
+	suspects += event->kind == FERRY_EVENT_FLUSH_SUSPECT;
 }
 
 static struct ferry_events events = {.emit = on_event};
@@ -100,7 +102,7 @@ static int setup(void **state)
 
 	(void)state;
 	stand_open(&stand);
-	lays = idles = lanes_news = holds = resumes = 0;
+	lays = idles = lanes_news = holds = resumes = suspects = 0;
 	assert_int_equal(ferry_router_init(&router, &stand.region, &config), 0);
 	for (uint32_t i = 0; i < LANES; i++) {
 		stand_path_init(&paths[i], i == 0 ? FERRY_PATH_LOCAL : FERRY_PATH_PEER, i + 1,
@@ -495,6 +497,26 @@ static void test_counts(void **state)
 	assert_in_range(router.stats.latency_ns_max, 30 * FERRY_NS_PER_MS, 31 * FERRY_NS_PER_MS);
 }
 
+/* Acknowledged writes may be lost: people are told, once, and the application each time. */
+static void test_suspects_are_told(void **state)
+{
+	(void)state;
+	submit(0, FERRY_OP_WRITE);
+	end_all();
+	submit(1, FERRY_OP_FLUSH);
+	end_all();
+	assert_int_equal(results[1], 0);
+	assert_int_equal(suspects, 0);
+	submit(0, FERRY_OP_WRITE);
+	end_all();
+	for (uint32_t i = 1; i <= 2; i++) {
+		submit(i, FERRY_OP_FLUSH);
+		end(0, FERRY_OUTCOME_FAILED, FERRY_CAUSE_MEDIUM);
+		assert_int_equal(results[i], -EIO);
+		assert_int_equal(suspects, 1);
+	}
+}
+
 static void test_bounds(void **state)
 {
 	struct ferry_lane *lane;
@@ -531,6 +553,7 @@ int main(void)
 		TEST(test_patience_of_one),
 		TEST(test_revives),
 		TEST(test_counts),
+		TEST(test_suspects_are_told),
 		TEST(test_bounds),
 	};
 

@@ -151,6 +151,45 @@ test_target_restart() {
 	ok "target killed and started again: a new session, I/O goes on"
 }
 
+# disk_has OCTAL AT: 4 KiB of that byte, from there on, the first being 1.
+disk_has() {
+	cmp -s <(head -c 4096 /dev/zero | tr '\0' "\\$1") <(tail -c "+$2" "$WORK/disk" | head -c 4096)
+}
+
+# What was acknowledged and not flushed goes with the target's cache, here by another disk behind it:
+# it is written anew before anything is read or flushed.
+test_target_loses_its_cache() {
+	iscsi_agent lost
+	timeout 60 qemu-io -f raw -c 'write -P 1 0 64k' -c flush "$URI" >"$WORK/client.log" 2>&1 ||
+		fail "no I/O"
+	cp "$WORK/disk" "$WORK/flushed"
+	# It waits for more, and is killed: at its end it would flush.
+	mkfifo "$WORK/commands"
+	exec 9<>"$WORK/commands"
+	stdbuf -oL qemu-io -t writeback -f raw "$URI" <&9 >"$WORK/writer.log" 2>&1 &
+	local writer=$!
+	HELPERS+=("$writer")
+	echo 'write -P 2 16k 16k' >&9
+	until_true 20 grep -q 'wrote 16384' "$WORK/writer.log" ||
+		fail "no write: $(cat "$WORK/writer.log")"
+	echo 'write -P 3 24k 4k' >&9
+	until_true 20 grep -q 'wrote 4096' "$WORK/writer.log" ||
+		fail "no write: $(cat "$WORK/writer.log")"
+	target_kill
+	cp "$WORK/flushed" "$WORK/disk"
+	target 512
+	until_true 20 path_is '.up' || fail "no new session: $SAID"
+	kill -KILL "$writer"
+	wait "$writer" 2>/dev/null
+	exec 9>&-
+	timeout 60 qemu-io -f raw -c 'read -P 2 16k 8k' -c 'read -P 3 24k 4k' -c 'read -P 1 0 16k' \
+		-c flush "$URI" >"$WORK/client.log" 2>&1 || fail "I/O: $(cat "$WORK/client.log")"
+	! grep -qi 'error\|fail' "$WORK/client.log" || fail "lost: $(cat "$WORK/client.log")"
+	agent_end
+	disk_has 3 24577 || fail "it is not on the disk"
+	ok "target restarted, its cache lost: what was not flushed is written anew"
+}
+
 # No answer is no reason to end: the agent waits for its lun, and says so.
 test_late_target() {
 	target_kill
@@ -204,6 +243,7 @@ test_reset
 test_black_hole
 test_long_black_hole
 test_target_restart
+test_target_loses_its_cache
 test_late_target
 test_wrong_lun
 test_stop_in_black_hole

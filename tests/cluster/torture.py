@@ -9,9 +9,11 @@ Exit code 0; 1: something did not work again, or the run came to nothing; 2: a v
 """
 import argparse
 import collections
+import ctypes
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -20,6 +22,7 @@ import time
 NODES = ["n1", "n2", "n3"]
 AT_ONCE = 2
 SETTLE_SECONDS = 90
+PR_SET_PDEATHSIG = 1  # However this ends, the application ends with it.
 LAB, FERRY, FERRYD = (os.environ[name] for name in ("FERRY_LAB", "FERRY", "FERRYD"))
 
 
@@ -40,7 +43,8 @@ class Driver:
         uris = [f"nbd+unix:///data?socket={work}/{node}.sock" for node in NODES]
         self.process = subprocess.Popen(
             [os.environ["DRIVER"], "-s", str(seed), "-m", "1", *uris],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+            preexec_fn=lambda: ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
         self.lock = threading.Lock()
         if self.process.stdout.readline() != "ready\n":
             raise SystemExit("torture: the driver does not begin")

@@ -23,35 +23,22 @@ while [ $# -gt 0 ]; do
 	shift
 done
 
-# The front end is where the driver, outside of all nodes, can reach it.
+# The front end is where the driver, outside of all nodes, can reach it; and no mount is left behind
+# by agents that are killed.
 node_config() {
-	cat <<-END
-		[agent]
-		log_level = info
-		path_timeout = 1s
-		hold_timeout = 10s
-		[lun data]
-		iscsi = iscsi://10.98.0.254/iqn.2026-11.ferry.lab:disk/1
-		[pool data]
-		luns = data
-		[volume data]
-		lun = data
-		[decision]
-		failures = 3
-		window = 10s
-		[pacemaker]
-		publish = no
-		[nbd]
-		listen = unix:$WORK/$1.sock
-	END
+	HOLD_TIMEOUT=10s config_make |
+		sed -e "s|^listen = .*|listen = unix:$WORK/$1.sock|" -e '/^\[fuse\]/,$d'
 }
 
+# In the background, so that a signal is not kept waiting for its end.
 torture() {
 	local options=(--seconds "$TORTURE_SECONDS" --seed "$TORTURE_SEED" --work "$WORK")
 	[ -z "$LIE" ] || options+=(--target-only)
 	options+=("${OPTIONS[@]}")
 	FERRY_LAB=$LAB FERRY=$FERRY FERRYD=$FERRYD DRIVER=$BUILD/tests/torture_driver \
-		/usr/bin/python3 "$HERE/torture.py" "${options[@]}"
+		/usr/bin/python3 "$HERE/torture.py" "${options[@]}" &
+	JOBS+=($!)
+	wait $!
 }
 
 honest() {

@@ -4,14 +4,15 @@
     mutate.py [--sample N] [--seed S] [--jobs J] [--seeds A..B] [--only PREFIX] [--quick] [--report]
 
 Draws a sample of mutants (the same one for the same seed and the same sources), compiles each into
-one object, links it before the rooms' archives into the unit and golden tests that use its room,
-ferry-sim and the simulator's scenarios, and runs those in this order until one fails. What none
-notices has survived, and is listed with its place. A mutant that compiles to the same object is none.
+one object, links it before the rooms' archives into the unit and golden tests that use its room, and
+runs those until one fails; then what has survived so far in ferry-sim and the simulator's scenarios.
+What none notices has survived, and is listed with its place. A mutant that compiles to the same
+object is none.
 
     tests/mutation/mutate.py --sample 200 --seed 1     what survivors.md tells of; `make mutation`
     tests/mutation/mutate.py --quick --only fencing/   while one writes unit tests
 
-Nothing is written into the source tree: all is in build-mutation/, where results.jsonl keeps what
+Nothing is written into the source tree: all is in build-mutation/, where results*.jsonl keep what
 has been run, so that an interrupted run goes on, and survivors are tried again when tests have
 changed. Exits 1 if less than --floor per cent are killed.
 """
@@ -32,6 +33,7 @@ import threading
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TREE = ROOT / "build-mutation"
+QUICK, FULL = TREE / "results-quick.jsonl", TREE / "results.jsonl" # Unit tests; the simulator too.
 WORDS = ROOT / "tests/mutation/survivors.md"
 FOLDERS = ["agent/base", "agent/ports", "agent/core", "agent/cache", "fencing", "migrate", "proto"]
 # Of the processor's time, some eight times what the longest takes: a busy machine kills no mutant.
@@ -111,9 +113,8 @@ def tests_key():
 class Rig:
     """The unmutated build: how its objects are compiled and its tests are linked."""
 
-    def __init__(self, seeds, is_quick):
+    def __init__(self, seeds):
         self.seeds = seeds
-        self.is_quick = is_quick
         self.plain = {}
         self.commands = {}
         for entry in json.loads((TREE / "compile_commands.json").read_text()):
@@ -140,23 +141,23 @@ class Rig:
         name = pathlib.Path(path).parent.name
         return f"libferry_{name}.a"
 
-    def tests(self, path):
-        """(program, arguments, seconds) in the order of their cost, the file's own first."""
+    def unit_tests(self, path):
+        """(program, arguments, seconds), the file's own first."""
         uses = self.archive(path)
         units = [p for p in [*self.units, *self.golden] if p != "tests/sim_test" and
                  any(a.endswith(uses) for a in self.links.get(p, []))]
         stem = pathlib.Path(path).stem.split("_")[0]
-        found = [(p, self.golden.get(p, []), UNIT_SECONDS_MAX)
-                 for p in sorted(units, key=lambda p: (stem not in p, p))]
-        if not self.is_quick:
-            first, last = (int(number) for number in self.seeds.split(".."))
-            few = min(first + SEEDS_FEW - 1, last)
-            found.append(("bin/ferry-sim", ["--seeds", f"{first}..{few}"], SEEDS_SECONDS_MAX))
-            found.append(("tests/sim_test", [], SCENARIOS_SECONDS_MAX))
-            if few < last:
-                found.append(("bin/ferry-sim", ["--seeds", f"{few + 1}..{last}"],
-                              SEEDS_SECONDS_MAX))
-        return [test for test in found if test[0] in self.links]
+        return [(p, self.golden.get(p, []), UNIT_SECONDS_MAX)
+                for p in sorted(units, key=lambda p: (stem not in p, p)) if p in self.links]
+
+    def simulator_tests(self):
+        """The same, in the order of their cost."""
+        first, last = (int(number) for number in self.seeds.split(".."))
+        few = min(first + SEEDS_FEW - 1, last)
+        yield "bin/ferry-sim", ["--seeds", f"{first}..{few}"], SEEDS_SECONDS_MAX
+        yield "tests/sim_test", [], SCENARIOS_SECONDS_MAX
+        if few < last:
+            yield "bin/ferry-sim", ["--seeds", f"{few + 1}..{last}"], SEEDS_SECONDS_MAX
 
     def compile(self, path, source, target, more=()):
         arguments = list(self.commands[path])
@@ -196,17 +197,19 @@ def fails(program, arguments, seconds):
     return None if done.returncode == 0 else f"exit {done.returncode}"
 
 
-def check_whole(rig):
+def check_whole(rig, is_quick):
     """What fails without a mutant would kill them all."""
     tests = {repr(test): test for folder in FOLDERS for path in sorted((ROOT / folder).glob("*.c"))
-             for test in rig.tests(str(path.relative_to(ROOT)))}
+             for test in rig.unit_tests(str(path.relative_to(ROOT)))}
+    if not is_quick:
+        tests.update((repr(test), test) for test in rig.simulator_tests())
     for program, arguments, seconds in tests.values():
         why = fails(TREE / program, arguments, seconds)
         if why:
             sys.exit(f"{program}: {why}, without any mutant")
 
 
-def judge(rig, mutant, folder):
+def judge(rig, mutant, folder, is_quick):
     folder.mkdir(parents=True, exist_ok=True)
     lines = (ROOT / mutant.path).read_text().splitlines(keepends=True)
     source, changed = folder / "mutant.c", folder / "mutant.o"
@@ -221,7 +224,8 @@ def judge(rig, mutant, folder):
         return {"verdict": "stillborn"}
     if changed.read_bytes() == rig.plain[mutant.path]:
         return {"verdict": "equivalent"}
-    for program, arguments, seconds in rig.tests(mutant.path):
+    for program, arguments, seconds in (rig.unit_tests(mutant.path) if is_quick else
+                                        rig.simulator_tests()):
         target = folder / pathlib.Path(program).name
         if not rig.link(program, changed, target):
             raise RuntimeError(f"{program}: does not link with {mutant.path}")
@@ -231,20 +235,25 @@ def judge(rig, mutant, folder):
     return {"verdict": "survived"}
 
 
-def build():
-    environment = dict(os.environ)
-    quiet = {"stdout": subprocess.DEVNULL, "env": environment}
+def configure():
     subprocess.run(["cmake", "--preset", "plain", "-S", ROOT, "-B", TREE], check=True, cwd=ROOT,
-                   **quiet)
-    subprocess.run(["nice", "cmake", "--build", TREE], check=True, **quiet)
+                   stdout=subprocess.DEVNULL)
+
+
+def build(rig):
+    """What mutants are tried by, and what that needs."""
+    programs = {*rig.units, *rig.golden, *(test[0] for test in rig.simulator_tests())}
+    subprocess.run(["nice", "ninja", "-C", TREE, *sorted(programs)], check=True,
+                   stdout=subprocess.DEVNULL)
 
 
 def sample_draw(arguments):
     found = []
+    only = tuple(arguments.only.split(","))
     for folder in FOLDERS:
         for path in sorted((ROOT / folder).glob("*.c")):
             name = str(path.relative_to(ROOT))
-            if name.startswith(tuple(arguments.only.split(","))) and not name.endswith(("_test.c", "_stand.c")):
+            if name.startswith(only) and not name.endswith(("_test.c", "_stand.c")):
                 found += mutants_of(name)
     return found, sorted(found, key=draw_key(arguments.seed))
 
@@ -325,19 +334,26 @@ def main():
     found, drawn = sample_draw(arguments)
     print(f"{len(found)} mutants in ranks 0-3, seed {arguments.seed}", flush=True)
     tests = tests_key()
-    quick = TREE / "results-quick.jsonl"
-    log = quick if arguments.quick else TREE / "results.jsonl"
-    results = {} if arguments.quick else results_read(quick, tests=None)
-    results.update(results_read(log, tests))
     if not arguments.report:
-        build()
-        rig = Rig(arguments.seeds, arguments.quick)
-        check_whole(rig)
-        work(rig, drawn, results, log, tests, arguments)
+        configure()
+        rig = Rig(arguments.seeds)
+        build(rig)
+        check_whole(rig, arguments.quick)
+        work(rig, drawn, tests, arguments, is_quick=True)
+        if not arguments.quick:
+            work(rig, drawn, tests, arguments, is_quick=False)
+    results = results_read(QUICK, tests)
+    if not arguments.quick:
+        results.update(results_read(FULL, tests))
     return 0 if report(drawn, results, arguments) else 1
 
 
-def work(rig, drawn, results, log, tests, arguments):
+def work(rig, drawn, tests, arguments, is_quick):
+    """The unit tests of all the sample, or the simulator for what they have let live."""
+    log = QUICK if is_quick else FULL
+    results = {key: entry for key, entry in results_read(QUICK, tests).items()
+               if is_quick or entry["verdict"] != "survived"}
+    results.update(results_read(FULL, tests) if not is_quick else {})
     lock = threading.Lock()
     waiting = iter(drawn)
     judged = 0
@@ -354,7 +370,7 @@ def work(rig, drawn, results, log, tests, arguments):
                 judged += 1
             key = key_of(mutant)
             if key not in results:
-                result = judge(rig, mutant, TREE / f"job{number}")
+                result = judge(rig, mutant, TREE / f"job{number}", is_quick)
                 with lock:
                     results[key] = {"key": key, "tests": tests, **mutant._asdict(), **result}
                     with open(log, "a", encoding="utf-8") as to:

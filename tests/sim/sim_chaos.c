@@ -8,10 +8,10 @@
 #define REST_NS_MAX (20 * FERRY_NS_PER_S)
 
 /*
- * Of 100 luns, those whose PREEMPT AND ABORT waits for what runs, as LIO's does, are from 30 up to
- * here.
+ * Of 100 luns, those whose PREEMPT AND ABORT waits for what runs are from 30 up to here; those that
+ * are laid by reinstatement, as LIO's are, from there on.
  */
-enum { ABORT_WAITS_UNTIL = 60 };
+enum { ABORT_WAITS_UNTIL = 50, REINSTATES_UNTIL = 75 };
 
 struct chaos {
 	struct sim_cluster cluster;
@@ -100,6 +100,7 @@ static void lun_draw(struct sim *sim, struct sim_lun_options *options)
 
 	options->preempt_waits = kind < 30; /* As tgtd does it. */
 	options->abort_waits = kind >= 30 && kind < ABORT_WAITS_UNTIL;
+	options->reinstates = kind >= ABORT_WAITS_UNTIL && kind < REINSTATES_UNTIL;
 	options->has_aptpl = sim_chance(sim, SIM_STORAGE, 500);
 	options->slow_per_mille = (uint32_t)sim_below(sim, SIM_STORAGE, 20);
 	options->slow_ns_max =
@@ -139,6 +140,7 @@ static void focus_draw(struct chaos *chaos)
 		cluster->options.drain_timeout_ns =
 			sim_between(sim, SIM_CLOCK, 100 * FERRY_NS_PER_MS, 500 * FERRY_NS_PER_MS);
 		workload->shares[FERRY_OP_WRITE] += 60;
+		chaos->faults_ns += 5 * FERRY_NS_PER_S;
 		chaos->interval_ns_max =
 			sim_between(sim, SIM_CRASH, 100 * FERRY_NS_PER_MS, 800 * FERRY_NS_PER_MS);
 	} else if (chaos->focus == SIM_FOCUS_RINGS) {
@@ -148,6 +150,8 @@ static void focus_draw(struct chaos *chaos)
 			sim_between(sim, SIM_CRASH, 100 * FERRY_NS_PER_MS, 1500 * FERRY_NS_PER_MS);
 	} else if (chaos->focus == SIM_FOCUS_FREEZING) {
 		cluster->options.cache_lines = (uint32_t)sim_between(sim, SIM_CLOCK, 6, 12);
+		workload->lines_per_mille = (uint32_t)sim_between(sim, SIM_WORKLOAD, 500, 950);
+		chaos->faults_ns += 5 * FERRY_NS_PER_S;
 		cluster->options.drain_timeout_ns =
 			sim_between(sim, SIM_CLOCK, 100 * FERRY_NS_PER_MS, 500 * FERRY_NS_PER_MS);
 		workload->shares[FERRY_OP_READ] += 60;
@@ -174,6 +178,15 @@ static void focus_draw(struct chaos *chaos)
 				sim, SIM_STORAGE, 200 * FERRY_NS_PER_MS, 900 * FERRY_NS_PER_MS);
 		chaos->interval_ns_max =
 			sim_between(sim, SIM_CRASH, 100 * FERRY_NS_PER_MS, 1000 * FERRY_NS_PER_MS);
+	} else if (chaos->focus == SIM_FOCUS_LAYING) {
+		cluster->lun.options.reinstates = false; /* There a login waits as well. */
+		cluster->lun.options.abort_waits = !cluster->lun.options.preempt_waits;
+		cluster->options.path_timeout_ns =
+			sim_between(sim, SIM_CLOCK, 150 * FERRY_NS_PER_MS, 500 * FERRY_NS_PER_MS);
+		workload->shares[FERRY_OP_WRITE] += 60;
+		chaos->faults_ns += 3 * FERRY_NS_PER_S;
+		chaos->interval_ns_max =
+			sim_between(sim, SIM_CRASH, 200 * FERRY_NS_PER_MS, 1000 * FERRY_NS_PER_MS);
 	} else if (chaos->focus == SIM_FOCUS_LOSSES) {
 		workload->fua_per_mille = 0;
 		workload->shares[FERRY_OP_FLUSH] += 10;
@@ -200,6 +213,7 @@ static void options_note(const struct chaos *chaos)
 		 "lun: PREEMPT %s, %s APTPL,%s slow %u per mille up to %" PRIu64 " ms",
 		 lun->preempt_waits ? "then reset"
 		 : lun->abort_waits ? "and abort, which waits"
+		 : lun->reinstates  ? "then a login by the victim's name"
 				    : "and abort",
 		 lun->has_aptpl ? "with" : "without",
 		 lun->caches_by_path ? " a cache for each path," : "", lun->slow_per_mille,
@@ -390,22 +404,21 @@ static void phases(struct chaos *chaos, const struct sim_chaos_options *options)
 		sim_violation(&cluster->sim, 0, "left over: %s", sim_cluster_leak(cluster));
 }
 
-/* Of sixteen seeds thirteen are about something. */
+/* Of 32 seeds eight are about nothing in particular. */
 static enum sim_focus focus_of(uint64_t seed)
 {
-	uint64_t part = seed * UINT64_C(0x9e3779b97f4a7c15) >> 52 & 15;
+	static const uint32_t shares[SIM_FOCI_COUNT] = {
+		[SIM_FOCUS_NONE] = 8,	  [SIM_FOCUS_TAKING] = 3,   [SIM_FOCUS_RINGS] = 3,
+		[SIM_FOCUS_FREEZING] = 3, [SIM_FOCUS_HANDOVER] = 5, [SIM_FOCUS_CARRYING] = 5,
+		[SIM_FOCUS_LOSSES] = 2,	  [SIM_FOCUS_LAYING] = 3,
+	};
+	uint64_t part = seed * UINT64_C(0x9e3779b97f4a7c15) >> 51 & 31;
+	uint32_t focus = 0;
 
-	if (part < 2)
-		return SIM_FOCUS_TAKING;
-	if (part < 4)
-		return SIM_FOCUS_RINGS;
-	if (part < 6)
-		return SIM_FOCUS_FREEZING;
-	if (part < 9)
-		return SIM_FOCUS_HANDOVER;
-	if (part < 12)
-		return SIM_FOCUS_CARRYING;
-	return part == 12 ? SIM_FOCUS_LOSSES : SIM_FOCUS_NONE;
+	while (part >= shares[focus])
+		part -= shares[focus++];
+	ferry_assert(focus < (uint32_t)SIM_FOCI_COUNT);
+	return (enum sim_focus)focus;
 }
 
 void sim_chaos_run(uint64_t seed, const struct sim_chaos_options *options, struct sim_result *ret)

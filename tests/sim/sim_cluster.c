@@ -268,6 +268,43 @@ void sim_cluster_release(struct sim_cluster *cluster, uint32_t id, uint32_t next
 	ferry_ownership_release(&node->ownership, (struct ferry_node){next_owner});
 }
 
+/* Whether @node's agent is gone, and nothing sends its commands again once the machine is off. */
+static bool switch_off(struct sim_cluster *cluster, const struct sim_command *command)
+{
+	if (command->stage != SIM_COMMAND_IN_PIPE || cluster->nodes[command->node].node)
+		return false;
+	sim_corosync_node_up(&cluster->corosync, command->node, false);
+	return true;
+}
+
+bool sim_cluster_force(struct sim_cluster *cluster, uint32_t id)
+{
+	struct sim_node *node = cluster->nodes[id].node;
+
+	/* Of two the lun is the third voice; a person has nothing to add that could be checked. */
+	if (!node || cluster->nodes[id].is_frozen || cluster->nodes_count == 2 ||
+	    !node->group.group.is_quorate || node->ownership.phase != FERRY_OWNERSHIP_IDLE)
+		return false;
+	for (uint32_t i = 1; i <= cluster->nodes_count; i++)
+		if (cluster->nodes[i].node && cluster->nodes[i].node->engine.router.is_open)
+			return false;
+	ferry_list_foreach_safe (link, &cluster->lun.commands) {
+		struct sim_command *command = ferry_list_entry(link, struct sim_command, link);
+
+		if (command->fence_op || !ferry_op_changes_blocks(command->op) ||
+		    command->node == id || command->stage > SIM_COMMAND_AT_TARGET)
+			continue;
+		if (!switch_off(cluster, command))
+			return false;
+		sim_command_free(command);
+	}
+	if (ferry_ownership_force(&node->ownership) < 0)
+		return false;
+	sim_note(&cluster->sim, SIM_NODE, id, 4, "a person has it take the pool by force");
+	node->wish_error = 1;
+	return true;
+}
+
 void sim_cluster_clear(struct sim_cluster *cluster, uint32_t id)
 {
 	struct sim_node *node = cluster->nodes[id].node;

@@ -73,6 +73,12 @@ void sim_cluster_freeze(struct sim_cluster *cluster, uint32_t id); /* SIM_FREEZE
 void sim_cluster_wake(struct sim_cluster *cluster, uint32_t id);
 void sim_cluster_acquire(struct sim_cluster *cluster, uint32_t id);
 void sim_cluster_release(struct sim_cluster *cluster, uint32_t id, uint32_t next_owner);
+/*
+ * A person has @id take the pool by force, and answers for who does not answer (design, rule 14):
+ * nobody serves, who is silent is switched off, and nothing but @id's own is left at the lun.
+ * False: not so, or not now.
+ */
+bool sim_cluster_force(struct sim_cluster *cluster, uint32_t id);
 /* An administrator has looked at flushes that fail, and has the owner go on. */
 void sim_cluster_clear(struct sim_cluster *cluster, uint32_t id);
 

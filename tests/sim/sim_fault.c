@@ -232,6 +232,18 @@ static void release(struct sim_planned *planned)
 				    planned->other != i ? planned->other : 0);
 }
 
+static void force(struct sim_planned *planned)
+{
+	uint32_t id = sim_aim_resolve(cluster_of(planned), planned->aim, planned->node, 0);
+
+	if (sim_cluster_force(cluster_of(planned), id))
+		planned->until_ns = cluster_of(planned)->sim.now_ns;
+	if (cluster_of(planned)->sim.now_ns < planned->until_ns)
+		step_in(planned, 20 * FERRY_NS_PER_MS);
+	else
+		sim_cancel(&cluster_of(planned)->sim, &planned->end);
+}
+
 static void store(struct sim_planned *planned)
 {
 	cluster_of(planned)->nodes[planned->node].store.saves_to_fail =
@@ -337,6 +349,7 @@ static const struct kind {
 	[SIM_FAULT_RELEASE] = {"release", release, NULL},
 	[SIM_FAULT_STORE] = {"store", store, NULL},
 	[SIM_FAULT_HOLD] = {"hold", hold, unhold},
+	[SIM_FAULT_FORCE] = {"force", force, force},
 	[SIM_FAULT_ROLL] = {"roll", roll, roll},
 	[SIM_FAULT_OWNER_CUT] = {"owner-cut", owner_cut, uncut},
 	[SIM_FAULT_OWN_CACHE] = {"path-cache", path_cache, NULL},
@@ -348,7 +361,7 @@ const char *sim_fault_name(enum sim_fault fault)
 	return kinds[fault].name;
 }
 
-/* ---- The plan. ---- */
+/* ---- A fault's course. ---- */
 
 void sim_fault_describe(const struct sim_planned *planned, char *text, size_t size_bytes)
 {
@@ -381,6 +394,8 @@ static bool waits(struct sim_planned *planned)
 /* The moment that some wait for may have come. */
 static void moment_came(void *context, uint32_t node, const struct ferry_event *event)
 {
+	static const uint64_t delays_ns[] = {2 * FERRY_NS_PER_MS, 20 * FERRY_NS_PER_MS,
+					     100 * FERRY_NS_PER_MS};
 	struct sim_faults *faults = context;
 	enum sim_moment moment = sim_moment_of(event);
 
@@ -394,8 +409,7 @@ static void moment_came(void *context, uint32_t node, const struct ferry_event *
 			continue;
 		planned->actor = node;
 		sim_in(&faults->cluster->sim, &planned->begin,
-		       draw(planned, 4) == 0 ? draw(planned, 20 * FERRY_NS_PER_MS)
-					     : draw(planned, 2 * FERRY_NS_PER_MS));
+		       draw(planned, delays_ns[draw(planned, FERRY_ARRAY_COUNT(delays_ns))]));
 	}
 }
 
@@ -428,214 +442,20 @@ static void end_run(struct sim_event *event)
 	kinds[planned->fault].end(planned);
 }
 
-/*
- * Where each path has a cache of its own: of the paths only. A change of owner in the midst of a
- * replay leaves older bytes over newer ones, which the core does not hold yet.
- */
-static void weights_by_path(struct sim_faults *faults)
-{
-	static const enum sim_fault of_paths[] = {SIM_FAULT_CUT, SIM_FAULT_FLAP, SIM_FAULT_RESET,
-						  SIM_FAULT_SLOW, SIM_FAULT_OWN_CACHE};
-	uint32_t weights[SIM_FAULTS_COUNT] = {[SIM_FAULT_OWN_CACHE] = 4};
-
-	for (size_t i = 0; i < FERRY_ARRAY_COUNT(of_paths); i++)
-		weights[of_paths[i]] += faults->weights[of_paths[i]];
-	memcpy(faults->weights, weights, sizeof(weights));
-}
-
-static const struct focus {
-	const char *name;
-	uint32_t aimed_per_mille_max;
-	/* What it is about, and what goes with it: at most so heavy. 0 ends them. */
-	struct {
-		enum sim_fault fault;
-		uint32_t weight_max;
-	} kinds[12];
-} foci[SIM_FOCI_COUNT] = {
-	[SIM_FOCUS_NONE] = {.name = "everything", .aimed_per_mille_max = 500},
-	[SIM_FOCUS_TAKING] = {.name = "taking",
-			      .aimed_per_mille_max = 900,
-			      .kinds = {{SIM_FAULT_HOLD, 24},
-					{SIM_FAULT_FLAP, 24},
-					{SIM_FAULT_MOVE, 6},
-					{SIM_FAULT_CRASH, 6},
-					{SIM_FAULT_RESET, 6},
-					{SIM_FAULT_POWER, 6},
-					{SIM_FAULT_STALL, 6},
-					{SIM_FAULT_BREAK, 6},
-					{SIM_FAULT_FREEZE, 6},
-					{SIM_FAULT_ISOLATE, 6}}},
-	[SIM_FOCUS_RINGS] = {.name = "rings",
-			     .aimed_per_mille_max = 900,
-			     .kinds = {{SIM_FAULT_ROLL, 24},
-				       {SIM_FAULT_CHURN, 24},
-				       {SIM_FAULT_ISOLATE, 6},
-				       {SIM_FAULT_PARTITION, 6},
-				       {SIM_FAULT_MOVE, 6},
-				       {SIM_FAULT_FREEZE, 6},
-				       {SIM_FAULT_POWER, 6},
-				       {SIM_FAULT_CLUSTER, 6},
-				       {SIM_FAULT_STORE, 6},
-				       {SIM_FAULT_STOP, 6}}},
-	[SIM_FOCUS_FREEZING] = {.name = "freezing",
-				.aimed_per_mille_max = 900,
-				.kinds = {{SIM_FAULT_STOP, 24},
-					  {SIM_FAULT_FREEZE, 24},
-					  {SIM_FAULT_MOVE, 6},
-					  {SIM_FAULT_PAUSE, 6},
-					  {SIM_FAULT_RESET, 6},
-					  {SIM_FAULT_ISOLATE, 6}}},
-	[SIM_FOCUS_HANDOVER] = {.name = "handovers",
-				.aimed_per_mille_max = 200,
-				.kinds = {{SIM_FAULT_MOVE, 30},
-					  {SIM_FAULT_OWNER_CUT, 8},
-					  {SIM_FAULT_DELAY, 6},
-					  {SIM_FAULT_RELEASE, 4},
-					  {SIM_FAULT_FREEZE, 4},
-					  {SIM_FAULT_STOP, 4},
-					  {SIM_FAULT_ISOLATE, 3}}},
-	[SIM_FOCUS_CARRYING] = {.name = "carrying",
-				.aimed_per_mille_max = 300,
-				.kinds = {{SIM_FAULT_OWNER_CUT, 20},
-					  {SIM_FAULT_LINK, 12},
-					  {SIM_FAULT_BREAK, 8},
-					  {SIM_FAULT_HALF_OPEN, 6},
-					  {SIM_FAULT_MOVE, 16},
-					  {SIM_FAULT_HOLD, 10},
-					  {SIM_FAULT_SLOW, 6},
-					  {SIM_FAULT_DELAY, 12},
-					  {SIM_FAULT_RESET, 4},
-					  {SIM_FAULT_STALL, 4},
-					  {SIM_FAULT_CRASH, 4}}},
-	[SIM_FOCUS_LOSSES] = {.name = "losses",
-			      .aimed_per_mille_max = 300,
-			      .kinds = {{SIM_FAULT_TARGET, 16},
-					{SIM_FAULT_OWNER_CUT, 24},
-					{SIM_FAULT_CRASH, 16},
-					{SIM_FAULT_BREAK, 6},
-					{SIM_FAULT_CUT, 6},
-					{SIM_FAULT_RESET, 6},
-					{SIM_FAULT_MOVE, 6}}},
-};
-
-const char *sim_focus_name(enum sim_focus focus)
-{
-	ferry_assert((size_t)focus < SIM_FOCI_COUNT);
-	return foci[focus].name;
-}
-
-static void weights_focus(struct sim_faults *faults)
-{
-	const struct focus *focus = &foci[faults->focus];
-	struct sim *sim = &faults->cluster->sim;
-
-	if (faults->focus == SIM_FOCUS_NONE)
-		return;
-	for (size_t i = 0; i < SIM_FAULTS_COUNT; i++)
-		if (!sim_chance(sim, SIM_CRASH, 200))
-			faults->weights[i] = 0;
-	for (size_t i = 0; focus->kinds[i].weight_max != 0; i++) {
-		uint32_t max = focus->kinds[i].weight_max;
-
-		faults->weights[focus->kinds[i].fault] +=
-			(uint32_t)sim_between(sim, SIM_CRASH, max >= 16 ? max / 3 : 0, max);
-	}
-}
-
-static void weights_draw(struct sim_faults *faults)
-{
-	struct sim *sim = &faults->cluster->sim;
-
-	for (int i = 0; i < SIM_FAULT_OWN_CACHE; i++) /* Half of the kinds in each seed. */
-		faults->weights[i] = sim_chance(sim, SIM_CRASH, 500)
-					     ? 1 + (uint32_t)sim_below(sim, SIM_CRASH, 4)
-					     : 0;
-	faults->weights[SIM_FAULT_CUT] += 2;
-	faults->weights[SIM_FAULT_RESET] += 2;
-	faults->weights[SIM_FAULT_CRASH] += 1;
-	faults->weights[SIM_FAULT_BREAK] += 1;
-	/* These stop everybody, or nearly. */
-	faults->weights[SIM_FAULT_CLUSTER] = (faults->weights[SIM_FAULT_CLUSTER] + 2) / 3;
-	faults->weights[SIM_FAULT_LUN_OFF] = (faults->weights[SIM_FAULT_LUN_OFF] + 1) / 2;
-	weights_focus(faults);
-	if (faults->cluster->lun.options.caches_by_path)
-		weights_by_path(faults);
-}
-
-static void planned_draw(struct sim_faults *faults, struct sim_planned *planned, uint64_t at_ns,
-			 uint32_t weights_sum)
-{
-	struct sim *sim = &faults->cluster->sim;
-	uint32_t nodes_count = faults->cluster->nodes_count;
-	uint64_t drawn = sim_below(sim, SIM_CRASH, weights_sum);
-	uint32_t fault = 0;
-
-	while (drawn >= faults->weights[fault])
-		drawn -= faults->weights[fault++];
-	ferry_assert(fault < SIM_FAULTS_COUNT);
-	*planned = (struct sim_planned){
-		.begin = {.kind = SIM_FAULT, .value = 1, .run = begin_run},
-		.end = {.kind = SIM_FAULT, .value = 2, .run = end_run},
-		.faults = faults,
-		.fault = (enum sim_fault)fault,
-		.node = 1 + (uint32_t)sim_below(sim, SIM_CRASH, nodes_count),
-		.at_ns = at_ns,
-	};
-	planned->other = planned->node % nodes_count + 1;
-	if (nodes_count > 2)
-		planned->other =
-			(planned->node + (uint32_t)sim_below(sim, SIM_CRASH, nodes_count - 1)) %
-				nodes_count +
-			1;
-	/* Mostly short, at times longer than any patience. */
-	planned->duration_ns = sim_between(sim, SIM_CRASH, 5 * FERRY_NS_PER_MS,
-					   sim_chance(sim, SIM_CRASH, 200) ? 12 * FERRY_NS_PER_S
-									   : 2 * FERRY_NS_PER_S);
-	planned->prng.state = ferry_prng_next(&sim->streams[SIM_CRASH]);
-	if (!sim_chance(sim, SIM_CRASH, faults->aimed_per_mille))
-		return;
-	planned->moment = (enum sim_moment)sim_below(sim, SIM_CRASH, SIM_MOMENTS_COUNT);
-	planned->aim = (enum sim_aim)sim_below(sim, SIM_CRASH, SIM_AIMS_COUNT);
-}
-
-/* Where a focus is on a moment most is aimed; elsewhere nothing, or some. */
-static void aims_draw(struct sim_faults *faults)
-{
-	struct sim *sim = &faults->cluster->sim;
-	uint32_t max = foci[faults->focus].aimed_per_mille_max;
-
-	if (max > 500 || sim_chance(sim, SIM_CRASH, 400))
-		faults->aimed_per_mille =
-			(uint32_t)sim_between(sim, SIM_CRASH, max > 500 ? 300 : 50, max);
-}
-
-void sim_faults_draw(struct sim_faults *faults, struct sim_cluster *cluster, enum sim_focus focus,
-		     uint64_t interval_ns_max, uint64_t length_ns)
-{
-	uint32_t weights_sum = 0;
-	uint64_t at_ns = 0;
-
-	memset(faults, 0, sizeof(*faults));
-	faults->cluster = cluster;
-	faults->focus = focus;
-	cluster->on_event = moment_came;
-	cluster->on_event_context = faults;
-	weights_draw(faults);
-	aims_draw(faults);
-	for (int i = 0; i < SIM_FAULTS_COUNT; i++)
-		weights_sum += faults->weights[i];
-	while (faults->count < SIM_PLAN_MAX) {
-		at_ns +=
-			sim_between(&cluster->sim, SIM_CRASH, 5 * FERRY_NS_PER_MS, interval_ns_max);
-		if (at_ns >= length_ns)
-			break;
-		planned_draw(faults, &faults->plan[faults->count++], at_ns, weights_sum);
-	}
-}
-
 void sim_faults_start(struct sim_faults *faults, const bool *skip)
 {
+	faults->cluster->on_event = moment_came;
+	faults->cluster->on_event_context = faults;
+	for (uint32_t i = 1; i <= faults->cluster->nodes_count; i++)
+		if (faults->cluster->nodes[i].node) {
+			faults->cluster->nodes[i].node->on_event = moment_came;
+			faults->cluster->nodes[i].node->on_event_context = faults;
+		}
 	for (uint32_t i = 0; i < faults->count; i++) {
+		faults->plan[i].begin =
+			(struct sim_event){.kind = SIM_FAULT, .value = 1, .run = begin_run};
+		faults->plan[i].end =
+			(struct sim_event){.kind = SIM_FAULT, .value = 2, .run = end_run};
 		faults->plan[i].is_skipped = skip && skip[i];
 		if (!faults->plan[i].is_skipped)
 			sim_in(&faults->cluster->sim, &faults->plan[i].begin,

@@ -43,6 +43,7 @@ enum sim_fault {
 	SIM_FAULT_RELEASE,   /* The owner is to let go, perhaps for another. */
 	SIM_FAULT_STORE,     /* A node's disk fails to save. */
 	SIM_FAULT_HOLD,	     /* The target keeps a node's writes, and executes them later. */
+	SIM_FAULT_FORCE,     /* A person has another take the pool by force, as soon as one may. */
 	SIM_FAULT_ROLL,	     /* Agents die and are started, many at once, again and again. */
 	SIM_FAULT_OWNER_CUT, /* A black hole on the path of whoever owns the pool. */
 	SIM_FAULT_OWN_CACHE, /* One path's own cache is lost: only where each has one. */
@@ -60,6 +61,7 @@ enum sim_focus {
 	SIM_FOCUS_HANDOVER, /* The pool moves to and fro, and its cache along. */
 	SIM_FOCUS_CARRYING, /* Peers carry, by connections that break. */
 	SIM_FOCUS_LOSSES,   /* The target's cache is lost, and who saw it. */
+	SIM_FOCUS_LAYING,   /* Aborts wait for what the target keeps, and peers go on carrying. */
 	SIM_FOCI_COUNT,
 };
 

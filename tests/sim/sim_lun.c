@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "agent/base/museum.h"
-#include "agent/core/key.h"
+#include "tests/sim/sim_lun_private.h"
 #include "tests/sim/sim_path.h"
 
 static struct sim *sim_of(const struct sim_lun *lun)
@@ -59,7 +59,7 @@ void sim_lun_done(struct sim_lun *lun)
 
 /* ---- Commands on their way. ---- */
 
-static uint64_t latency_ns(const struct sim_lun *lun)
+uint64_t sim_lun_latency_ns(const struct sim_lun *lun)
 {
 	return sim_between(sim_of(lun), SIM_STORAGE, 10 * FERRY_NS_PER_US,
 			   lun->options.latency_ns_max);
@@ -77,7 +77,7 @@ void sim_command_capture(struct sim_command *command)
 }
 
 /* The answer sets out for the initiator. */
-static void reply_in(struct sim_command *command, uint64_t delay_ns)
+void sim_command_reply_in(struct sim_command *command, uint64_t delay_ns)
 {
 	const struct sim_lun *lun = command->lun;
 	uint64_t from_ns = lun->nexuses[command->node].replies_from_ns;
@@ -91,10 +91,10 @@ static void reply_soon(struct sim_command *command, enum ferry_outcome outcome,
 {
 	command->outcome = outcome;
 	command->cause = cause;
-	reply_in(command, latency_ns(command->lun));
+	sim_command_reply_in(command, sim_lun_latency_ns(command->lun));
 }
 
-static void command_forget(struct sim_command *command)
+void sim_command_forget(struct sim_command *command)
 {
 	if (command->path)
 		command->stage = SIM_COMMAND_LOST; /* Its session's end will end it. */
@@ -204,32 +204,9 @@ static void land_io(struct sim_command *command)
 	reply_soon(command, FERRY_OUTCOME_DONE, FERRY_CAUSE_NONE);
 }
 
-/* ---- Reservations: SPC-4 5.13, Write Exclusive - Registrants Only. ---- */
+/* ---- A command's stages. ---- */
 
-static uint32_t node_of_key(const struct sim_lun *lun, struct ferry_key key)
-{
-	for (uint32_t i = 1; i <= SIM_NODES_MAX; i++)
-		if (key.v != 0 && lun->nexuses[i].key.v == key.v)
-			return i;
-	return 0;
-}
-
-/* Whether commands that are to end before this one are still in the target's queue. */
-static bool has_to_wait(const struct sim_command *waiting)
-{
-	ferry_list_foreach (link, &waiting->lun->commands) {
-		const struct sim_command *command =
-			ferry_list_entry(link, struct sim_command, link);
-
-		if (command->stage == SIM_COMMAND_AT_TARGET && !command->fence_op &&
-		    command->accepted < waiting->waits_until &&
-		    (waiting->waits_for == SIM_ALL_NODES || command->node == waiting->waits_for))
-			return true;
-	}
-	return false;
-}
-
-static void abort_nexus(struct sim_lun *lun, uint32_t node)
+void sim_lun_abort_nexus(struct sim_lun *lun, uint32_t node)
 {
 	ferry_list_foreach_safe (link, &lun->commands) {
 		struct sim_command *command = ferry_list_entry(link, struct sim_command, link);
@@ -238,134 +215,9 @@ static void abort_nexus(struct sim_lun *lun, uint32_t node)
 			continue;
 		sim_cancel(sim_of(lun), &command->event);
 		lun->stats.aborted++;
-		command_forget(command);
+		sim_command_forget(command);
 	}
 }
-
-/* Whose nexus a login by the victim's name would end; 0: the name is not known, nor needed. */
-static uint32_t nexus_by_name(const struct sim_command *command)
-{
-	uint32_t node = ferry_key_node(command->victim).v;
-	struct ferry_key now;
-
-	if (node == 0 || node > SIM_NODES_MAX)
-		return 0;
-	now = command->lun->nexuses[node].key;
-	if (ferry_key_shares_nexus(now, command->victim) && now.v > command->victim.v)
-		return node; /* Its successor has logged in by it. */
-	return command->path && command->path->names & 1u << node ? node : 0;
-}
-
-static int preempt(struct sim_command *command)
-{
-	struct sim_lun *lun = command->lun;
-	uint32_t victim = node_of_key(lun, command->victim);
-
-	if (lun->nexuses[command->node].key.v != command->own.v)
-		return -EACCES;
-	if (lun->options.proves_nothing && !command->is_answered_for)
-		return -EOPNOTSUPP;
-	command->waits_until = lun->accepted_next;
-	if (victim == 0) {
-		/*
-		 * An earlier PREEMPT's answer was lost, or the victim has another key now: asking
-		 * again goes on where it was left. Without a reservation nothing keeps the victim
-		 * from writing on.
-		 */
-		if (lun->holder == 0)
-			return -ENOENT;
-		if (lun->options.proves_nothing)
-			return 0;
-		command->waits_for =
-			lun->options.lays_by_name ? nexus_by_name(command) : SIM_ALL_NODES;
-		return command->waits_for == 0 && !command->is_answered_for ? -EOPNOTSUPP : 0;
-	}
-	lun->nexuses[victim].key.v = 0;
-	sim_lun_attention(lun, victim, SIM_ATTENTION_PREEMPTED);
-	lun->generation++;
-	lun->stats.preempts++;
-	if (lun->holder == victim)
-		lun->holder = command->node;
-	sim_note(lun->sim, SIM_FENCE, command->node, victim, "preempts node %u", victim);
-	if (FERRY_MUSEUM(PREEMPT_ONLY))
-		return 0; /* As an adapter would that sends PREEMPT, not PREEMPT AND ABORT. */
-	if (lun->options.proves_nothing)
-		return 0;
-	if (lun->options.preempt_waits || lun->options.abort_waits)
-		command->waits_for = victim;
-	else if (!lun->options.preempt_lies)
-		abort_nexus(lun, victim);
-	return 0;
-}
-
-static void keys_read(const struct sim_lun *lun, struct ferry_fence_request *ret)
-{
-	ret->keys_count = 0;
-	for (uint32_t i = 1; i <= SIM_NODES_MAX; i++)
-		if (lun->nexuses[i].key.v != 0)
-			ret->keys[ret->keys_count++] = lun->nexuses[i].key;
-	ret->holder = lun->holder != 0 ? lun->nexuses[lun->holder].key : (struct ferry_key){0};
-	ret->generation = lun->generation;
-}
-
-static int fence_execute(struct sim_command *command)
-{
-	struct sim_lun *lun = command->lun;
-	struct sim_nexus *nexus = &lun->nexuses[command->node];
-
-	switch (command->fence_op) {
-	case FERRY_FENCE_READ_KEYS:
-		keys_read(lun, &command->answer);
-		return 0;
-	case FERRY_FENCE_REGISTER:
-		if (nexus->key.v != command->kept.v)
-			return -EACCES;
-		nexus->key = command->own;
-		lun->generation++;
-		return 0;
-	case FERRY_FENCE_RESERVE:
-		if (nexus->key.v != command->own.v)
-			return -EACCES;
-		if (lun->holder != 0 && lun->holder != command->node)
-			return -EBUSY;
-		lun->holder = command->node;
-		return 0;
-	case FERRY_FENCE_PREEMPT:
-		return preempt(command);
-	case FERRY_FENCE_RESET: /* Login has ended the session before; what it began is waited for.
-				 */
-		if (!lun->options.preempt_waits)
-			return -EOPNOTSUPP;
-		command->waits_until = lun->accepted_next;
-		command->waits_for = SIM_ALL_NODES;
-		return 0;
-	default:
-		break;
-	}
-	ferry_unreachable("a fence operation that does not exist");
-}
-
-static void land_fence(struct sim_command *command)
-{
-	struct sim_lun *lun = command->lun;
-
-	if (command->waits_for == 0)
-		command->error = fence_execute(command);
-	if (command->waits_for != 0 && has_to_wait(command)) {
-		sim_in(lun->sim, &command->event, 1 * FERRY_NS_PER_MS); /* LUN RESET waits. */
-		return;
-	}
-	if (command->waits_for != 0 && lun->options.preempt_waits) /* The LUN RESET is done. */
-		for (uint32_t i = 1; i <= SIM_NODES_MAX; i++)
-			if (i != command->node)
-				sim_lun_attention(lun, i, SIM_ATTENTION_RESET);
-	sim_note(lun->sim, SIM_FENCE, command->node, (uint64_t)command->fence_op,
-		 "fence op %u: %d, generation %u", command->fence_op, command->error,
-		 lun->generation);
-	reply_in(command, latency_ns(lun));
-}
-
-/* ---- A command's stages. ---- */
 
 static uint64_t service_ns(const struct sim_lun *lun)
 {
@@ -407,7 +259,7 @@ static bool attention_report(struct sim_command *command)
 		return false;
 	command->outcome = FERRY_OUTCOME_FAILED;
 	command->cause = FERRY_CAUSE_RESET;
-	reply_in(command, latency_ns(lun) + after_replies_ns(command));
+	sim_command_reply_in(command, sim_lun_latency_ns(lun) + after_replies_ns(command));
 	nexus->replies_from_ns = command->event.time_ns;
 	return true;
 }
@@ -432,7 +284,7 @@ static void arrive(struct sim_command *command)
 		return;
 	}
 	if (lun->is_off || command->session != nexus->session) {
-		command_forget(command);
+		sim_command_forget(command);
 		return;
 	}
 	if (!command->fence_op && ferry_op_changes_blocks(command->op) && lun->holder != 0 &&
@@ -456,6 +308,11 @@ static void arrive(struct sim_command *command)
 	if (nexus->hold_per_mille > 0 && !command->fence_op &&
 	    ferry_op_changes_blocks(command->op) &&
 	    sim_chance(lun->sim, SIM_STORAGE, nexus->hold_per_mille)) {
+		if (sim_chance(lun->sim, SIM_STORAGE, 500)) {
+			sim_in(lun->sim, &command->event,
+			       sim_below(lun->sim, SIM_STORAGE, 3 * FERRY_NS_PER_S));
+			return;
+		}
 		command->is_held = true;
 		return; /* sim_lun_hold_some() */
 	}
@@ -494,7 +351,7 @@ static void command_run(struct sim_event *event)
 		if (is_stuck(command))
 			return; /* sim_lun_stall() */
 		if (command->fence_op)
-			land_fence(command);
+			sim_lun_land_fence(command);
 		else
 			land_io(command);
 		return;
@@ -537,7 +394,7 @@ void sim_command_send(struct sim_command *command)
 {
 	command->stage = SIM_COMMAND_TO_TARGET;
 	command->event.value = command->lba.v << 8 | (uint64_t)command->op;
-	sim_in(sim_of(command->lun), &command->event, latency_ns(command->lun));
+	sim_in(sim_of(command->lun), &command->event, sim_lun_latency_ns(command->lun));
 }
 
 bool sim_lun_login(struct sim_lun *lun, uint32_t node, uint32_t *ret_session)
@@ -547,6 +404,10 @@ bool sim_lun_login(struct sim_lun *lun, uint32_t node, uint32_t *ret_session)
 	ferry_assert(node > 0 && node <= SIM_NODES_MAX);
 	if (nexus->is_cut || lun->is_off)
 		return false;
+	if (lun->options.reinstates && sim_lun_is_running(lun, node, UINT64_MAX)) {
+		nexus->session++; /* What is on its way by the old one comes too late... */
+		return false;	  /* ...and what is there has to end first. */
+	}
 	*ret_session = ++nexus->session;
 	nexus->attentions = 0; /* The initiator clears them at login: each new nexus has some. */
 	return true;
@@ -569,7 +430,7 @@ void sim_lun_heal(struct sim_lun *lun, uint32_t node)
 	ferry_list_foreach_safe (link, &lun->commands) {
 		struct sim_command *command = ferry_list_entry(link, struct sim_command, link);
 		/* What nobody waits for is still retransmitted, by timers of its own. */
-		uint64_t delay_ns = latency_ns(lun);
+		uint64_t delay_ns = sim_lun_latency_ns(lun);
 
 		if (command->node != node)
 			continue;
@@ -580,7 +441,7 @@ void sim_lun_heal(struct sim_lun *lun, uint32_t node)
 			sim_in(lun->sim, &command->event, delay_ns);
 		} else if (command->stage == SIM_COMMAND_REPLY_STUCK) {
 			if (command->path)
-				reply_in(command, delay_ns);
+				sim_command_reply_in(command, delay_ns);
 			else
 				sim_command_free(command);
 		}
@@ -612,7 +473,7 @@ void sim_lun_power(struct sim_lun *lun, bool is_on)
 		if (sim_chance(lun->sim, SIM_STORAGE, 500))
 			continue; /* It was on its way to the medium already. */
 		sim_cancel(lun->sim, &command->event);
-		command_forget(command);
+		sim_command_forget(command);
 	}
 	ferry_list_foreach (link, &lun->paths)
 		sim_path_drop(ferry_list_entry(link, struct sim_path, link), FERRY_CAUSE_PATH);
@@ -648,7 +509,7 @@ static void abort_all(struct sim_lun *lun)
 		if (!command->fence_op && ferry_op_changes_blocks(command->op) &&
 		    sim_chance(lun->sim, SIM_STORAGE, 500))
 			land_change(command);
-		command_forget(command);
+		sim_command_forget(command);
 	}
 }
 
@@ -685,7 +546,7 @@ void sim_lun_lose_path_cache(struct sim_lun *lun, uint32_t node)
 {
 	sim_note(lun->sim, SIM_FAULT, node, 20, "the path's cache is lost");
 	lun->nexuses[node].session++; /* And what the cache was in, with all that it was at. */
-	abort_nexus(lun, node);
+	sim_lun_abort_nexus(lun, node);
 	for (uint64_t i = 0; i < lun->identity.size_blocks; i++) {
 		if (!lun->is_dirty[i] || !(lun->dirty_by[i] & 1u << node))
 			continue;

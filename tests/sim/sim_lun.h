@@ -103,7 +103,7 @@ struct sim_lun_options {
 	bool preempt_waits;  /* No ABORT: PREEMPT, then a LUN RESET that waits (as tgtd's does). */
 	bool preempt_lies;   /* PREEMPT alone, which proves nothing: for canaries. */
 	bool caches_by_path; /* Each path has a cache of its own: a FLUSH reaches only that. */
-	bool abort_waits;    /* PREEMPT AND ABORT is answered when what ran has ended (as LIO's). */
+	bool abort_waits;    /* PREEMPT AND ABORT is answered when what ran has ended. */
 	bool has_aptpl;	     /* Registrations survive a restart. */
 	bool proves_nothing; /* PREEMPT only removes a registration, and only for a person. */
 	/*
@@ -111,6 +111,11 @@ struct sim_lun_options {
 	 * was read before by the same path, or a newer agent of its node is registered.
 	 */
 	bool lays_by_name;
+	/*
+	 * The same, and all that goes with it: a login by the victim's name ends its session and
+	 * waits for that nexus's commands only; as each login does (LIO, docs/decisions/0008).
+	 */
+	bool reinstates;
 };
 
 struct sim_lun_stats {
@@ -192,7 +197,10 @@ void sim_lun_refuse(struct sim_lun *lun, uint32_t count, enum ferry_cause cause,
 /* The next @count writes of @node that are accepted don't land until let go. */
 void sim_lun_hold(struct sim_lun *lun, uint32_t node, uint32_t count);
 void sim_lun_let_go(struct sim_lun *lun);
-/* The same as weather: so many of @node's writes stay, until with 0 each goes at its own time. */
+/*
+ * The same as weather: so many of @node's writes stay, some for seconds, some until with 0 each
+ * goes at its own time.
+ */
 void sim_lun_hold_some(struct sim_lun *lun, uint32_t node, uint32_t per_mille);
 
 /* ---- For sim_path. ---- */

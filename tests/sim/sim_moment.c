@@ -16,10 +16,9 @@ const char *sim_moment_name(enum sim_moment moment)
 const char *sim_aim_name(enum sim_aim aim)
 {
 	static const char *const names[SIM_AIMS_COUNT] = {
-		[SIM_AIM_DRAWN] = "whoever was drawn",
-		[SIM_AIM_OWNER] = "the owner",
-		[SIM_AIM_ACTOR] = "who does it",
-		[SIM_AIM_OTHER] = "another",
+		[SIM_AIM_DRAWN] = "whoever was drawn", [SIM_AIM_OWNER] = "the owner",
+		[SIM_AIM_ACTOR] = "who does it",       [SIM_AIM_OTHER] = "another",
+		[SIM_AIM_CARRIER] = "who carries",
 	};
 
 	ferry_assert((size_t)aim < SIM_AIMS_COUNT);
@@ -39,6 +38,8 @@ enum sim_moment sim_moment_of(const struct ferry_event *event)
 		return SIM_MOMENT_LAID;
 	if (event->kind == FERRY_EVENT_PATH_STATE && is_to(event, "FORWARDING"))
 		return SIM_MOMENT_FORWARDING;
+	if (event->kind == FERRY_EVENT_PATH_STATE && is_to(event, "PROBATION"))
+		return SIM_MOMENT_REGISTERED;
 	if (event->kind == FERRY_EVENT_EPOCH && is_to(event, "CLAIMING"))
 		return SIM_MOMENT_CLAIMING;
 	if (event->kind == FERRY_EVENT_EPOCH && is_to(event, "TAKING"))
@@ -51,11 +52,29 @@ enum sim_moment sim_moment_of(const struct ferry_event *event)
 	return SIM_MOMENT_DRAWN;
 }
 
+/* A node, neither of the two, whose writes are in the target's queue; or 0. */
+static uint32_t carrier_find(const struct sim_cluster *cluster, uint32_t owner, uint32_t actor)
+{
+	ferry_list_foreach (link, &cluster->lun.commands) {
+		const struct sim_command *command =
+			ferry_list_entry(link, struct sim_command, link);
+
+		if (command->stage == SIM_COMMAND_AT_TARGET && !command->fence_op &&
+		    ferry_op_changes_blocks(command->op) && command->node != owner &&
+		    command->node != actor)
+			return command->node;
+	}
+	return 0;
+}
+
 uint32_t sim_aim_resolve(const struct sim_cluster *cluster, enum sim_aim aim, uint32_t drawn,
 			 uint32_t actor)
 {
 	uint32_t owner = cluster->lun.owner;
+	uint32_t carrier = aim == SIM_AIM_CARRIER ? carrier_find(cluster, owner, actor) : 0;
 
+	if (carrier != 0)
+		return carrier;
 	if (aim == SIM_AIM_DRAWN || owner == 0)
 		return drawn;
 	if (aim == SIM_AIM_OWNER)

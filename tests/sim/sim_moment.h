@@ -22,7 +22,8 @@ enum sim_moment {
 	SIM_MOMENT_OWNING,     /* ...has it. */
 	SIM_MOMENT_GHOST,      /* A write's outcome is unknown. */
 	SIM_MOMENT_LAID,       /* Ghosts are proven dead. */
-	SIM_MOMENT_FORWARDING, /* An own path does not work. */
+	SIM_MOMENT_FORWARDING, /* An own path does not work... */
+	SIM_MOMENT_REGISTERED, /* ...or works again, in a new session. */
 	SIM_MOMENTS_COUNT,
 };
 
@@ -31,6 +32,7 @@ enum sim_aim {
 	SIM_AIM_OWNER,	   /* Whoever owned the pool last. */
 	SIM_AIM_ACTOR,	   /* Whose moment it is; without one, the owner. */
 	SIM_AIM_OTHER,	   /* Neither of them. */
+	SIM_AIM_CARRIER,   /* Of these, one with writes in the target's queue. */
 	SIM_AIMS_COUNT,
 };
 

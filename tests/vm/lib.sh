@@ -187,7 +187,7 @@ guest_ended()
 
 guest_result()
 {
-	within "${GUEST_SECONDS:-180}" guest_ended "$1" "$2" ||
+	within "${GUEST_SECONDS:-300}" guest_ended "$1" "$2" ||
 		fail "vm$1 does not end: $(cat "$HOST/vm$1/todo.$2"): $(cat "$HOST/vm$1/out.$2")"
 	cat "$HOST/vm$1/out.$2"
 	return "$(cat "$HOST/vm$1/status.$2")"

@@ -387,6 +387,8 @@ static int walk_preempt(struct ferry_sgio_worker *worker)
 		return -ETIMEDOUT;
 	if (ferry_pr_keys_have(&keys, request->victim))
 		return -EIO;
+	if (!worker->laying)
+		return 0; /* By a person's word, which is no proof to go on by. */
 	worker->laid = request->victim;
 	worker->laid_generation = keys.generation;
 	return 0;
