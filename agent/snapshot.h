@@ -2,7 +2,7 @@
  * snapshot.h - the data thread's figures at one moment, for `ferry status` and its like.
  *
  * Owns:    nothing; the cluster thread lends one struct at a time to the data thread to fill.
- * Callers: data.c fills it, control.c shows it.
+ * Callers: data.c fills it, control_lists.c shows it.
  * Thread:  whoever has it.
  * Rooms:   rank 5.
  */
