@@ -265,6 +265,63 @@ void control_list_paths(struct ferry_control *control, struct ferry_control_requ
 	control_snapshot_want(cluster_of(control), request, paths_answer);
 }
 
+/* What @node has told the group of its own path; in doubt nothing. */
+static void peer_health(const struct ferry_cluster *cluster, struct ferry_control_peer *ret)
+{
+	for (uint32_t i = 0; i < cluster->pools_count; i++) {
+		const struct ferry_ownership *ownership = &cluster->pools[i].ownership;
+
+		for (uint32_t j = 0; cluster->pools[i].is_open && j < ownership->members.count;
+		     j++) {
+			const struct ferry_ownership_member *member = &ownership->known[j];
+
+			if (ownership->members.nodes[j].v != ret->node.v ||
+			    member->incarnation.v == 0)
+				continue;
+			if (ret->health == 0)
+				ret->health = FERRY_CONTROL_HEALTHY;
+			if (member->has_path)
+				continue;
+			ret->health = FERRY_CONTROL_FORWARDING;
+			if (!ret->reason[0])
+				(void)snprintf(ret->reason, sizeof(ret->reason),
+					       "its own path to pool %.31s does not work",
+					       cluster->pools[i].config->name);
+		}
+	}
+}
+
+static uint64_t carried_by(const struct ferry_cluster *cluster, struct ferry_node node)
+{
+	uint64_t sum = 0;
+
+	for (uint32_t i = 0; i < cluster->pools_count; i++) {
+		const struct ferry_snapshot_pool *data = &cluster->snapshot->pools[i];
+
+		for (uint32_t j = 0; j < data->lanes_count; j++)
+			if (data->lanes[j].kind != FERRY_PATH_LOCAL &&
+			    data->lanes[j].node.v == node.v)
+				sum += data->lanes[j].stats.done;
+	}
+	return sum;
+}
+
+static void link_fill(const struct ferry_snapshot_peer *data, struct ferry_control_peer *ret)
+{
+	ret->link = data->is_up	     ? FERRY_CONTROL_LINK_UP
+		    : ret->is_member ? FERRY_CONTROL_LINK_CONNECTING
+				     : FERRY_CONTROL_LINK_DOWN;
+	if (data->is_up)
+		return;
+	if (!ret->is_member)
+		COPY(ret->reason, "no agent of that node is in the group");
+	else if (data->trouble[0])
+		(void)snprintf(ret->reason, sizeof(ret->reason), "a member, but no link: %.160s",
+			       data->trouble);
+	else
+		COPY(ret->reason, "a member, but no link yet");
+}
+
 static void peers_answer(struct ferry_cluster *cluster, struct ferry_control_request *request)
 {
 	for (uint32_t i = 0; i < cluster->peers_count; i++) {
@@ -277,18 +334,16 @@ static void peers_answer(struct ferry_cluster *cluster, struct ferry_control_req
 		COPY(row->name, name ? name : "");
 		for (uint32_t j = 0; j < cluster->members.count; j++)
 			row->is_member |= cluster->members.nodes[j].v == peer->node.v;
-		row->link = data->is_up	     ? FERRY_CONTROL_LINK_UP
-			    : row->is_member ? FERRY_CONTROL_LINK_CONNECTING
-					     : FERRY_CONTROL_LINK_DOWN;
-		COPY(row->reason, data->is_up	   ? ""
-				  : row->is_member ? "a member, but no link yet"
-						   : "no agent of that node is in the group");
+		link_fill(data, row);
 		COPY(row->transport, "tcp");
 		(void)snprintf(row->address, sizeof(row->address), "%s:%u", peer->address,
 			       peer->port);
 		row->incarnation = data->incarnation;
-		row->health = data->is_up ? FERRY_CONTROL_HEALTHY : FERRY_CONTROL_SUSPECT;
-		row->carried_by_it = data->requests;
+		row->rtt_ns = data->rtt_ns;
+		if (row->is_member)
+			peer_health(cluster, row);
+		row->carried_for_it = data->carried_for;
+		row->carried_by_it = carried_by(cluster, peer->node);
 	}
 	ferry_control_done(request, 0, NULL);
 }

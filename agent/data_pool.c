@@ -679,7 +679,6 @@ void data_pool_snap(const struct data_pool *pool, struct ferry_snapshot_pool *re
 	ret->ghosts_alive = router->ghosts_count;
 	ret->routes = router->routes_count;
 	ret->lanes_count = router->lanes_count;
-	ret->carried = pool->data->carrier.stats.carried;
 	if (pool->has_fault)
 		ret->faults = pool->fault.stats;
 	for (uint32_t i = 0; i < router->lanes_count; i++)

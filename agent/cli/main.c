@@ -48,7 +48,8 @@ static const struct command commands[] = {
 	 "DONE, FAILED and UNKNOWN count attempts by how they ended.\n", "ListPaths", 0, QUICK_S,
 	 &ferry__v1__path_list__descriptor, cli_show_paths, NULL},
 	{"peers", "", "the other nodes' agents",
-	 "PATH is what the peer says of its own path; CARRIED FOR and BY count I/Os.\n",
+	 "PATH is what the peer says of its own path: HEALTHY, or FORWARDING if it does not work.\n"
+	 "CARRIED FOR and BY count I/Os. RTT is of the link's TCP.\n",
 	 "ListPeers", 0, QUICK_S, &ferry__v1__peer_list__descriptor, cli_show_peers, NULL},
 	{"luns", "", "the shared storage, by identity", "", "ListLuns", 0, QUICK_S,
 	 &ferry__v1__lun_list__descriptor, cli_show_luns, NULL},
