@@ -186,6 +186,7 @@ void control_device_of(const struct ferry_cluster *cluster, const char *volume, 
 		       size_t size_bytes);
 void control_uri_of(const struct ferry_cluster *cluster, const char *volume, char *ret,
 		    size_t size_bytes);
+const char *control_lun_name(const struct cluster_pool *pool);
 void control_get_status(struct ferry_control *control, struct ferry_control_request *request);
 void control_list_volumes(struct ferry_control *control, struct ferry_control_request *request);
 void control_list_paths(struct ferry_control *control, struct ferry_control_request *request);

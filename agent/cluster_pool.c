@@ -231,10 +231,12 @@ static void handle_hidden(struct cluster_pool *pool, const struct ferry_mail *ma
 	pool->is_shown = false;
 	if (!pool->is_releasing)
 		return;
-	if (pool->cluster->group)
+	if (pool->cluster->group) {
 		ferry_ownership_release(&pool->ownership, pool->next_owner);
-	else
-		release_over(pool, 0, "withdrawn");
+		return;
+	}
+	cluster_pool_reason(pool, "released: it is served again when the agent is started anew");
+	release_over(pool, 0, "withdrawn");
 }
 
 void cluster_pool_mail(struct cluster_pool *pool, const struct ferry_mail *mail)

@@ -46,6 +46,8 @@ static enum ferry_control_pool_state state_of(const struct cluster_pool *pool,
 		return FERRY_CONTROL_POOL_FAILED;
 	if (pool->is_releasing)
 		return FERRY_CONTROL_POOL_RELEASING;
+	if (!cluster->group && !pool->is_shown)
+		return FERRY_CONTROL_POOL_STANDBY; /* Not yet, or released. */
 	if (cluster->group && pool->ownership.is_fenced)
 		return FERRY_CONTROL_POOL_FENCED;
 	if (cluster_pool_is_wished(pool))
@@ -86,6 +88,8 @@ static const char *pool_reason(const struct cluster_pool *pool,
 		       "configurations";
 	if (cluster->group && pool->is_open && pool->ownership.is_fenced)
 		return "this node is fenced from the pool until its agent is started anew";
+	if (cluster->group && pool->is_open && pool->ownership.was_owner)
+		return "this node's last agent had it: it is served again once a majority agrees";
 	return pool->reason;
 }
 
@@ -192,9 +196,14 @@ static void volumes_answer(struct ferry_cluster *cluster, struct ferry_control_r
 		row->size_bytes = data->identity.size_blocks * data->identity.block_bytes;
 		row->block_bytes = data->identity.block_bytes;
 		row->clients = data->clients + data->opens;
-		row->is_serving =
-			data->is_shown && state_of(pool, data) == FERRY_CONTROL_POOL_SERVING;
-		COPY(row->reason, row->is_serving ? "" : pool->reason);
+		row->state = state_of(pool, data);
+		if (row->state == FERRY_CONTROL_POOL_SERVING && !data->is_shown)
+			row->state = FERRY_CONTROL_POOL_STANDBY;
+		row->is_serving = row->state == FERRY_CONTROL_POOL_SERVING;
+		COPY(row->reason, row->is_serving ? ""
+				  : row->state == FERRY_CONTROL_POOL_HOLDING
+					  ? "I/O waits for a path, or for the quorum"
+					  : pool_reason(pool, data));
 		if (!data->is_shown)
 			continue;
 		control_device_of(cluster, pool->volume->name, row->device, sizeof(row->device));
@@ -353,8 +362,16 @@ void control_list_peers(struct ferry_control *control, struct ferry_control_requ
 	control_snapshot_want(cluster_of(control), request, peers_answer);
 }
 
-static const char *class_text(const struct ferry_snapshot_pool *data)
+const char *control_lun_name(const struct cluster_pool *pool)
 {
+	return pool->cluster->settings->config.luns[pool->config->luns[0]].name;
+}
+
+static const char *class_text(const struct ferry_cluster *cluster,
+			      const struct ferry_snapshot_pool *data)
+{
+	if (!cluster->group)
+		return "standalone";
 	if (!data->has_reservations)
 		return "none";
 	if (!data->ability.laying)
@@ -383,12 +400,13 @@ static void luns_answer(struct ferry_cluster *cluster, struct ferry_control_requ
 		struct ferry_control_lun *row = &request->answer.luns[request->rows_count++];
 
 		COPY(row->pool, cluster->pools[i].config->name);
+		COPY(row->name, control_lun_name(&cluster->pools[i]));
 		COPY(row->wwid, data->identity.wwid);
 		row->uuid = data->identity.uuid;
 		row->size_bytes = data->identity.size_blocks * data->identity.block_bytes;
 		row->block_bytes = data->identity.block_bytes;
 		row->has_reservations = data->has_reservations;
-		COPY(row->lun_class, class_text(data));
+		COPY(row->lun_class, class_text(cluster, data));
 		COPY(row->laying, laying_text(data));
 		row->can_discard = data->identity.can_discard;
 		row->is_flush_scope_path = data->flushes_by_path;

@@ -101,6 +101,8 @@ void cli_enum_name(const ProtobufCEnumDescriptor *type, int value, char ret[32])
  * the answer instead; or taken off again. -EPERM: it is in use; -EOPNOTSUPP: there is no file.
  */
 int cli_attach(ProtobufCMessage *message, struct ferry_error *reterr) FERRY_MUST_CHECK;
+/* Name each volume's loop device, where it has one, instead of its file. */
+void cli_volumes(ProtobufCMessage *message);
 int cli_detach(ProtobufCMessage *message, struct ferry_error *reterr) FERRY_MUST_CHECK;
 
 /*

@@ -90,6 +90,7 @@ json '.pools[0].cache.hits == 3'
 grep -q '"epoch": *18446744073709551615' "$dir/out" || fail "an epoch lost its precision"
 
 run 0 volumes; out '^vol0 +pg +1 MiB +4096 +SERVING +/dev/loop7'; out 'another node owns it'
+out '^vol1 +pg +2 MiB +4096 +HOLDING'; out '^vol2 +pg +4 MiB +4096 +STANDBY +- +- +6'
 run 0 volumes --json; json '.volumes | length == 3 and .[2].size_bytes == 4194304'
 run 0 paths; out '^pg +local +1 +iscsi .* CONVICTED'; [ "$(wc -l <"$dir/out")" = 257 ] || fail rows
 run 0 --json paths; json '.paths | length == 256 and .[255].kind == "peer" and .[0].up'

@@ -97,6 +97,10 @@ static void list_volumes(struct ferry_control *control, struct ferry_control_req
 		volume->size_bytes = FERRY_MIB << i;
 		volume->block_bytes = 4096;
 		volume->is_serving = i == 0;
+		volume->state = i == 0	 ? FERRY_CONTROL_POOL_SERVING
+				: i == 1 ? FERRY_CONTROL_POOL_HOLDING
+					 : FERRY_CONTROL_POOL_STANDBY;
+		volume->clients = 3 * i;
 		text(volume->reason, sizeof(volume->reason), i ? "another node owns it" : "");
 		text(volume->device, sizeof(volume->device), i ? "" : "/dev/loop7");
 	}

@@ -42,7 +42,8 @@ static const struct command commands[] = {
 	 "GHOSTS are alive/laid: writes whose outcome is unknown, and those proven dead.\n",
 	 "GetStatus", 0, QUICK_S, &ferry__v1__status__descriptor, cli_show_status, NULL},
 	{"volumes", "", "the volumes and their devices",
-	 "DEVICE is the volume as a file; `ferry attach` makes a block device of it.\n",
+	 "DEVICE is the block device that `ferry attach` made; before that, the volume as a file.\n"
+	 "STATE is the pool's on this node. CLIENTS are NBD clients and descriptors of the file.\n",
 	 "ListVolumes", 0, QUICK_S, &ferry__v1__volume_list__descriptor, cli_show_volumes, NULL},
 	{"paths", "", "the ways to each lun, with counters",
 	 "DONE, FAILED and UNKNOWN count attempts by how they ended.\n", "ListPaths", 0, QUICK_S,
@@ -262,6 +263,8 @@ static int finish(ProtobufCMessage *message, struct ferry_error *reterr)
 		return cli_attach(message, reterr);
 	if (message->descriptor == &ferry__v1__detach_volume_reply__descriptor)
 		return cli_detach(message, reterr);
+	if (message->descriptor == &ferry__v1__volume_list__descriptor)
+		cli_volumes(message);
 	return 0;
 }
 

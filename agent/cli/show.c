@@ -191,7 +191,8 @@ void cli_show_volumes(const ProtobufCMessage *message)
 		cli_table_add(&table, "%s", volume->pool);
 		cli_table_add(&table, "%s", size_word(volume->size_bytes).text);
 		cli_table_add(&table, "%" PRIu32, volume->block_bytes);
-		cli_table_add(&table, "%s", volume->serving ? "SERVING" : "STANDBY");
+		cli_table_add(&table, "%s",
+			      word_of(&ferry__v1__pool_state__descriptor, (int)volume->state).text);
 		cli_table_add(&table, "%s", or_dash(volume->device));
 		cli_table_add(&table, "%s", or_dash(volume->uri));
 		cli_table_add(&table, "%" PRIu32, volume->clients);
@@ -262,12 +263,13 @@ void cli_show_luns(const ProtobufCMessage *message)
 	const Ferry__V1__LunList *list = CAST(LunList);
 	struct cli_table table;
 
-	TITLES(&table, "POOL", "WWID", "+SIZE", "+BLOCK", "FLUSH", "CLASS", "LAYING", "STATE",
-	       "REASON");
+	TITLES(&table, "POOL", "LUN", "WWID", "+SIZE", "+BLOCK", "FLUSH", "CLASS", "LAYING",
+	       "STATE", "REASON");
 	for (size_t i = 0; i < list->n_luns; i++) {
 		const Ferry__V1__Lun *lun = list->luns[i];
 
 		cli_table_add(&table, "%s", lun->pool);
+		cli_table_add(&table, "%s", or_dash(lun->name));
 		cli_table_add(&table, "%s", or_dash(lun->wwid));
 		cli_table_add(&table, "%s", size_word(lun->size_bytes).text);
 		cli_table_add(&table, "%" PRIu32, lun->block_bytes);

@@ -139,6 +139,7 @@ static void encode_volumes(struct ferry_grpc_call *call, struct ferry_control_re
 		to->uri = TEXT(from->uri);
 		to->clients = from->clients;
 		to->scratch = from->is_scratch;
+		to->state = (Ferry__V1__PoolState)from->state;
 	}
 	list.n_volumes = request->rows_count;
 	list.volumes = pointers;
@@ -222,6 +223,7 @@ static void encode_luns(struct ferry_grpc_call *call, struct ferry_control_reque
 
 		*to = (Ferry__V1__Lun)FERRY__V1__LUN__INIT;
 		to->pool = TEXT(from->pool);
+		to->name = TEXT(from->name);
 		to->wwid = TEXT(from->wwid);
 		uuid_print(&from->uuid, uuids[i]);
 		to->uuid = uuids[i];
@@ -315,6 +317,7 @@ static int encode_keys(struct ferry_grpc_call *call, struct ferry_control_reques
 		ferry_assert(from->keys_count <= FERRY_KEYS_MAX);
 		*to = (Ferry__V1__LunKeys)FERRY__V1__LUN_KEYS__INIT;
 		to->pool = TEXT(from->pool);
+		to->name = TEXT(from->name);
 		to->wwid = TEXT(from->wwid);
 		to->readable = from->is_readable;
 		to->reason = TEXT(from->reason);
