@@ -185,7 +185,7 @@ static void standalone_open(struct cluster_pool *pool)
 
 /* ---- From the data thread. ---- */
 
-static void handle_shown(struct cluster_pool *pool, int error, uint64_t warm_blocks)
+static void handle_shown(struct cluster_pool *pool, int error)
 {
 	struct ferry_control_request *request = pool->acquiring;
 
@@ -195,10 +195,8 @@ static void handle_shown(struct cluster_pool *pool, int error, uint64_t warm_blo
 		cluster_pool_acquired(pool, error, pool->reason);
 		return;
 	}
-	if (request) {
+	if (request)
 		request->answer.owner.epoch = pool->ownership.view.epoch;
-		request->answer.owner.warm_blocks = warm_blocks;
-	}
 	cluster_pool_acquired(pool, 0, NULL);
 }
 
@@ -262,7 +260,7 @@ void cluster_pool_mail(struct cluster_pool *pool, const struct ferry_mail *mail)
 	else if (mail->kind == FERRY_MAIL_TAKEN && has_ownership)
 		ferry_ownership_taken(&pool->ownership, mail->epoch, mail->error);
 	else if (mail->kind == FERRY_MAIL_SHOWN)
-		handle_shown(pool, mail->error, mail->count);
+		handle_shown(pool, mail->error);
 	else if (mail->kind == FERRY_MAIL_HIDDEN)
 		handle_hidden(pool, mail);
 	else if (mail->kind == FERRY_MAIL_KEYS_READ)

@@ -404,6 +404,8 @@ void cluster_pool_move(struct cluster_pool *pool, struct ferry_node node,
 		return;
 	}
 	if (node.v == cluster->self.v) {
+		request->answer.owner.epoch = pool->ownership.view.epoch;
+		request->answer.owner.was_there = true;
 		ferry_control_done(request, 0, NULL);
 		return;
 	}

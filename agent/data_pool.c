@@ -118,7 +118,6 @@ bool data_pool_say(struct data_pool *pool)
 			mail.verdict = pool->verdict;
 		} else if (kinds[i] == FERRY_MAIL_SHOWN) {
 			mail.error = pool->shown_error;
-			mail.count = pool->has_pull ? pool->pull.import.lines_count : 0;
 		} else if (kinds[i] == FERRY_MAIL_HIDDEN) {
 			mail.error = pool->hidden_error;
 			mail.users = pool->users;

@@ -247,8 +247,8 @@ struct ferry_control_request {
 		} attach; /* And detach: its device. */
 		struct {
 			struct ferry_epoch epoch;
-			uint64_t warm_blocks;
-		} owner; /* acquire, move, force */
+			bool was_there; /* move: nothing was. */
+		} owner;		/* acquire, move, force */
 	} answer;
 
 	/* The adapter's; see ferry_control_done(). */

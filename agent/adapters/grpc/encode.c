@@ -272,7 +272,7 @@ static void encode_move(struct ferry_grpc_call *call, struct ferry_control_reque
 	Ferry__V1__MovePoolReply reply = FERRY__V1__MOVE_POOL_REPLY__INIT;
 
 	reply.epoch = request->answer.owner.epoch.v;
-	reply.warm_blocks = request->answer.owner.warm_blocks;
+	reply.was_there = request->answer.owner.was_there;
 	ferry_grpc_call_send(call, &reply.base);
 }
 
