@@ -52,6 +52,14 @@ void control_snapped(struct ferry_cluster *cluster)
 
 /* ---- Wishes. ---- */
 
+static void none_such(struct ferry_control_request *request, const char *kind, const char *name)
+{
+	char why[FERRY_CONTROL_TEXT_BYTES];
+
+	(void)snprintf(why, sizeof(why), "no such %s on this node: %s", kind, name);
+	ferry_control_done(request, -ENOENT, why);
+}
+
 static struct cluster_pool *pool_find(struct ferry_cluster *cluster, const char *name)
 {
 	for (uint32_t i = 0; i < cluster->pools_count; i++)
@@ -107,7 +115,7 @@ static void attach(struct ferry_control *control, struct ferry_control_request *
 		ferry_control_done(request, 0, NULL);
 		return;
 	}
-	ferry_control_done(request, -ENOENT, "no such volume on this node");
+	none_such(request, "volume", request->volume);
 }
 
 /* What there is to detach, also where the pool is not owned any more; the asker does it. */
@@ -116,7 +124,7 @@ static void detach(struct ferry_control *control, struct ferry_control_request *
 	struct ferry_cluster *cluster = cluster_of(control);
 
 	if (!pool_of_volume(cluster, request->volume)) {
-		ferry_control_done(request, -ENOENT, "no such volume on this node");
+		none_such(request, "volume", request->volume);
 		return;
 	}
 	control_device_of(cluster, request->volume, request->answer.attach.device,
@@ -129,7 +137,7 @@ static void acquire(struct ferry_control *control, struct ferry_control_request 
 	struct cluster_pool *pool = pool_find(cluster_of(control), request->pool);
 
 	if (!pool)
-		ferry_control_done(request, -ENOENT, "no such pool on this node");
+		none_such(request, "pool", request->pool);
 	else
 		cluster_pool_acquire(pool, request);
 }
@@ -139,7 +147,7 @@ static void release(struct ferry_control *control, struct ferry_control_request 
 	struct cluster_pool *pool = pool_find(cluster_of(control), request->pool);
 
 	if (!pool)
-		ferry_control_done(request, -ENOENT, "no such pool on this node");
+		none_such(request, "pool", request->pool);
 	else
 		cluster_pool_release(pool, request);
 }
@@ -168,8 +176,8 @@ static void move(struct ferry_control *control, struct ferry_control_request *re
 	struct ferry_node node = node_find(cluster, request->node);
 
 	if (!pool)
-		ferry_control_done(request, -ENOENT, "no such pool on this node");
-	else if (node.v == 0)
+		none_such(request, "pool", request->pool);
+	else if (node.v == 0 && cluster->group)
 		ferry_control_done(request, -ENOENT, "no such node in corosync's node list");
 	else
 		cluster_pool_move(pool, node, request);
@@ -180,7 +188,7 @@ static void force(struct ferry_control *control, struct ferry_control_request *r
 	struct cluster_pool *pool = pool_find(cluster_of(control), request->pool);
 
 	if (!pool)
-		ferry_control_done(request, -ENOENT, "no such pool on this node");
+		none_such(request, "pool", request->pool);
 	else
 		cluster_pool_force(pool, request);
 }
@@ -215,7 +223,7 @@ static void clean_key(struct ferry_control *control, struct ferry_control_reques
 	if (errno != 0 || *end != '\0' || job.victim.v == 0)
 		ferry_control_done(request, -EINVAL, "a key is a number like 0xfe00000100000005");
 	else if (!pool_find(cluster, request->pool))
-		ferry_control_done(request, -ENOENT, "no such pool on this node");
+		none_such(request, "pool", request->pool);
 	else
 		warden_ask(cluster, &job);
 }
@@ -231,7 +239,7 @@ static void fence_ask(struct ferry_control *control, struct ferry_control_reques
 	if (job.node.v == 0)
 		ferry_control_done(request, -ENOENT, "no such node in corosync's node list");
 	else if (request->pool[0] && !pool_find(cluster, request->pool))
-		ferry_control_done(request, -ENOENT, "no such pool on this node");
+		none_such(request, "pool", request->pool);
 	else if (!cluster->group)
 		ferry_control_done(request, -EOPNOTSUPP, "this agent stands alone");
 	else if (kind == WARDEN_FENCE && job.node.v == cluster->self.v)
@@ -321,7 +329,7 @@ static void arm_faults(struct ferry_control *control, struct ferry_control_reque
 	struct ferry_fault_plan plan;
 
 	if (!pool) {
-		ferry_control_done(request, -ENOENT, "no such volume on this node");
+		none_such(request, "volume", request->volume);
 	} else if (!pool->config->is_scratch) {
 		ferry_control_done(request, -EPERM,
 				   "its pool is not marked scratch: faults are only for volumes "

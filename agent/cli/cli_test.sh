@@ -195,7 +195,7 @@ run 2 fence n3 --yes --pool "$(printf 'x%.0s' {1..64})"
 
 # What is not marked scratch is not touched.
 run 5 torture vol0; err 'not marked scratch'; err 'scratch = yes'
-run 4 torture missing
+run 4 torture missing; err 'no such volume on this node: missing'
 run 2 torture; run 2 torture vol0 --seconds 0; run 2 torture vol0 --seed x; run 2 status --seed 3
 
 # In time, and no longer; the agent learns that nobody waits.

@@ -69,7 +69,10 @@ test_refusals() {
 	attach volume
 	has ".volumes[0] | .device == \"$DEVICE\" and .clients >= 1 and .state == \"serving\"" \
 		volumes || fail "the volume attached: $SAID"
-	fails_with "no such volume" ferry attach none
+	fails_with "no such volume on this node: none" ferry attach none
+	fails_with "no such pool on this node: none" ferry release none
+	fails_with "stands alone" ferry own standalone --force
+	fails_with "stands alone" ferry move standalone n2
 	ferry attach none 2>/dev/null
 	[ $? = 4 ] || fail "the exit code for a volume that is not there"
 	mkfs.ext4 -q -F "$DEVICE" && mkdir -p "$WORK/fs" && mount "$DEVICE" "$WORK/fs" || fail mount
