@@ -57,6 +57,7 @@ static void test_acknowledges_nothing_unsaved(void **state)
 	assert_int_equal(view.epoch.v, 2);
 	assert_int_equal(view.owner.v, 2);
 	assert_true(view.is_in_force);
+	assert_int_equal(ownership.settled.v, 2);
 }
 
 static void test_claims_nothing_unsaved(void **state)
@@ -306,7 +307,9 @@ static void test_learns(void **state)
 	assert_int_equal(view.owner.v, 3);
 	assert_true(view.is_in_force);
 	assert_true(says[FERRY_GROUP_STATE] > states); /* It says so. */
+	assert_int_equal(ownership.settled.v, 4);      /* Its taking was not left half done. */
 	hear(2, FERRY_GROUP_STATE, 5, 3, 0);
+	assert_int_equal(ownership.settled.v, 4);
 	assert_false(view.is_in_force);
 	hear(3, FERRY_GROUP_STATE, 5, 3, FERRY_GROUP_IS_IN_FORCE);
 	assert_true(view.is_in_force);

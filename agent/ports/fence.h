@@ -73,7 +73,7 @@ struct ferry_fence_request {
 	struct ferry_key victim; /* PREEMPT. */
 	/* REGISTER: this node's key, or its elder's, by the last READ KEYS; 0: it had none. */
 	struct ferry_key kept;
-	bool is_answered_for;	 /* PREEMPT: see above. */
+	bool is_answered_for; /* PREEMPT: see above. */
 
 	/* Results of READ_KEYS. */
 	struct ferry_key keys[FERRY_KEYS_MAX];

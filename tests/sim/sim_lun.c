@@ -523,9 +523,25 @@ static void registrations_lose(struct sim_lun *lun)
 	lun->generation = 0;
 }
 
+/*
+ * What a cut network still holds comes to nothing: no transport delivers to a target that has been
+ * powered on what was sent to it before (TCP's connection is gone, a Fibre Channel port has to log
+ * in anew).
+ */
+static void pipes_lose(struct sim_lun *lun)
+{
+	ferry_list_foreach_safe (link, &lun->commands) {
+		struct sim_command *command = ferry_list_entry(link, struct sim_command, link);
+
+		if (command->stage == SIM_COMMAND_IN_PIPE)
+			sim_command_forget(command);
+	}
+}
+
 void sim_lun_reset_hard(struct sim_lun *lun)
 {
 	abort_all(lun);
+	pipes_lose(lun);
 	sim_lun_lose_cache(lun);
 	registrations_lose(lun);
 	for (uint32_t i = 1; i <= SIM_NODES_MAX; i++)

@@ -92,7 +92,7 @@ passed "vm3 owns the pool and finds each byte, by FUSE and a loop device ($SECON
 
 # --- Fenced: from now on its writes are refused, whoever sends them.
 LAST='bs=4096 seek=16383 count=1 oflag=direct'
-guest_must 3 'ferry fence vm2' >/dev/null
+guest_must 3 'ferry fence vm2 --yes' >/dev/null
 guest_do 2 "dd if=/dev/zero of=$DISK $LAST" >"$WORK/out" && fail "a fenced node wrote"
 grep -q 'Invalid exchange' "$WORK/out" || fail "not by a conflict: $(cat "$WORK/out")" # EBADE
 passed "vm2 is fenced: the lun refuses its write ($SECONDS s)"

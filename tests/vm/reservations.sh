@@ -163,7 +163,7 @@ grep -q '^keys [0-9]* a1 a1 b1 b1$' "$WORK/keys" || fail "a map's two paths: $(c
 passed "a multipath map registers each of its paths"
 
 guest_begin 2 "exec /ferry/bin/ferryd --standalone --lun $DISK --nbd unix:/run/ferry.sock \
-	--path-timeout 3s --hold-timeout 10s"
+	--despite-registrations --path-timeout 3s --hold-timeout 10s"
 AGENT=$JOB
 guest_must 2 'for i in $(seq 100); do [ -S /run/ferry.sock ] && break; sleep 0.1; done
 	nbd-client -unix /run/ferry.sock /dev/nbd0' >/dev/null
