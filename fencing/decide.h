@@ -85,7 +85,8 @@ struct ferry_situation {
 	bool is_synced; /* A majority has spoken in this ring. */
 	bool wants_pool;
 	bool was_owner; /* Its last agent owned the pool in this very epoch. */
-	bool is_forced; /* A person answers for those who have not drained. */
+	bool is_forced; /* By a person, who answers for: */
+	const struct ferry_members *answered_for;
 	bool is_by_lun; /* Of two nodes, the claim goes on without the other's voice. */
 	bool is_sole;	/* It took the lun from the other of two, in this membership. */
 	bool is_fenced;

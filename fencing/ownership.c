@@ -53,6 +53,7 @@ struct ferry_situation ferry_ownership_situation(const struct ferry_ownership *o
 		.wants_pool = ownership->wants_pool,
 		.was_owner = ownership->was_owner,
 		.is_forced = ownership->is_forced,
+		.answered_for = &ownership->answered_for,
 		.is_by_lun = ownership->is_by_lun,
 		.is_sole = ownership->is_sole,
 		.is_fenced = ownership->is_fenced,
@@ -106,12 +107,15 @@ void ferry_ownership_acquire(struct ferry_ownership *ownership)
 	ferry_ownership_advance(ownership);
 }
 
-int ferry_ownership_force(struct ferry_ownership *ownership)
+int ferry_ownership_force(struct ferry_ownership *ownership, const struct ferry_members *nodes)
 {
-	ferry_assert(ownership);
+	ferry_assert(ownership && nodes);
+	ferry_assert(nodes->count <= FERRY_NODES_MAX);
 	if (ownership->phase != FERRY_OWNERSHIP_IDLE && ownership->phase != FERRY_OWNERSHIP_OWNING)
 		return -EBUSY;
 	ownership->is_forced = true;
+	ownership->answered_for = *nodes;
+	ferry_ownership_word_narrow(ownership);
 	ferry_ownership_acquire(ownership);
 	return 0;
 }

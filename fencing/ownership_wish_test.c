@@ -189,6 +189,8 @@ static void test_preempted(void **state)
 	assert_true(view.is_in_force);
 }
 
+static const struct ferry_members third = {.nodes = {{3}}, .count = 1};
+
 static void test_force(void **state)
 {
 	(void)state;
@@ -200,18 +202,116 @@ static void test_force(void **state)
 	all_drain(1);
 	assert_int_equal(wish, -EPERM); /* Nobody can keep node 3 from writing. */
 	assert_int_equal(takes, 0);
-	assert_int_equal(ferry_ownership_force(&ownership), 0);
-	assert_int_equal(ferry_ownership_force(&ownership), -EBUSY);
+	assert_int_equal(ferry_ownership_force(&ownership, &third), 0);
+	assert_int_equal(ferry_ownership_force(&ownership, &third), -EBUSY);
 	all_drain(2);
 	assert_int_equal(takes, 1);
 	assert_true(drained.is_answered_for);
 	ferry_ownership_taken(&ownership, (struct ferry_epoch){2}, 0);
 	assert_int_equal(wish, 0);
 	echo();
-	assert_int_equal(ferry_ownership_force(&ownership), 0); /* It has it. */
+	assert_int_equal(ferry_ownership_force(&ownership, &third), 0); /* It has it. */
 	assert_int_equal(wishes, 3);
 	ferry_ownership_preempted(&ownership); /* The word held for that one wish. */
 	all_drain(3);
+	assert_int_equal(takes, 1);
+	assert_int_equal(wish, -EPERM);
+}
+
+/* Nodes 1 and @other are there; the third is not. No reservations. */
+static void pair_of(uint32_t other)
+{
+	struct ferry_members members = {.nodes = {{1}, {other}}, .count = 2};
+
+	group.ring++;
+	group.is_quorate = true;
+	ferry_ownership_members(&ownership, &members);
+	echo();
+	hear(other, FERRY_GROUP_STATE, view.epoch.v, view.owner.v, 0);
+	echo();
+}
+
+static void begin_pair(uint32_t other)
+{
+	ferry_ownership_done(&ownership);
+	open_as(3, /* has_reservations= */ false);
+	pair_of(other);
+}
+
+static void drain_with(uint32_t other)
+{
+	struct ferry_epoch epoch = ownership.claimed;
+
+	echo();
+	ferry_ownership_drained(&ownership, epoch);
+	echo();
+	hear(other, FERRY_GROUP_ACK, epoch.v, 1, FERRY_GROUP_DRAINED);
+}
+
+/*
+ * The person has named node 2. Node 3 agrees, has a write in flight, and is cut off; node 2 is
+ * started: nobody has answered for node 3.
+ */
+static void test_force_names_nodes(void **state)
+{
+	static const struct ferry_members second = {.nodes = {{2}}, .count = 1};
+
+	(void)state;
+	begin_pair(3);
+	assert_int_equal(ferry_ownership_force(&ownership, &second), 0);
+	echo();
+	ferry_ownership_drained(&ownership, (struct ferry_epoch){1});
+	echo();
+	hear(3, FERRY_GROUP_ACK, 1, 1, 0);
+	assert_int_equal(ownership.phase, FERRY_OWNERSHIP_DRAINING);
+	pair_of(2);
+	assert_int_equal(wish, -EPERM);
+	assert_int_equal(wishes, 1);
+	assert_int_equal(ownership.phase, FERRY_OWNERSHIP_IDLE);
+	assert_int_equal(view.owner.v, 0); /* The others need not wait for it. */
+	stand_run_ms(&stand, 2 * DRAIN_MS);
+	assert_int_equal(takes, 0);
+	/* Asked anew, of what is so now, the person may name it. */
+	assert_int_equal(ferry_ownership_force(&ownership, &third), 0);
+	drain_with(2);
+	assert_int_equal(takes, 1);
+	assert_true(drained.is_answered_for);
+}
+
+/* Who was named, came, and left again is not who was named. */
+static void test_force_is_of_that_moment(void **state)
+{
+	(void)state;
+	begin_pair(2);
+	assert_int_equal(ferry_ownership_force(&ownership, &third), 0);
+	ring_of(3, true);
+	assert_int_equal(wishes, 0);
+	pair_of(2);
+	assert_int_equal(wish, -EPERM);
+	/* Nor is who is there, named or not. */
+	ring_of(3, true);
+	speak(view.epoch.v, 0, 0);
+	assert_int_equal(ferry_ownership_force(&ownership, &third), 0);
+	assert_int_equal(wishes, 1);
+	pair_of(2);
+	assert_int_equal(wishes, 2);
+	assert_int_equal(wish, -EPERM);
+	assert_int_equal(takes, 0);
+}
+
+/* It leaves when the taking has begun, having drained: then the next claim is without a word. */
+static void test_force_once_taking(void **state)
+{
+	(void)state;
+	begin_pair(2);
+	assert_int_equal(ferry_ownership_force(&ownership, &third), 0);
+	drain_with(2);
+	assert_int_equal(takes, 1);
+	pair_of(3);
+	assert_int_equal(wishes, 0);
+	ferry_ownership_taken(&ownership, (struct ferry_epoch){1}, 0);
+	assert_int_equal(ownership.seen[0].laid.v, 0); /* Nobody was served by that word. */
+	drain_with(3);
 	assert_int_equal(takes, 1);
 	assert_int_equal(wish, -EPERM);
 }
@@ -603,6 +703,9 @@ int main(void)
 		TEST(test_does_not_say_what_is_over),
 		TEST(test_preempted),
 		TEST(test_force),
+		TEST(test_force_names_nodes),
+		TEST(test_force_is_of_that_moment),
+		TEST(test_force_once_taking),
 		TEST(test_fence_is_refused),
 		TEST(test_owner_fences),
 		TEST(test_fences_for_another),
