@@ -236,15 +236,6 @@ static bool may_acquire(struct cluster_pool *pool, struct ferry_control_request 
 	return !refusal;
 }
 
-/* Another member serves it: its applications would lose what they have not synced. */
-static bool is_served_elsewhere(const struct cluster_pool *pool)
-{
-	const struct ferry_view *view = &pool->ownership.view;
-
-	return view->is_quorate && view->is_in_force && view->owner.v != 0 &&
-	       view->owner.v != pool->cluster->self.v && ferry_view_has_member(view, view->owner);
-}
-
 void cluster_pool_acquire(struct cluster_pool *pool, struct ferry_control_request *request)
 {
 	char why[FERRY_CONTROL_TEXT_BYTES], name[FERRY_CONFIG_NAME_BYTES];
@@ -255,7 +246,7 @@ void cluster_pool_acquire(struct cluster_pool *pool, struct ferry_control_reques
 		ferry_control_done(request, -EBUSY, "somebody waits for it to be acquired already");
 		return;
 	}
-	if (is_served_elsewhere(pool) && !request->is_take) {
+	if (!request->is_take && ferry_ownership_is_served_elsewhere(&pool->ownership)) {
 		name_of(pool->cluster, pool->ownership.view.owner, name);
 		(void)snprintf(why, sizeof(why),
 			       "%s serves it: `ferry move %s %s` there, or --take, which its "
@@ -265,7 +256,7 @@ void cluster_pool_acquire(struct cluster_pool *pool, struct ferry_control_reques
 		return;
 	}
 	wish_begin(pool, request, "acquiring", request->deadline_ns);
-	ferry_ownership_acquire(&pool->ownership);
+	ferry_ownership_acquire(&pool->ownership, request->is_take);
 }
 
 /* ---- By force. ---- */

@@ -357,8 +357,23 @@ static struct ferry_epoch epoch_highest(const struct ferry_situation *situation)
 	return highest;
 }
 
+bool ferry_decide_is_served_elsewhere(const struct ferry_situation *situation)
+{
+	int index = member_index(situation, situation->owner);
+	const struct ferry_ownership_member *owner;
+
+	if (!situation->is_in_force || situation->owner.v == 0 || is_mine(situation) || index < 0)
+		return false;
+	/* It may have let go, or been started anew, while this node was away. */
+	owner = &situation->known[index];
+	return owner->is_serving || owner->state_ring != situation->ring;
+}
+
 static void decide_claim(const struct ferry_situation *situation, struct ferry_decision *ret)
 {
+	/* Whoever fences the owner has to take it from it. */
+	bool is_take = situation->is_take || situation->victim.v != 0;
+
 	if (situation->is_fenced) {
 		ret->kind = FERRY_DECISION_REFUSE;
 		ret->error = -EPERM;
@@ -369,6 +384,11 @@ static void decide_claim(const struct ferry_situation *situation, struct ferry_d
 	} else if (!situation->is_synced) {
 		ret->kind = FERRY_DECISION_SYNC;
 		ret->why = "a majority has not spoken in this ring";
+	} else if (!is_take && ferry_decide_is_served_elsewhere(situation)) {
+		ret->kind = FERRY_DECISION_REFUSE;
+		ret->error = -EPERM;
+		ret->why = "another member of the group serves the pool: move it from there, or "
+			   "take it with --take, which its applications see as errors";
 	} else if (ferry_decide_lun_is_agreed(situation)) {
 		ret->kind = FERRY_DECISION_CLAIM;
 		ret->epoch.v = epoch_highest(situation).v + 1;

@@ -51,6 +51,7 @@ struct ferry_situation ferry_ownership_situation(const struct ferry_ownership *o
 		.claimed = ownership->claimed,
 		.is_synced = ownership->is_synced,
 		.wants_pool = ownership->wants_pool,
+		.is_take = ownership->is_take,
 		.was_owner = ownership->was_owner,
 		.is_forced = ownership->is_forced,
 		.answered_for = &ownership->answered_for,
@@ -91,10 +92,18 @@ void ferry_ownership_health(struct ferry_ownership *ownership, bool has_path)
 	ferry_ownership_messages_flush(ownership);
 }
 
-void ferry_ownership_acquire(struct ferry_ownership *ownership)
+bool ferry_ownership_is_served_elsewhere(const struct ferry_ownership *ownership)
+{
+	struct ferry_situation situation = ferry_ownership_situation(ownership);
+
+	return ferry_decide_is_served_elsewhere(&situation);
+}
+
+void ferry_ownership_acquire(struct ferry_ownership *ownership, bool is_take)
 {
 	ferry_assert(ownership);
 	ownership->wants_pool = true;
+	ownership->is_take |= is_take;
 	ownership->was_owner = false;
 	if (ownership->fencing.is_running && ownership->phase != FERRY_OWNERSHIP_RELEASING)
 		ownership->fencing.keeps_pool = true; /* Then it serves at the end of that. */
@@ -116,7 +125,7 @@ int ferry_ownership_force(struct ferry_ownership *ownership, const struct ferry_
 	ownership->is_forced = true;
 	ownership->answered_for = *nodes;
 	ferry_ownership_word_narrow(ownership);
-	ferry_ownership_acquire(ownership);
+	ferry_ownership_acquire(ownership, /* is_take= */ true);
 	return 0;
 }
 

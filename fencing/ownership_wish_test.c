@@ -57,7 +57,7 @@ static void test_hands_over(void **state)
 static void test_releases_what_it_does_not_own(void **state)
 {
 	(void)state;
-	ferry_ownership_acquire(&ownership);
+	ferry_ownership_acquire(&ownership, /* is_take= */ true);
 	echo();
 	ferry_ownership_release(&ownership, (struct ferry_node){0});
 	assert_int_equal(wishes, 1);
@@ -68,6 +68,56 @@ static void test_releases_what_it_does_not_own(void **state)
 	assert_int_equal(view.owner.v, 0);
 	stand_run_ms(&stand, 2 * DRAIN_MS);
 	assert_int_equal(takes, 0);
+}
+
+/* ---- Not from a member that serves. ---- */
+
+static void two_serves(void)
+{
+	hear(2, FERRY_GROUP_CLAIM, 1, 2, 0);
+	hear(2, FERRY_GROUP_IN_FORCE, 1, 2, 0);
+	echo();
+}
+
+/* Asked in between: the others have not spoken yet, or there is no quorum. */
+static void test_deposes_nobody_unasked(void **state)
+{
+	(void)state;
+	two_serves();
+	for (uint32_t i = 0; i < 2; i++) {
+		ring_of(i == 0 ? 2 : 1, i == 0);
+		ferry_ownership_acquire(&ownership, /* is_take= */ false);
+		assert_int_equal(wishes, i);
+		if (i > 0)
+			ring_of(3, true);
+		hear(2, FERRY_GROUP_STATE, 1, 2, FERRY_GROUP_IS_IN_FORCE);
+		assert_int_equal(wishes, i + 1);
+		assert_int_equal(wish, -EPERM);
+		assert_true(ferry_ownership_is_served_elsewhere(&ownership));
+		assert_int_equal(ownership.phase, FERRY_OWNERSHIP_IDLE);
+	}
+	assert_int_equal(says[FERRY_GROUP_CLAIM], 0);
+	ferry_ownership_acquire(&ownership, /* is_take= */ true);
+	assert_int_equal(says[FERRY_GROUP_CLAIM], 1);
+}
+
+/* Whoever takes for one wish does not for the next. */
+static void test_takes_once(void **state)
+{
+	(void)state;
+	two_serves();
+	ferry_ownership_acquire(&ownership, /* is_take= */ true);
+	assert_int_equal(says[FERRY_GROUP_CLAIM], 1);
+	hear(2, FERRY_GROUP_CLAIM, 3, 2, 0);
+	assert_int_equal(wish, -ESTALE);
+	hear(2, FERRY_GROUP_IN_FORCE, 3, 2, 0);
+	ferry_ownership_acquire(&ownership, /* is_take= */ false);
+	assert_int_equal(wish, -EPERM);
+	assert_int_equal(says[FERRY_GROUP_CLAIM], 1);
+	hear(2, FERRY_GROUP_STATE, 3, 0, 0); /* It has let go; that was not heard here. */
+	assert_false(ferry_ownership_is_served_elsewhere(&ownership));
+	ferry_ownership_acquire(&ownership, /* is_take= */ false);
+	assert_int_equal(says[FERRY_GROUP_CLAIM], 2);
 }
 
 /* ---- Words. ---- */
@@ -114,7 +164,7 @@ static void test_says_it_later(void **state)
 	(void)state;
 	refusal = -EAGAIN;
 	ferry_ownership_ask(&ownership, 1);
-	ferry_ownership_acquire(&ownership);
+	ferry_ownership_acquire(&ownership, /* is_take= */ true);
 	assert_int_equal(says[FERRY_GROUP_CLAIM], 0);
 	stand_run_ms(&stand, 3 * RESEND_MS);
 	says[FERRY_GROUP_STATE] = 0;
@@ -155,7 +205,7 @@ static void test_does_not_say_what_is_over(void **state)
 {
 	(void)state;
 	refusal = -EAGAIN;
-	ferry_ownership_acquire(&ownership);
+	ferry_ownership_acquire(&ownership, /* is_take= */ true);
 	hear(2, FERRY_GROUP_CLAIM, 3, 2, 0);
 	refusal = 0;
 	stand_run_ms(&stand, 2 * RESEND_MS);
@@ -198,7 +248,7 @@ static void test_force(void **state)
 	open_as(3, /* has_reservations= */ false);
 	ring_of(2, true);
 	speak(0, 0, 0);
-	ferry_ownership_acquire(&ownership);
+	ferry_ownership_acquire(&ownership, /* is_take= */ true);
 	all_drain(1);
 	assert_int_equal(wish, -EPERM); /* Nobody can keep node 3 from writing. */
 	assert_int_equal(takes, 0);
@@ -440,7 +490,7 @@ static void test_is_fenced(void **state)
 	assert_true(view.may_register && view.may_help);
 	hear_fence(2, FERRY_GROUP_FENCED, 1, 0, FERRY_GROUP_PROVEN); /* An elder of its own. */
 	assert_true(view.may_register);
-	ferry_ownership_acquire(&ownership);
+	ferry_ownership_acquire(&ownership, /* is_take= */ true);
 	echo();
 	hear_fence(2, FERRY_GROUP_FENCE, 1, 0, 0);
 	assert_false(view.may_register || view.may_help);
@@ -491,7 +541,7 @@ static void test_two_nodes_by_the_lun(void **state)
 	open_as(2, /* has_reservations= */ true);
 	ring_of(2, true);
 	speak(0, 0, 0);
-	ferry_ownership_acquire(&ownership);
+	ferry_ownership_acquire(&ownership, /* is_take= */ true);
 	echo();
 	ferry_ownership_drained(&ownership, (struct ferry_epoch){1});
 	echo();
@@ -510,7 +560,7 @@ static void test_two_nodes_by_the_lun(void **state)
 	open_as(2, /* has_reservations= */ false); /* Without them nobody says. */
 	ring_of(2, true);
 	speak(0, 0, 0);
-	ferry_ownership_acquire(&ownership);
+	ferry_ownership_acquire(&ownership, /* is_take= */ true);
 	echo();
 	stand_run_ms(&stand, CLAIM_MS + 10);
 	assert_int_equal(ownership.phase, FERRY_OWNERSHIP_CLAIMING);
@@ -550,7 +600,7 @@ static void test_takes_a_wish_back(void **state)
 
 	(void)state;
 	ring_of(1, false);
-	ferry_ownership_acquire(&ownership);
+	ferry_ownership_acquire(&ownership, /* is_take= */ true);
 	ferry_ownership_release(&ownership, (struct ferry_node){0});
 	ring_of(3, true);
 	speak(0, 0, 0);
@@ -578,7 +628,7 @@ static void test_rights_follow_the_others(void **state)
 		ferry_ownership_message(&ownership, (struct ferry_node){node}, &others);
 	assert_false(view.may_register || view.may_help);
 	assert_false(ferry_ownership_lun_is_agreed(&ownership));
-	ferry_ownership_acquire(&ownership);
+	ferry_ownership_acquire(&ownership, /* is_take= */ true);
 	assert_int_equal(wish, -EPERM);
 	hear(2, FERRY_GROUP_STATE, 0, 0, 0);
 	assert_true(view.may_register && view.may_help);
@@ -683,7 +733,7 @@ static void test_next_owner_is_told(void **state)
 	(void)state;
 	hear_restart(2, 1, 5);
 	assert_int_equal(view.restarts, 0);
-	ferry_ownership_acquire(&ownership);
+	ferry_ownership_acquire(&ownership, /* is_take= */ true);
 	echo();
 	assert_int_equal(view.owner.v, 1);
 	assert_int_equal(view.restarts, 1);
@@ -698,6 +748,8 @@ int main(void)
 		TEST(test_releases),
 		TEST(test_hands_over),
 		TEST(test_releases_what_it_does_not_own),
+		TEST(test_deposes_nobody_unasked),
+		TEST(test_takes_once),
 		TEST(test_asks_the_group),
 		TEST(test_says_it_later),
 		TEST(test_does_not_say_what_is_over),

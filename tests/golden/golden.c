@@ -5,9 +5,10 @@
  *
  *   self N | nodes N | ring N [quorate] | class reservations|none | lun X | lineage X
  *   epoch N [owner N] [in-force] [drained N] [unsettled N] | phase NAME [claimed N] | victim N
- *   flags [synced] [wants] [was-owner] [forced] [by-lun] [sole] [fenced] [claim-over]
+ *   flags [synced] [wants] [was-owner] [take] [forced] [by-lun] [sole] [fenced] [claim-over]
  *         [drain-over] [keeps-pool]
  *   member N inc N [said RING] [lun X] [epoch N] [acked RING:N [for N]] [drained N] [answered]
+ *          [serves]
  *   left N ...           as a member; after the members: its words are still there, it is not
  *   seen N inc N [laid N] [fenced N]
  *   answered-for N...    by a person, with the flag `forced`
@@ -161,6 +162,7 @@ static void read_member(struct golden *golden)
 		.epoch = {value_number(golden, "epoch", 0)},
 		.drained = {value_number(golden, "drained", 0)},
 		.has_answered = has(golden, "answered"),
+		.is_serving = has(golden, "serves"),
 	};
 	golden->members.nodes[i] = member->node;
 	golden->members.count += strcmp(golden->words[0], "member") == 0;
@@ -219,6 +221,7 @@ static void read_flags(struct golden *golden)
 		{"synced", &situation->is_synced},
 		{"wants", &situation->wants_pool},
 		{"was-owner", &situation->was_owner},
+		{"take", &situation->is_take},
 		{"forced", &situation->is_forced},
 		{"by-lun", &situation->is_by_lun},
 		{"sole", &situation->is_sole},

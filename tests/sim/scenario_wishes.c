@@ -78,6 +78,38 @@ static void test_fenced_acquires(void **state)
 	end();
 }
 
+static bool is_unsynced(struct sim_cluster *self, void *context)
+{
+	const struct ferry_view *view = &self->nodes[2].node->ownership.view;
+
+	(void)context;
+	return !ferry_view_has_member(view, (struct ferry_node){3}) && !view->is_quorate;
+}
+
+/* In a new ring, before anybody has spoken in it, node 2 is asked to acquire what node 1 serves. */
+static void test_acquired_in_a_new_ring(void **state)
+{
+	struct sim_node *two;
+	uint32_t one = 1;
+	uint64_t epoch;
+
+	(void)state;
+	begin(177, 3, 4);
+	two = sim_cluster_node(&cluster, 2);
+	epoch = two->ownership.view.epoch.v;
+	sim_cluster_isolate(&cluster, 3);
+	assert_true(sim_cluster_run_until(&cluster, is_unsynced, NULL, 20 * FERRY_NS_PER_S));
+	two->wish_error = 1;
+	ferry_ownership_acquire(&two->ownership, /* is_take= */ false);
+	assert_int_equal(two->wish_error, 1);
+	sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
+	assert_int_equal(two->wish_error, -EPERM);
+	assert_true(owner_is(&cluster, &one));
+	assert_int_equal(two->ownership.view.epoch.v, epoch);
+	assert_int_equal(errors(), 0);
+	end();
+}
+
 /* No majority of agents: the wish is withdrawn, and does not come true when they are back. */
 static void test_withdrawn_before_the_claim(void **state)
 {
@@ -298,6 +330,7 @@ int scenario_wishes(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_fenced_acquires),
+		cmocka_unit_test(test_acquired_in_a_new_ring),
 		cmocka_unit_test(test_withdrawn_before_the_claim),
 		cmocka_unit_test(test_withdrawn_while_claiming),
 		cmocka_unit_test(test_withdrawn_while_draining),

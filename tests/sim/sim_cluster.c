@@ -251,7 +251,7 @@ void sim_cluster_acquire(struct sim_cluster *cluster, uint32_t id)
 		return;
 	sim_note(&cluster->sim, SIM_NODE, id, 1, "is to own the pool");
 	node->wish_error = 1;
-	ferry_ownership_acquire(&node->ownership);
+	ferry_ownership_acquire(&node->ownership, /* is_take= */ true);
 }
 
 void sim_cluster_release(struct sim_cluster *cluster, uint32_t id, uint32_t next_owner)
