@@ -3,7 +3,7 @@
  * three, whose disk, group and data thread do what the test says.
  *
  * Owns:    all of that; one of each.
- * Callers: ownership_test.c, ownership_wish_test.c.
+ * Callers: ownership_test.c, ownership_force_test.c, ownership_wish_test.c.
  * Thread:  the test's.
  * Rooms:   tests only.
  */
