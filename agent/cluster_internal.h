@@ -1,8 +1,8 @@
 /*
- * cluster_internal.h - what cluster.c, cluster_pool.c and control.c share.
+ * cluster_internal.h - what cluster*.c, control*.c and warden.c share.
  *
  * Owns:    see cluster.h.
- * Callers: agent/cluster*.c, agent/control.c only.
+ * Callers: agent/cluster*.c, agent/control*.c, agent/warden.c only.
  * Thread:  the cluster thread.
  * Rooms:   rank 5.
  */
@@ -177,3 +177,18 @@ void warden_close(struct ferry_cluster *cluster);
 const char *control_node_name(const struct ferry_cluster *cluster, struct ferry_node node);
 extern const struct ferry_control_ops control_ops;
 void control_snapped(struct ferry_cluster *cluster);
+/* Have @answer answer @request once cluster->snapshot is new. */
+void control_snapshot_want(struct ferry_cluster *cluster, struct ferry_control_request *request,
+			   void (*answer)(struct ferry_cluster *, struct ferry_control_request *));
+
+/* control_lists.c; a volume's file and its NBD URI, empty where there is none. */
+void control_device_of(const struct ferry_cluster *cluster, const char *volume, char *ret,
+		       size_t size_bytes);
+void control_uri_of(const struct ferry_cluster *cluster, const char *volume, char *ret,
+		    size_t size_bytes);
+const char *control_lun_name(const struct cluster_pool *pool);
+void control_get_status(struct ferry_control *control, struct ferry_control_request *request);
+void control_list_volumes(struct ferry_control *control, struct ferry_control_request *request);
+void control_list_paths(struct ferry_control *control, struct ferry_control_request *request);
+void control_list_peers(struct ferry_control *control, struct ferry_control_request *request);
+void control_list_luns(struct ferry_control *control, struct ferry_control_request *request);

@@ -185,7 +185,7 @@ static void standalone_open(struct cluster_pool *pool)
 
 /* ---- From the data thread. ---- */
 
-static void handle_shown(struct cluster_pool *pool, int error, uint64_t warm_blocks)
+static void handle_shown(struct cluster_pool *pool, int error)
 {
 	struct ferry_control_request *request = pool->acquiring;
 
@@ -195,10 +195,8 @@ static void handle_shown(struct cluster_pool *pool, int error, uint64_t warm_blo
 		cluster_pool_acquired(pool, error, pool->reason);
 		return;
 	}
-	if (request) {
+	if (request)
 		request->answer.owner.epoch = pool->ownership.view.epoch;
-		request->answer.owner.warm_blocks = warm_blocks;
-	}
 	cluster_pool_acquired(pool, 0, NULL);
 }
 
@@ -231,10 +229,12 @@ static void handle_hidden(struct cluster_pool *pool, const struct ferry_mail *ma
 	pool->is_shown = false;
 	if (!pool->is_releasing)
 		return;
-	if (pool->cluster->group)
+	if (pool->cluster->group) {
 		ferry_ownership_release(&pool->ownership, pool->next_owner);
-	else
-		release_over(pool, 0, "withdrawn");
+		return;
+	}
+	cluster_pool_reason(pool, "released: it is served again when the agent is started anew");
+	release_over(pool, 0, "withdrawn");
 }
 
 void cluster_pool_mail(struct cluster_pool *pool, const struct ferry_mail *mail)
@@ -260,7 +260,7 @@ void cluster_pool_mail(struct cluster_pool *pool, const struct ferry_mail *mail)
 	else if (mail->kind == FERRY_MAIL_TAKEN && has_ownership)
 		ferry_ownership_taken(&pool->ownership, mail->epoch, mail->error);
 	else if (mail->kind == FERRY_MAIL_SHOWN)
-		handle_shown(pool, mail->error, mail->count);
+		handle_shown(pool, mail->error);
 	else if (mail->kind == FERRY_MAIL_HIDDEN)
 		handle_hidden(pool, mail);
 	else if (mail->kind == FERRY_MAIL_KEYS_READ)

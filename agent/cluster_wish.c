@@ -392,18 +392,41 @@ static const char *move_refusal(const struct cluster_pool *pool, struct ferry_no
 	return NULL;
 }
 
+/* Only the owner can hand a pool over. */
+static void owner_ask(const struct cluster_pool *pool, struct ferry_control_request *request)
+{
+	const struct ferry_view *view = &pool->ownership.view;
+	char why[FERRY_CONTROL_TEXT_BYTES], name[FERRY_CONFIG_NAME_BYTES];
+
+	if (!pool->is_open || view->owner.v == 0 || view->owner.v == pool->cluster->self.v) {
+		ferry_control_done(request, -EPERM,
+				   "this node does not own the pool, and knows of nobody who does");
+		return;
+	}
+	name_of(pool->cluster, view->owner, name);
+	(void)snprintf(why, sizeof(why),
+		       "this node does not own the pool: `ferry move %s %s` on %s, which does",
+		       pool->config->name, request->node, name);
+	ferry_control_done(request, -EPERM, why);
+}
+
 void cluster_pool_move(struct cluster_pool *pool, struct ferry_node node,
 		       struct ferry_control_request *request)
 {
 	const struct ferry_cluster *cluster = pool->cluster;
 	const char *refusal;
 
-	if (!cluster->group || !is_had(pool)) {
-		ferry_control_done(request, -EPERM,
-				   "this node does not own the pool: ask the one that does");
+	if (!cluster->group) {
+		ferry_control_done(request, -EOPNOTSUPP, "this agent stands alone");
+		return;
+	}
+	if (!is_had(pool)) {
+		owner_ask(pool, request);
 		return;
 	}
 	if (node.v == cluster->self.v) {
+		request->answer.owner.epoch = pool->ownership.view.epoch;
+		request->answer.owner.was_there = true;
 		ferry_control_done(request, 0, NULL);
 		return;
 	}

@@ -165,20 +165,27 @@ static void stop_begin(struct ferry_data *data)
 
 /* ---- From the cluster thread. ---- */
 
+static void peer_snap(const struct ferry_data *data, const struct data_peer *peer,
+		      struct ferry_snapshot_peer *ret)
+{
+	*ret = (struct ferry_snapshot_peer){
+		.node = peer->peer.node,
+		.is_up = peer->peer.link->is_up,
+		.incarnation = peer->peer.incarnation,
+		.rtt_ns = ferry_tcp_link_rtt_ns(peer->connector),
+		.carried_for = ferry_carrier_carried_for(&data->carrier, peer->peer.node)};
+	(void)snprintf(ret->trouble, sizeof(ret->trouble), "%s",
+		       ferry_tcp_link_trouble(peer->connector));
+}
+
 static void snapshot_fill(struct ferry_data *data, struct ferry_snapshot *ret)
 {
 	ret->pools_count = data->config.pools_count;
 	for (uint32_t i = 0; i < data->config.pools_count; i++)
 		data_pool_snap(&data->pools[i], &ret->pools[i]);
 	ret->peers_count = data->config.peers_count;
-	for (uint32_t i = 0; i < data->config.peers_count; i++) {
-		const struct ferry_peer *peer = &data->peers[i].peer;
-
-		ret->peers[i] = (struct ferry_snapshot_peer){.node = peer->node,
-							     .is_up = peer->link->is_up,
-							     .incarnation = peer->incarnation,
-							     .requests = peer->requests};
-	}
+	for (uint32_t i = 0; i < data->config.peers_count; i++)
+		peer_snap(data, &data->peers[i], &ret->peers[i]);
 	data->snapshot_due = ret;
 	data_say_later(data);
 }

@@ -118,7 +118,6 @@ bool data_pool_say(struct data_pool *pool)
 			mail.verdict = pool->verdict;
 		} else if (kinds[i] == FERRY_MAIL_SHOWN) {
 			mail.error = pool->shown_error;
-			mail.count = pool->has_pull ? pool->pull.import.lines_count : 0;
 		} else if (kinds[i] == FERRY_MAIL_HIDDEN) {
 			mail.error = pool->hidden_error;
 			mail.users = pool->users;
@@ -679,7 +678,6 @@ void data_pool_snap(const struct data_pool *pool, struct ferry_snapshot_pool *re
 	ret->ghosts_alive = router->ghosts_count;
 	ret->routes = router->routes_count;
 	ret->lanes_count = router->lanes_count;
-	ret->carried = pool->data->carrier.stats.carried;
 	if (pool->has_fault)
 		ret->faults = pool->fault.stats;
 	for (uint32_t i = 0; i < router->lanes_count; i++)

@@ -78,6 +78,15 @@ static int start(struct ferry_settings *settings)
 	return run(cluster, data);
 }
 
+static void say_right(const struct ferry_settings *settings)
+{
+	const char *warning = ferry_settings_warning(settings);
+
+	if (warning)
+		fprintf(stderr, "ferryd: warning: %s: %s\n", settings->file, warning);
+	printf("the configuration is right\n");
+}
+
 int main(int argc, char **argv)
 {
 	struct ferry_settings *settings = calloc(1, sizeof(*settings));
@@ -103,7 +112,7 @@ int main(int argc, char **argv)
 	else if (settings->action == FERRY_SETTINGS_WITHDRAW)
 		code = EXIT_STOPPED;
 	else if (settings->action == FERRY_SETTINGS_CHECK)
-		printf("the configuration is right\n");
+		say_right(settings);
 	else
 		code = start(settings);
 	free(settings);

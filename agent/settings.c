@@ -193,10 +193,14 @@ static int config_check(const struct ferry_config *config, const char *file,
 
 /* ---- A standalone agent's options as a configuration. ---- */
 
+enum { TEXT_LINES_MAX = 64 };
+
 struct text {
 	char bytes[16384];
 	size_t length;
 	bool is_full;
+	uint32_t lines; /* So far; which option each of them is, 0: of no single one. */
+	enum option_number options[TEXT_LINES_MAX];
 };
 
 static void text_add(struct text *text, const char *format, ...) FERRY_PRINTF(2, 3);
@@ -209,10 +213,21 @@ static void text_add(struct text *text, const char *format, ...)
 	va_start(list, format);
 	length = vsnprintf(text->bytes + text->length, left, format, list);
 	va_end(list);
-	if (length < 0 || (size_t)length >= left)
+	if (length < 0 || (size_t)length >= left) {
 		text->is_full = true;
-	else
-		text->length += (size_t)length;
+		return;
+	}
+	for (const char *c = text->bytes + text->length; *c; c++)
+		text->lines += *c == '\n';
+	text->length += (size_t)length;
+	text->is_full |= text->lines >= TEXT_LINES_MAX;
+}
+
+/* The line that was added last is @option's. */
+static void text_is_of(struct text *text, enum option_number option)
+{
+	if (!text->is_full && text->lines > 0)
+		text->options[text->lines - 1] = option;
 }
 
 /* An absolute path of something that may not be there yet. */
@@ -242,6 +257,7 @@ static int lun_text(struct text *text, const char *lun, struct ferry_error *rete
 
 	if (strncmp(lun, "iscsi://", 8) == 0) {
 		text_add(text, "iscsi = %s\n", lun);
+		text_is_of(text, OPTION_LUN);
 		return 0;
 	}
 	r = absolute(lun, path, reterr);
@@ -250,6 +266,7 @@ static int lun_text(struct text *text, const char *lun, struct ferry_error *rete
 	if (stat(path, &stat_of_lun) < 0)
 		return ferry_error_set(reterr, -errno, "%s: %s", path, strerror(errno));
 	text_add(text, "%s = %s\n", S_ISBLK(stat_of_lun.st_mode) ? "device" : "file", path);
+	text_is_of(text, OPTION_LUN);
 	return 0;
 }
 
@@ -264,14 +281,31 @@ static int nbd_text(struct text *text, const struct arguments *arguments,
 	for (uint32_t i = 0; i < arguments->nbd_count; i++) {
 		if (strncmp(arguments->nbd[i], "unix:", 5) != 0) {
 			text_add(text, "listen = %s\n", arguments->nbd[i]);
+			text_is_of(text, OPTION_NBD);
 			continue;
 		}
 		r = absolute(arguments->nbd[i] + 5, path, reterr);
 		if (r < 0)
 			return r;
 		text_add(text, "listen = unix:%s\n", path);
+		text_is_of(text, OPTION_NBD);
 	}
 	return 0;
+}
+
+/* The pool of one lun, and its volume. */
+static void pool_text(struct text *text, const struct arguments *arguments)
+{
+	const char *name = argument(arguments, OPTION_NAME);
+
+	text_add(text, "[pool standalone]\nluns = lun\n");
+	if (argument(arguments, OPTION_CACHE))
+		text_add(text, "exclusive = yes\n");
+	text_add(text, "[volume %s]\n", name ? name : "volume");
+	text_is_of(text, OPTION_NAME);
+	text_add(text, "lun = lun\n");
+	if (argument(arguments, OPTION_READ_ONLY))
+		text_add(text, "read_only = yes\n");
 }
 
 static int standalone_text(struct text *text, const struct arguments *arguments,
@@ -286,41 +320,75 @@ static int standalone_text(struct text *text, const struct arguments *arguments,
 		{OPTION_HOLD_TIMEOUT, "hold_timeout"},
 		{OPTION_LOG_LEVEL, "log_level"},
 	};
-	const char *name = argument(arguments, OPTION_NAME);
 	char path[PATH_MAX];
 	int r;
 
 	text_add(text, "[agent]\n");
-	for (size_t i = 0; i < FERRY_ARRAY_COUNT(agent_keys); i++)
-		if (argument(arguments, agent_keys[i].number))
-			text_add(text, "%s = %s\n", agent_keys[i].key,
-				 argument(arguments, agent_keys[i].number));
+	for (size_t i = 0; i < FERRY_ARRAY_COUNT(agent_keys); i++) {
+		if (!argument(arguments, agent_keys[i].number))
+			continue;
+		text_add(text, "%s = %s\n", agent_keys[i].key,
+			 argument(arguments, agent_keys[i].number));
+		text_is_of(text, agent_keys[i].number);
+	}
 	if (argument(arguments, OPTION_RUN_DIR)) {
 		r = absolute(argument(arguments, OPTION_RUN_DIR), path, reterr);
 		if (r < 0)
 			return r;
 		text_add(text, "run_dir = %s\n", path);
+		text_is_of(text, OPTION_RUN_DIR);
 	}
-	if (argument(arguments, OPTION_CACHE))
+	if (argument(arguments, OPTION_CACHE)) {
 		text_add(text, "[cache]\nsize = %s\n", argument(arguments, OPTION_CACHE));
+		text_is_of(text, OPTION_CACHE);
+	}
 	text_add(text, "[lun lun]\n");
 	r = lun_text(text, argument(arguments, OPTION_LUN), reterr);
 	if (r < 0)
 		return r;
-	if (argument(arguments, OPTION_BLOCK_SIZE))
+	if (argument(arguments, OPTION_BLOCK_SIZE)) {
 		text_add(text, "block_size = %s\n", argument(arguments, OPTION_BLOCK_SIZE));
-	text_add(text, "[pool standalone]\nluns = lun\n%s[volume %s]\nlun = lun\n",
-		 argument(arguments, OPTION_CACHE) ? "exclusive = yes\n" : "",
-		 name ? name : "volume");
-	if (argument(arguments, OPTION_READ_ONLY))
-		text_add(text, "read_only = yes\n");
+		text_is_of(text, OPTION_BLOCK_SIZE);
+	}
+	pool_text(text, arguments);
 	r = nbd_text(text, arguments, reterr);
 	if (r < 0 || !argument(arguments, OPTION_FUSE))
 		return r;
 	r = absolute(argument(arguments, OPTION_FUSE), path, reterr);
-	if (r == 0)
-		text_add(text, "[fuse]\nmount = %s\n", path);
-	return r;
+	if (r < 0)
+		return r;
+	text_add(text, "[fuse]\nmount = %s\n", path);
+	text_is_of(text, OPTION_FUSE);
+	return 0;
+}
+
+#define TEXT_NAME "the options"
+
+/* "the options:2: memory must be ...", the reader's words, as "--memory: must be ...". */
+static void error_name_option(const struct text *text, struct ferry_error *error)
+{
+	char message[FERRY_ERROR_MESSAGE_MAX];
+	const char *rest = message + strlen(TEXT_NAME ":");
+	const char *name;
+	unsigned long line;
+	size_t length;
+	char *end;
+
+	memcpy(message, error->message, sizeof(message));
+	if (strncmp(message, TEXT_NAME ":", strlen(TEXT_NAME ":")) != 0)
+		return;
+	line = strtoul(rest, &end, 10);
+	rest = end + strspn(end, ": ");
+	if (line == 0 || line > text->lines || text->options[line - 1] == 0) {
+		(void)ferry_error_set(error, error->code, TEXT_NAME ": %s", rest);
+		return;
+	}
+	name = options[text->options[line - 1] - OPTION_CONFIG].name;
+	length = strcspn(rest, " ");
+	/* The key says what the option said already: "path_timeout" is "path-timeout". */
+	if (length == strlen(name) && rest[0] == name[0] && rest[length] == ' ')
+		rest += length + 1;
+	(void)ferry_error_set(error, error->code, "--%s: %s", name, rest);
 }
 
 static int standalone_read(struct ferry_settings *settings, const struct arguments *arguments,
@@ -335,8 +403,10 @@ static int standalone_read(struct ferry_settings *settings, const struct argumen
 		return r;
 	if (text.is_full)
 		return ferry_error_set(reterr, -E2BIG, "the options are too long");
-	return ferry_inifile_parse("(options, as a configuration)", text.bytes, text.length,
-				   &settings->config, reterr);
+	r = ferry_inifile_parse(TEXT_NAME, text.bytes, text.length, &settings->config, reterr);
+	if (r < 0 && reterr)
+		error_name_option(&text, reterr);
+	return r;
 }
 
 int ferry_settings_read(struct ferry_settings *settings, int argc, char **argv,
@@ -349,6 +419,7 @@ int ferry_settings_read(struct ferry_settings *settings, int argc, char **argv,
 	ferry_assert(settings && argv);
 	memset(settings, 0, sizeof(*settings));
 	settings->action = FERRY_SETTINGS_RUN;
+	settings->file = TEXT_NAME;
 	r = arguments_read(&arguments, argc, argv, reterr);
 	if (r < 0)
 		return r;
@@ -374,6 +445,7 @@ int ferry_settings_read(struct ferry_settings *settings, int argc, char **argv,
 	file = argument(&arguments, OPTION_CONFIG);
 	if (!file)
 		file = "/etc/ferry/ferryd.conf";
+	settings->file = file;
 	r = ferry_inifile_load(file, &settings->config, reterr);
 	return r < 0 ? r : config_check(&settings->config, file, reterr);
 }
@@ -404,6 +476,29 @@ static int password_read(const char *path, char ret[256], struct ferry_error *re
 	return 0;
 }
 
+static int chap_read(const struct ferry_settings *settings, const struct ferry_config_lun *lun,
+		     char ret[256], struct ferry_error *reterr)
+{
+	struct ferry_error why;
+	int r;
+
+	r = password_read(lun->chap_password_file, ret, &why);
+	if (r < 0)
+		return ferry_error_set(reterr, r, "%s:%u: [lun %s]: chap_password_file: %s",
+				       settings->file, lun->line, lun->name, why.message);
+	return 0;
+}
+
+const char *ferry_settings_warning(const struct ferry_settings *settings)
+{
+	const struct ferry_config *config = &settings->config;
+
+	if (config->is_nbd || config->is_fuse)
+		return NULL;
+	return "neither [nbd] nor [fuse]: no application on this node can reach a volume; it only "
+	       "carries I/O for others";
+}
+
 int ferry_settings_check_files(const struct ferry_settings *settings, struct ferry_error *reterr)
 {
 	const struct ferry_config *config = &settings->config;
@@ -416,7 +511,7 @@ int ferry_settings_check_files(const struct ferry_settings *settings, struct fer
 	ferry_auth_file_close(auth);
 	for (uint32_t i = 0; i < config->luns_count && r == 0; i++)
 		if (config->luns[i].chap_password_file[0])
-			r = password_read(config->luns[i].chap_password_file, password, reterr);
+			r = chap_read(settings, &config->luns[i], password, reterr);
 	explicit_bzero(password, sizeof(password));
 	return r;
 }
@@ -457,7 +552,7 @@ static int lun_data(struct ferry_settings *settings, uint32_t index, const char 
 	portal_text(lun, settings->portals[index], sizeof(settings->portals[index]));
 	initiator_text(lun, node_name, settings->initiators[index]);
 	if (lun->chap_password_file[0]) {
-		r = password_read(lun->chap_password_file, settings->passwords[index], reterr);
+		r = chap_read(settings, lun, settings->passwords[index], reterr);
 		if (r < 0)
 			return r;
 	}

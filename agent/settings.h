@@ -24,6 +24,7 @@ enum ferry_settings_action {
 
 struct ferry_settings {
 	enum ferry_settings_action action;
+	const char *file; /* The configuration's, for messages; the command line's memory. */
 	bool is_standalone;
 	bool ignores_registrations; /* Alone, on a lun that others are registered at. */
 	bool has_control;	    /* A control socket in run_dir. */
@@ -41,6 +42,9 @@ extern const char ferry_settings_help[];
 /* -EINVAL: the options or the file; @reterr says what and where. Or errors of reading it. */
 int ferry_settings_read(struct ferry_settings *settings, int argc, char **argv,
 			struct ferry_error *reterr) FERRY_MUST_CHECK;
+
+/* What is allowed, but can hardly be meant; or NULL. */
+const char *ferry_settings_warning(const struct ferry_settings *settings);
 
 /*
  * Whether the key and the passwords that the configuration names can be had as at a start. Their

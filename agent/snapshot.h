@@ -2,7 +2,7 @@
  * snapshot.h - the data thread's figures at one moment, for `ferry status` and its like.
  *
  * Owns:    nothing; the cluster thread lends one struct at a time to the data thread to fill.
- * Callers: data.c fills it, control.c shows it.
+ * Callers: data.c fills it, control_lists.c shows it.
  * Thread:  whoever has it.
  * Rooms:   rank 5.
  */
@@ -55,7 +55,6 @@ struct ferry_snapshot_pool {
 	struct ferry_snapshot_lane lanes[FERRY_LANES_MAX];
 	uint32_t lanes_count;
 	struct ferry_snapshot_cache cache;
-	uint64_t carried; /* For peers, all pools together. */
 	struct ferry_fault_stats faults;
 	uint32_t clients; /* Who uses the volume: NBD clients... */
 	uint32_t opens;	  /* ...and descriptors of its file, a loop device's among them. */
@@ -65,7 +64,9 @@ struct ferry_snapshot_peer {
 	struct ferry_node node;
 	bool is_up;
 	struct ferry_incarnation incarnation;
-	uint64_t requests;
+	uint64_t rtt_ns;		    /* 0: not known. */
+	uint64_t carried_for;		    /* This node did for it. */
+	char trouble[FERRY_EVENT_TEXT_MAX]; /* Why it is not up. */
 };
 
 struct ferry_snapshot {

@@ -121,6 +121,7 @@ static void keys_fill(const struct cluster_pool *pool, struct ferry_control_lun_
 	const struct ferry_cluster *cluster = pool->cluster;
 
 	COPY(ret->pool, pool->config->name);
+	COPY(ret->name, control_lun_name(pool));
 	COPY(ret->wwid, pool->wwid);
 	ret->is_readable = pool->keys_error == 0;
 	if (pool->keys_error < 0)

@@ -193,6 +193,27 @@ static void suspect_add(struct ferry_drained_keys *keys, struct ferry_key key)
 	keys->suspects[keys->suspects_count++] = key;
 }
 
+/*
+ * Whether something may be in flight of an agent that has left no name: whose registration was
+ * removed, and the proof not seen. A taker that died half way leaves that, and an owner that died
+ * while it, or a peer for it, laid what others had carried. An owner that has drained has waited
+ * for all of it, and what was before it its taking has proven.
+ */
+static bool may_be_forgotten(const struct ferry_situation *situation)
+{
+	if (situation->claimed.v <= 1)
+		return false; /* Nobody has ever written. */
+	if (situation->settled.v + 1 < situation->claimed.v)
+		return true;
+	if (situation->served_by.v == situation->self.v)
+		return false; /* This agent remembers whom it removes. */
+	for (uint32_t i = 0; i < FERRY_NODES_MAX && situation->seen[i].node.v != 0; i++)
+		if (situation->seen[i].node.v == situation->served_by.v)
+			return situation->seen[i].incarnation.v != situation->served_as.v ||
+			       !has_drained(situation, &situation->seen[i]);
+	return true;
+}
+
 /* Who has drained in this ring, and which of the agents ever heard of has not. */
 static void keys_find(const struct ferry_situation *situation, struct ferry_drained_keys *ret)
 {
@@ -214,12 +235,12 @@ static void keys_find(const struct ferry_situation *situation, struct ferry_drai
 	}
 	/*
 	 * A node that this agent has never heard may have died with its registration. Elsewhere the
-	 * lun has kept that; unless a taker before has removed it, and died before the proof.
+	 * lun has kept that; unless another has removed it, and died before the proof.
 	 */
+	ret->nodes_expected = situation->nodes_expected;
 	if (seen_count < situation->nodes_expected)
-		suspect_add(ret, situation->settled.v + 1 < situation->claimed.v
-					 ? ferry_key_of_forgotten()
-					 : ferry_key_of_nobody());
+		suspect_add(ret, may_be_forgotten(situation) ? ferry_key_of_forgotten()
+							     : ferry_key_of_nobody());
 }
 
 /* A person has answered for who is missing, not for a member that goes on with what it has. */

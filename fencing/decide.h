@@ -72,6 +72,12 @@ struct ferry_situation {
 	bool is_in_force;
 	struct ferry_epoch drained; /* Here. */
 	struct ferry_epoch settled; /* Up to this one no taking was left half done. */
+	/*
+	 * Whose the newest epoch was that this node knows to have been in force, by that agent's
+	 * own words; 0: not known.
+	 */
+	struct ferry_node served_by;
+	struct ferry_incarnation served_as;
 
 	/* This node's own part. */
 	enum ferry_ownership_phase phase;

@@ -45,6 +45,8 @@ struct ferry_situation ferry_ownership_situation(const struct ferry_ownership *o
 		.is_in_force = ownership->view.is_in_force,
 		.drained = ownership->drained,
 		.settled = ownership->settled,
+		.served_by = ownership->served_by,
+		.served_as = ownership->served_as,
 		.phase = ownership->phase,
 		.claimed = ownership->claimed,
 		.is_synced = ownership->is_synced,

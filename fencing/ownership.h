@@ -86,8 +86,10 @@ struct ferry_ownership {
 	struct ferry_epoch released;  /* The last epoch whose owner let go. */
 	struct ferry_epoch drained;   /* At this node. */
 	struct ferry_epoch settled;   /* See struct ferry_situation; on the disk too. */
-	bool is_synced;		      /* A majority has spoken in this ring. */
-	bool has_path;		      /* This node's. */
+	struct ferry_node served_by;  /* See there. */
+	struct ferry_incarnation served_as;
+	bool is_synced; /* A majority has spoken in this ring. */
+	bool has_path;	/* This node's. */
 	bool wants_pool;
 	bool was_owner; /* When its last agent ended: the pool is its own still. */
 	bool is_by_lun; /* Of two nodes: see struct ferry_situation. */

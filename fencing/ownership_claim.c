@@ -38,13 +38,35 @@ void ferry_ownership_claim_again(struct ferry_ownership *ownership)
 	ferry_ownership_advance(ownership);
 }
 
+/* It was in force; by whose agent, its own word will tell. */
+static void settle(struct ferry_ownership *ownership, struct ferry_epoch epoch)
+{
+	ownership->settled = epoch;
+	ownership->served_by.v = 0;
+}
+
+void ferry_ownership_served_note(struct ferry_ownership *ownership, struct ferry_node from,
+				 const struct ferry_group_message *message)
+{
+	const struct ferry_view *view = &ownership->view;
+	bool says_so = message->type == FERRY_GROUP_IN_FORCE ||
+		       (message->type == FERRY_GROUP_STATE &&
+			message->flags & FERRY_GROUP_IS_IN_FORCE && message->owner.v == from.v);
+
+	if (!says_so || !view->is_in_force || view->owner.v != from.v ||
+	    view->epoch.v != message->epoch.v)
+		return;
+	ownership->served_by = from;
+	ownership->served_as = message->incarnation;
+}
+
 void ferry_ownership_install(struct ferry_ownership *ownership, struct ferry_node from,
 			     const struct ferry_group_message *message)
 {
 	bool is_in_force = message->type == FERRY_GROUP_IN_FORCE;
 
 	if (is_in_force)
-		ownership->settled = message->epoch;
+		settle(ownership, message->epoch);
 	if (!ferry_ownership_epoch_install(ownership, message->epoch, from, is_in_force)) {
 		if (from.v == ferry_ownership_self(ownership).v)
 			ferry_ownership_wish_over(ownership, -EIO, "the epoch could not be saved");
@@ -66,7 +88,7 @@ void ferry_ownership_learn(struct ferry_ownership *ownership,
 	bool is_in_force = message->flags & FERRY_GROUP_IS_IN_FORCE && !is_own_past;
 
 	if (message->flags & FERRY_GROUP_IS_IN_FORCE) /* Its own past too has been. */
-		ownership->settled = message->epoch;
+		settle(ownership, message->epoch);
 	if (!ferry_ownership_epoch_install(ownership, message->epoch, owner, is_in_force))
 		return;
 	ferry_ownership_emit(ownership, FERRY_EVENT_EPOCH, FERRY_SEVERITY_NOTICE,
@@ -83,6 +105,7 @@ void ferry_ownership_follow(struct ferry_ownership *ownership, struct ferry_node
 {
 	ownership->view.owner = owner;
 	ownership->view.is_in_force = true;
+	ownership->served_by.v = 0;
 	if (ownership->settled.v < ownership->view.epoch.v &&
 	    owner.v != ferry_ownership_self(ownership).v) {
 		ownership->settled = ownership->view.epoch;

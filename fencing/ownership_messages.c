@@ -229,6 +229,7 @@ void ferry_ownership_message(struct ferry_ownership *ownership, struct ferry_nod
 	if (message->type == FERRY_GROUP_STATE)
 		ferry_ownership_state_note(ownership, member, message);
 	react(ownership, from, message, &reaction);
+	ferry_ownership_served_note(ownership, from, message);
 	if (message->type == FERRY_GROUP_STATE) {
 		ferry_ownership_restart_hear(ownership, from, message);
 		ferry_ownership_sync_check(ownership);

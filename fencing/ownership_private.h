@@ -111,6 +111,9 @@ void ferry_ownership_learn(struct ferry_ownership *ownership,
 
 /* The epoch that is installed is in force, as @owner's. */
 void ferry_ownership_follow(struct ferry_ownership *ownership, struct ferry_node owner);
+/* Whose agent serves, by its own word: once that has drained, nothing of its epoch is in flight. */
+void ferry_ownership_served_note(struct ferry_ownership *ownership, struct ferry_node from,
+				 const struct ferry_group_message *message);
 
 void ferry_ownership_ack_note(struct ferry_ownership *ownership,
 			      struct ferry_ownership_member *member,

@@ -88,6 +88,8 @@ void ferry_ownership_taken(struct ferry_ownership *ownership, struct ferry_epoch
 	for (uint32_t i = 0; i < FERRY_NODES_MAX; i++)
 		ownership->seen[i].laid = ownership->seen[i].taking;
 	ownership->settled = epoch;
+	ownership->served_by = ferry_ownership_self(ownership);
+	ownership->served_as = ownership->config.incarnation;
 	situation = ferry_ownership_situation(ownership);
 	ferry_decide_next(&situation, &decision);
 	ownership->fencing.is_proven |=

@@ -101,6 +101,8 @@ void cli_enum_name(const ProtobufCEnumDescriptor *type, int value, char ret[32])
  * the answer instead; or taken off again. -EPERM: it is in use; -EOPNOTSUPP: there is no file.
  */
 int cli_attach(ProtobufCMessage *message, struct ferry_error *reterr) FERRY_MUST_CHECK;
+/* Name each volume's loop device, where it has one, instead of its file. */
+void cli_volumes(ProtobufCMessage *message);
 int cli_detach(ProtobufCMessage *message, struct ferry_error *reterr) FERRY_MUST_CHECK;
 
 /*
@@ -109,6 +111,9 @@ int cli_detach(ProtobufCMessage *message, struct ferry_error *reterr) FERRY_MUST
  */
 int cli_ask(const struct cli_options *options, const char *question, const char *word,
 	    struct ferry_error *reterr) FERRY_MUST_CHECK;
+
+/* keys.c: how often @message, a LunKeys, lists the key at @index; 0: an earlier index has it. */
+size_t cli_key_count(const ProtobufCMessage *message, size_t index);
 
 /* keys.c, force.c: the commands that ask before they act. */
 int cli_keys(const struct cli_agent *agent, struct ferry_error *reterr) FERRY_MUST_CHECK;
@@ -132,3 +137,4 @@ void cli_show_nothing(const ProtobufCMessage *message);
 void cli_show_keys(const ProtobufCMessage *message);
 void cli_show_fence(const ProtobufCMessage *message);
 void cli_show_event(const ProtobufCMessage *message);
+void cli_show_event_titles(void);

@@ -63,3 +63,24 @@ int cli_detach(ProtobufCMessage *message, struct ferry_error *reterr)
 		r = ferry_loopdev_clear(reply->device, reterr);
 	return r == -EBUSY ? -EPERM : r; /* In use: refused, as the help says. */
 }
+
+void cli_volumes(ProtobufCMessage *message)
+{
+	Ferry__V1__VolumeList *list = (Ferry__V1__VolumeList *)message;
+	char device[FERRY_LOOPDEV_PATH_MAX];
+	struct ferry_error none;
+
+	ferry_assert(list->base.descriptor == &ferry__v1__volume_list__descriptor);
+	for (size_t i = 0; i < list->n_volumes; i++) {
+		char *file = list->volumes[i]->device;
+		char *copy;
+
+		if (!file[0] || is_device(file) || ferry_loopdev_find(file, device, &none) < 0)
+			continue;
+		copy = strdup(device);
+		if (!copy)
+			return; /* Its file is true, too. */
+		free(file);
+		list->volumes[i]->device = copy;
+	}
+}

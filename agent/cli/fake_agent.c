@@ -97,6 +97,10 @@ static void list_volumes(struct ferry_control *control, struct ferry_control_req
 		volume->size_bytes = FERRY_MIB << i;
 		volume->block_bytes = 4096;
 		volume->is_serving = i == 0;
+		volume->state = i == 0	 ? FERRY_CONTROL_POOL_SERVING
+				: i == 1 ? FERRY_CONTROL_POOL_HOLDING
+					 : FERRY_CONTROL_POOL_STANDBY;
+		volume->clients = 3 * i;
 		text(volume->reason, sizeof(volume->reason), i ? "another node owns it" : "");
 		text(volume->device, sizeof(volume->device), i ? "" : "/dev/loop7");
 	}
@@ -222,7 +226,7 @@ static void move(struct ferry_control *control, struct ferry_control_request *re
 	printf("move %s %s%s\n", request->pool, request->node, request->is_force ? " force" : "");
 	(void)fflush(stdout);
 	request->answer.owner.epoch.v = 9;
-	request->answer.owner.warm_blocks = 77;
+	request->answer.owner.was_there = strcmp(request->node, "n2") == 0;
 	publish("n2", request->node, "moved by an administrator", 9);
 	answer(request, request->pool);
 }
@@ -239,7 +243,7 @@ static void force(struct ferry_control *control, struct ferry_control_request *r
 	answer(request, request->pool);
 }
 
-static bool key_is_cleaned[5];
+static bool key_is_cleaned[6];
 
 /* A registration in each state; what was cleaned is gone. */
 static void list_keys(struct ferry_control *control, struct ferry_control_request *request)
@@ -267,12 +271,18 @@ static void list_keys(struct ferry_control *control, struct ferry_control_reques
 		 .incarnation = {1},
 		 .state = FERRY_CONTROL_KEY_ABSENT,
 		 .is_stale = true},
+		{.key = {0xfe00000900000001}, /* The same by another path of that node. */
+		 .node = {9},
+		 .incarnation = {1},
+		 .state = FERRY_CONTROL_KEY_ABSENT,
+		 .is_stale = true},
 		{.key = {0xabc}, .state = FERRY_CONTROL_KEY_FOREIGN, .is_holder = true},
 	};
 	struct ferry_control_lun_keys *lun = &request->answer.keys[0];
 
 	(void)control;
 	text(lun->pool, sizeof(lun->pool), "pg");
+	text(lun->name, sizeof(lun->name), "disk1");
 	text(lun->wwid, sizeof(lun->wwid), "naa.5000");
 	lun->is_readable = true;
 	for (uint32_t i = 0; i < FERRY_ARRAY_COUNT(keys); i++)
@@ -288,16 +298,21 @@ static void list_keys(struct ferry_control *control, struct ferry_control_reques
 
 static void clean_key(struct ferry_control *control, struct ferry_control_request *request)
 {
-	static const char *const keys[] = {"", "", "0xfe00000100000008", "0xfe00000900000001",
-					   "0x0000000000000abc"};
+	static const char *const keys[] = {
+		"", "", "0xfe00000100000008", "0xfe00000900000001", "", "0x0000000000000abc"};
 
 	(void)control;
 	for (uint32_t i = 2; i < FERRY_ARRAY_COUNT(keys); i++) {
 		if (strcmp(request->key, keys[i]) != 0)
 			continue;
-		if ((i == 4) != request->is_foreign)
+		if ((i == 5) != request->is_foreign)
 			break;
+		if (key_is_cleaned[i]) {
+			ferry_control_done(request, -ENOENT, "there is no such registration");
+			return;
+		}
 		key_is_cleaned[i] = true;
+		key_is_cleaned[4] |= i == 3;
 		ferry_control_done(request, 0, NULL);
 		return;
 	}
@@ -422,7 +437,8 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	ferry_grpc_server_set_serving(server, true);
-	publish("-", "HEALTHY", "started", 0);
+	publish("", "HEALTHY", "started", 0);
+	publish("HEALTHY", "HEALTHY", "registered", 0xfe00000200000005);
 	printf("ready\n");
 	(void)fflush(stdout);
 	ferry_qb_loop_run(loop);

@@ -64,6 +64,12 @@ static int agents_check(const struct cli_agent *agent, struct ferry_error *reter
 	if (r < 0)
 		return r;
 	status = (const Ferry__V1__Status *)message;
+	if (!status->cluster[0]) {
+		protobuf_c_message_free_unpacked(message, NULL);
+		return ferry_error_set(reterr, -EPERM,
+				       "this agent stands alone: there is nobody to pass over, and "
+				       "what it released it serves when it is started anew");
+	}
 	needed = status->nodes_expected == 2 ? 1 : status->nodes_expected / 2 + 1;
 	if (status->n_members < needed)
 		r = ferry_error_set(reterr, -EPERM,
@@ -86,6 +92,9 @@ int cli_own(const struct cli_agent *agent, struct ferry_error *reterr)
 	if (!agent->options->is_force)
 		return ferry_error_set(reterr, -EINVAL,
 				       "own wants --force; the ordinary way is: ferry acquire");
+	r = agents_check(agent, reterr);
+	if (r < 0)
+		return r;
 	r = missing_find(agent, &missing, reterr);
 	if (r < 0)
 		return r;
@@ -93,9 +102,6 @@ int cli_own(const struct cli_agent *agent, struct ferry_error *reterr)
 		return ferry_error_set(reterr, -EPERM,
 				       "the agents of all nodes are in the group, there is nobody "
 				       "to pass over: ferry acquire");
-	r = agents_check(agent, reterr);
-	if (r < 0)
-		return r;
 	(void)snprintf(question, sizeof(question),
 		       "%s %s %s not answered. If %s still runs, or the storage is still at a "
 		       "write of %s, data will be corrupted.\n"

@@ -10,7 +10,25 @@
 
 static bool is_meant(const Ferry__V1__LunKeys *lun, const char *name)
 {
-	return !name || strcmp(lun->pool, name) == 0 || strcmp(lun->wwid, name) == 0;
+	return !name || strcmp(lun->pool, name) == 0 || strcmp(lun->wwid, name) == 0 ||
+	       strcmp(lun->name, name) == 0;
+}
+
+/* A lun lists a key once for each nexus that registered it; removing one removes them all. */
+size_t cli_key_count(const ProtobufCMessage *message, size_t index)
+{
+	const Ferry__V1__LunKeys *lun = (const Ferry__V1__LunKeys *)(const void *)message;
+	size_t count = 0;
+
+	ferry_assert(index < lun->n_keys);
+	for (size_t i = 0; i < lun->n_keys; i++) {
+		if (strcmp(lun->keys[i]->key, lun->keys[index]->key) != 0)
+			continue;
+		if (i < index)
+			return 0;
+		count++;
+	}
+	return count;
 }
 
 static int keys_read(const struct cli_agent *agent, Ferry__V1__KeyList **ret,
@@ -87,17 +105,21 @@ static void victims_print(const Ferry__V1__LunKeys *lun, bool wants_foreign)
 	for (size_t i = 0; i < lun->n_keys; i++) {
 		const Ferry__V1__Key *key = lun->keys[i];
 		const char *held = key->holder ? "; it holds the reservation" : "";
+		size_t count = cli_key_count(&lun->base, i);
+		char times[32] = "";
 
-		if (!is_to_go(key, wants_foreign))
+		if (!is_to_go(key, wants_foreign) || count == 0)
 			continue;
+		if (count > 1)
+			(void)snprintf(times, sizeof(times), " x%zu", count);
 		cli_clean(name, sizeof(name), key->node_name);
 		if (wants_foreign)
-			fprintf(stderr, "  %s%s\n", key->key, held);
+			fprintf(stderr, "  %s%s%s\n", key->key, times, held);
 		else
 			fprintf(stderr,
-				"  %s  node %" PRIu32 " (%s), incarnation %" PRIu64 ": %s%s\n",
-				key->key, key->node, name[0] ? name : "not in corosync's node list",
-				key->incarnation,
+				"  %s%s  node %" PRIu32 " (%s), incarnation %" PRIu64 ": %s%s\n",
+				key->key, times, key->node,
+				name[0] ? name : "not in corosync's node list", key->incarnation,
 				key->state == FERRY__V1__KEY_STATE__KEY_STATE_OLDER
 					? "an earlier agent's"
 					: "no agent of that node is in the group",
@@ -122,6 +144,8 @@ static int key_clean(const struct cli_agent *agent, const Ferry__V1__LunKeys *lu
 	request.foreign = is_foreign(key);
 	r = cli_call(agent, "CleanKey", &request.base, &ferry__v1__clean_key_reply__descriptor,
 		     &message, reterr);
+	if (r == -ENOENT)
+		return 0; /* Gone meanwhile, which is what was asked for. */
 	if (r < 0)
 		return r;
 	protobuf_c_message_free_unpacked(message, NULL);
@@ -142,7 +166,7 @@ static int lun_clean(const struct cli_agent *agent, const Ferry__V1__LunKeys *lu
 		       wants_foreign ? "Type the pool's name to go on:" : "Type yes to go on:");
 	r = cli_ask(agent->options, question, wants_foreign ? lun->pool : "yes", reterr);
 	for (size_t i = 0; i < lun->n_keys && r == 0; i++)
-		if (is_to_go(lun->keys[i], wants_foreign))
+		if (is_to_go(lun->keys[i], wants_foreign) && cli_key_count(&lun->base, i) > 0)
 			r = key_clean(agent, lun, lun->keys[i], reterr);
 	return r;
 }

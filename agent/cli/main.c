@@ -42,13 +42,15 @@ static const struct command commands[] = {
 	 "GHOSTS are alive/laid: writes whose outcome is unknown, and those proven dead.\n",
 	 "GetStatus", 0, QUICK_S, &ferry__v1__status__descriptor, cli_show_status, NULL},
 	{"volumes", "", "the volumes and their devices",
-	 "DEVICE is the volume as a file; `ferry attach` makes a block device of it.\n",
+	 "DEVICE is the block device that `ferry attach` made; before that, the volume as a file.\n"
+	 "STATE is the pool's on this node. CLIENTS are NBD clients and descriptors of the file.\n",
 	 "ListVolumes", 0, QUICK_S, &ferry__v1__volume_list__descriptor, cli_show_volumes, NULL},
 	{"paths", "", "the ways to each lun, with counters",
 	 "DONE, FAILED and UNKNOWN count attempts by how they ended.\n", "ListPaths", 0, QUICK_S,
 	 &ferry__v1__path_list__descriptor, cli_show_paths, NULL},
 	{"peers", "", "the other nodes' agents",
-	 "PATH is what the peer says of its own path; CARRIED FOR and BY count I/Os.\n",
+	 "PATH is what the peer says of its own path: HEALTHY, or FORWARDING if it does not work.\n"
+	 "CARRIED FOR and BY count I/Os. RTT is of the link's TCP.\n",
 	 "ListPeers", 0, QUICK_S, &ferry__v1__peer_list__descriptor, cli_show_peers, NULL},
 	{"luns", "", "the shared storage, by identity", "", "ListLuns", 0, QUICK_S,
 	 &ferry__v1__lun_list__descriptor, cli_show_luns, NULL},
@@ -73,7 +75,7 @@ static const struct command commands[] = {
 	 "acquire that still waits is withdrawn.\n",
 	 "ReleasePool", 1, SLOW_S, &ferry__v1__release_pool_reply__descriptor, cli_show_nothing,
 	 NULL},
-	{"move", "POOL NODE", "hand a pool over to another node, with its warm state",
+	{"move", "POOL NODE", "hand a pool over to another node; its warm cache follows",
 	 "  --force        also while its volume is in use: what is not synced is lost\n"
 	 "NODE is a name or a number; its path to the lun has to work. Where Pacemaker manages "
 	 "the\n"
@@ -95,7 +97,9 @@ static const struct command commands[] = {
 	 "  --foreign      with --clean: also those that are not Ferry's\n"
 	 "  --yes          answers the questions that are asked before anything is removed\n"
 	 "STALE registrations are nobody's: of a node without an agent in the group, or of an\n"
-	 "earlier agent. While they are there, what they had in flight may still land.\n",
+	 "earlier agent. While they are there, what they had in flight may still land. x2: the "
+	 "lun\n"
+	 "lists it twice, for two ways there. LUN is its name in the configuration or its WWID.\n",
 	 "ListKeys", 1, QUICK_S, &ferry__v1__key_list__descriptor, cli_show_keys, cli_keys},
 	{"fence", "NODE", "keep a node from writing to the pools",
 	 "  --pool POOL    only to this one\n"
@@ -117,7 +121,9 @@ static const struct command commands[] = {
 	{"events", "", "what happened, each with its cause",
 	 "  --follow, -f   go on with those to come\n"
 	 "  --from N       begin with event number N (default: the oldest that is kept)\n"
-	 "With --json one object a line. Ends after --timeout only if that is given.\n",
+	 "VALUE is what the event counts, or the key that it is about; CHANGE the old state and "
+	 "the\n"
+	 "new one. With --json one object a line. Ends after --timeout only if that is given.\n",
 	 "WatchEvents", 0, 0, &ferry__v1__event__descriptor, cli_show_event, run_events},
 	{"keygen", "FILE", "make a new cluster key, for agents to know each other by",
 	 "Copy it, unchanged, to every node as key_file, owned by root, mode 0600.\n", NULL, 1, 0,
@@ -230,27 +236,36 @@ int cli_call(const struct cli_agent *agent, const char *method, const ProtobufCM
 				      agent->timeout_s * FERRY_NS_PER_S, ret, reterr);
 }
 
+struct event_print {
+	bool is_json;
+	bool has_titles;
+};
+
 static bool on_event(const ProtobufCMessage *message, void *context)
 {
-	const struct cli_options *options = context;
+	struct event_print *print = context;
 
-	if (options->is_json)
+	if (print->is_json) {
 		json_print(message, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
-	else
+	} else {
+		if (!print->has_titles)
+			cli_show_event_titles();
+		print->has_titles = true;
 		cli_show_event(message);
+	}
 	return fflush(stdout) == 0; /* Each at once, and none to a reader that left. */
 }
 
 static int run_events(const struct cli_agent *agent, struct ferry_error *reterr)
 {
 	Ferry__V1__WatchEventsRequest request = FERRY__V1__WATCH_EVENTS_REQUEST__INIT;
-	struct cli_options options = *agent->options;
+	struct event_print print = {.is_json = agent->options->is_json};
 
-	request.from_sequence = options.from_sequence;
-	request.follow = options.is_follow;
+	request.from_sequence = agent->options->from_sequence;
+	request.follow = agent->options->is_follow;
 	return ferry_grpc_client_stream(agent->client, "/ferry.v1.Ferry/WatchEvents", &request.base,
 					&ferry__v1__event__descriptor,
-					agent->timeout_s * FERRY_NS_PER_S, on_event, &options,
+					agent->timeout_s * FERRY_NS_PER_S, on_event, &print,
 					reterr);
 }
 
@@ -261,6 +276,8 @@ static int finish(ProtobufCMessage *message, struct ferry_error *reterr)
 		return cli_attach(message, reterr);
 	if (message->descriptor == &ferry__v1__detach_volume_reply__descriptor)
 		return cli_detach(message, reterr);
+	if (message->descriptor == &ferry__v1__volume_list__descriptor)
+		cli_volumes(message);
 	return 0;
 }
 

@@ -191,7 +191,8 @@ void cli_show_volumes(const ProtobufCMessage *message)
 		cli_table_add(&table, "%s", volume->pool);
 		cli_table_add(&table, "%s", size_word(volume->size_bytes).text);
 		cli_table_add(&table, "%" PRIu32, volume->block_bytes);
-		cli_table_add(&table, "%s", volume->serving ? "SERVING" : "STANDBY");
+		cli_table_add(&table, "%s",
+			      word_of(&ferry__v1__pool_state__descriptor, (int)volume->state).text);
 		cli_table_add(&table, "%s", or_dash(volume->device));
 		cli_table_add(&table, "%s", or_dash(volume->uri));
 		cli_table_add(&table, "%" PRIu32, volume->clients);
@@ -262,12 +263,13 @@ void cli_show_luns(const ProtobufCMessage *message)
 	const Ferry__V1__LunList *list = CAST(LunList);
 	struct cli_table table;
 
-	TITLES(&table, "POOL", "WWID", "+SIZE", "+BLOCK", "FLUSH", "CLASS", "LAYING", "STATE",
-	       "REASON");
+	TITLES(&table, "POOL", "LUN", "WWID", "+SIZE", "+BLOCK", "FLUSH", "CLASS", "LAYING",
+	       "STATE", "REASON");
 	for (size_t i = 0; i < list->n_luns; i++) {
 		const Ferry__V1__Lun *lun = list->luns[i];
 
 		cli_table_add(&table, "%s", lun->pool);
+		cli_table_add(&table, "%s", or_dash(lun->name));
 		cli_table_add(&table, "%s", or_dash(lun->wwid));
 		cli_table_add(&table, "%s", size_word(lun->size_bytes).text);
 		cli_table_add(&table, "%" PRIu32, lun->block_bytes);
@@ -295,15 +297,22 @@ void cli_show_move(const ProtobufCMessage *message)
 {
 	const Ferry__V1__MovePoolReply *reply = CAST(MovePoolReply);
 
-	printf("moved, epoch %" PRIu64 ", %" PRIu64 " warm blocks went along\n", reply->epoch,
-	       reply->warm_blocks);
+	printf("%s, epoch %" PRIu64 "\n", reply->was_there ? "it is there already" : "moved",
+	       reply->epoch);
 }
 
-static void add_key(struct cli_table *table, const Ferry__V1__LunKeys *lun,
-		    const Ferry__V1__Key *key)
+static void add_key(struct cli_table *table, const Ferry__V1__LunKeys *lun, size_t index)
 {
+	const Ferry__V1__Key *key = lun->keys[index];
+	size_t count = cli_key_count(&lun->base, index);
+
+	if (count == 0)
+		return;
 	cli_table_add(table, "%s", lun->pool);
-	cli_table_add(table, "%s", key->key);
+	if (count > 1)
+		cli_table_add(table, "%s x%zu", key->key, count);
+	else
+		cli_table_add(table, "%s", key->key);
 	cli_table_add(table, "%s", node_word(key->node).text);
 	cli_table_add(table, "%s", or_dash(key->node_name));
 	cli_table_add(table, key->node ? "%" PRIu64 : "-", key->incarnation);
@@ -321,7 +330,7 @@ void cli_show_keys(const ProtobufCMessage *message)
 	TITLES(&table, "POOL", "KEY", "+NODE", "NAME", "+INCARNATION", "AGENT", "HOLDER", "STALE");
 	for (size_t i = 0; i < list->n_luns; i++)
 		for (size_t j = 0; j < list->luns[i]->n_keys; j++)
-			add_key(&table, list->luns[i], list->luns[i]->keys[j]);
+			add_key(&table, list->luns[i], j);
 	cli_table_print(&table, "no registrations");
 	for (size_t i = 0; i < list->n_luns; i++) {
 		if (list->luns[i]->readable)
@@ -371,6 +380,26 @@ void cli_show_nothing(const ProtobufCMessage *message)
 	(void)message;
 }
 
+/* What the event counts, or the key that it is about. */
+static struct word value_word(uint64_t value)
+{
+	struct word word;
+
+	if (value == 0)
+		(void)snprintf(word.text, sizeof(word.text), "-");
+	else if (value >> 48 != 0) /* No counter gets there. */
+		(void)snprintf(word.text, sizeof(word.text), "0x%016" PRIx64, value);
+	else
+		(void)snprintf(word.text, sizeof(word.text), "%" PRIu64, value);
+	return word;
+}
+
+void cli_show_event_titles(void)
+{
+	printf("%6s %-23s %-4s %-7s %-13s %-10s %18s %s\n", "NUMBER", "TIME", "NODE", "LEVEL",
+	       "KIND", "POOL", "VALUE", "CHANGE  CAUSE");
+}
+
 void cli_show_event(const ProtobufCMessage *message)
 {
 	const Ferry__V1__Event *event = CAST(Event);
@@ -378,6 +407,7 @@ void cli_show_event(const ProtobufCMessage *message)
 	char when[32] = "-";
 	char line[1024];
 	char clean[1024];
+	char change[128] = "-";
 	struct tm parts;
 	struct word severity;
 
@@ -386,13 +416,14 @@ void cli_show_event(const ProtobufCMessage *message)
 	cli_enum_name(&ferry__v1__severity__descriptor, (int)event->severity, severity.text);
 	if (event->missed)
 		printf("(%" PRIu64 " events before this are no longer kept)\n", event->missed);
+	if (strcmp(event->from, event->to) != 0)
+		(void)snprintf(change, sizeof(change), "%.60s→%.60s", event->from, event->to);
 	(void)snprintf(line, sizeof(line),
-		       "%6" PRIu64 " %s.%03u n%-3" PRIu32 " %-7s %-13s %-10s %8" PRIu64
-		       " %s→%s  %s",
+		       "%6" PRIu64 " %s.%03u n%-3" PRIu32 " %-7s %-13s %-10s %18s %s  %s",
 		       event->sequence, when,
 		       (unsigned)(event->time_wall_ns % FERRY_NS_PER_S / FERRY_NS_PER_MS),
-		       event->node, severity.text, event->kind, or_dash(event->pool), event->value,
-		       or_dash(event->from), or_dash(event->to), event->cause);
+		       event->node, severity.text, event->kind, or_dash(event->pool),
+		       value_word(event->value).text, change, event->cause);
 	cli_clean(clean, sizeof(clean), line);
 	printf("%s\n", clean);
 }

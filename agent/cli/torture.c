@@ -57,7 +57,7 @@ static int volume_take(struct torture *torture, const Ferry__V1__Volume *volume,
 			reterr, -EPERM,
 			"volume %s is not marked scratch, and this overwrites it. If its data are "
 			"worth nothing: scratch = yes in [pool %s] of each node's ferryd.conf, and "
-			"start the agents anew",
+			"start the agents anew (one that stands alone has no such pools)",
 			torture->volume, torture->pool);
 	if (!volume->serving)
 		return ferry_error_set(reterr, -EPERM,
@@ -90,7 +90,8 @@ static int volume_find(struct torture *torture, struct ferry_error *reterr)
 	if (found)
 		r = volume_take(torture, found, reterr);
 	else
-		r = ferry_error_set(reterr, -ENOENT, "no such volume on this node");
+		r = ferry_error_set(reterr, -ENOENT, "no such volume on this node: %s",
+				    torture->volume);
 	protobuf_c_message_free_unpacked(message, NULL);
 	return r;
 }
@@ -235,6 +236,20 @@ static int load_finish(struct torture *torture, struct ferry_error *reterr)
 	return 0;
 }
 
+/* The first I/O: a front end that is not there shows here. */
+static int wipe(struct torture *torture, struct ferry_error *reterr)
+{
+	struct ferry_error why;
+	int r;
+
+	r = torture_load_wipe(torture->load, WIPE_SECONDS * FERRY_NS_PER_S, &why);
+	if (r < 0)
+		return ferry_error_set(reterr, r, "%s%s: %s",
+				       torture->agent->options->nbd ? "--nbd " : "", torture->uri,
+				       why.message);
+	return 0;
+}
+
 static int torture_run(struct torture *torture, struct ferry_error *reterr)
 {
 	struct torture_load *load = torture->load;
@@ -245,7 +260,7 @@ static int torture_run(struct torture *torture, struct ferry_error *reterr)
 	if (r == 0)
 		r = torture_load_add(load, torture->uri, reterr);
 	if (r == 0)
-		r = torture_load_wipe(load, WIPE_SECONDS * FERRY_NS_PER_S, reterr);
+		r = wipe(torture, reterr);
 	if (r == 0)
 		r = figures_ask(torture, &torture->before, reterr);
 	if (r == 0)

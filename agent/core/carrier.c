@@ -308,6 +308,7 @@ static bool job_run(struct ferry_job *job)
 	}
 	job->is_flying = true;
 	carrier->stats.carried++;
+	job->session->carried++;
 	ferry_segments_drop(&job->data); /* The flight holds its own use. */
 	return true;
 }
@@ -618,6 +619,15 @@ static struct ferry_session *session_find(struct ferry_carrier *carrier, struct 
 		if (carrier->sessions[i].node.v == node.v || carrier->sessions[i].node.v == 0)
 			return &carrier->sessions[i];
 	return NULL;
+}
+
+uint64_t ferry_carrier_carried_for(const struct ferry_carrier *carrier, struct ferry_node node)
+{
+	ferry_assert(carrier && node.v != 0);
+	for (uint32_t i = 0; i < carrier->config.sessions_max; i++)
+		if (carrier->sessions[i].node.v == node.v)
+			return carrier->sessions[i].carried;
+	return 0;
 }
 
 int ferry_carrier_accept(struct ferry_carrier *carrier, struct ferry_link *link,

@@ -89,7 +89,8 @@ struct ferry_session {
 	uint32_t link_number;	 /* Grows with each link. */
 	uint64_t floor;
 	struct ferry_answer answers[FERRY_WIRE_WINDOW_MAX];
-	bool is_paused; /* on_payload() found no buffers. */
+	bool is_paused;	  /* on_payload() found no buffers. */
+	uint64_t carried; /* For the node, whatever its incarnation. */
 };
 
 struct ferry_carrier_stats {
@@ -146,6 +147,9 @@ int ferry_carrier_accept(struct ferry_carrier *carrier, struct ferry_link *link,
  * still counts.
  */
 void ferry_carrier_cut(struct ferry_carrier *carrier, const char *why);
+
+/* How many of @node's I/Os were given to this node's path. */
+uint64_t ferry_carrier_carried_for(const struct ferry_carrier *carrier, struct ferry_node node);
 
 /* The view or the local path has changed: what waits is looked at again. */
 void ferry_carrier_look_again(struct ferry_carrier *carrier);

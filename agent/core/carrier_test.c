@@ -409,6 +409,8 @@ static void test_path_and_arena_are_full(void **state)
 	assert_int_equal(path.count, 1);
 	stand_done(&path, 0);
 	assert_int_equal(carrier.stats.carried, 1);
+	assert_int_equal(ferry_carrier_carried_for(&carrier, link_in.node), 1);
+	assert_int_equal(ferry_carrier_carried_for(&carrier, (struct ferry_node){77}), 0);
 }
 
 /* Whose data found no room is asked for it again, once. */

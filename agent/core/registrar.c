@@ -90,15 +90,46 @@ static bool suspect_add(struct ferry_registrar *registrar, struct ferry_key key)
 	return true;
 }
 
+static void node_add(uint32_t *nodes, uint32_t *count, struct ferry_key key)
+{
+	uint32_t node = ferry_key_node(key).v;
+
+	for (uint32_t i = 0; i < *count; i++)
+		if (nodes[i] == node)
+			return;
+	if (node != 0)
+		nodes[(*count)++] = node;
+}
+
+/* Whether each node is either heard or was found registered: then each has been dealt with by name.
+ */
+static bool has_all_names(const struct ferry_registrar *registrar)
+{
+	const struct ferry_drained_keys *drained = &registrar->drained;
+	uint32_t nodes[2 * FERRY_KEYS_MAX + 1];
+	uint32_t count = 0;
+
+	node_add(nodes, &count, registrar->config.own);
+	for (uint32_t i = 0; i < drained->count; i++)
+		node_add(nodes, &count, drained->keys[i]);
+	for (uint32_t i = 0; i < drained->suspects_count; i++)
+		node_add(nodes, &count, drained->suspects[i]);
+	return count >= drained->nodes_expected;
+}
+
 /*
  * To abort what nobody is known to have sent means to reset the lun: where a registration ends with
- * its session. Elsewhere the lun has told everybody's.
+ * its session. Elsewhere the lun has told everybody's; or those that it told, and the group, are
+ * all that there are.
  */
 static bool suspect_is_moot(const struct ferry_registrar *registrar, struct ferry_key suspect)
 {
 	enum ferry_laying_way way = registrar->config.fence->ability.laying;
 
-	return suspect.v == ferry_key_of_nobody().v && way != 0 && way != FERRY_LAYING_RESET;
+	if (way == 0 || way == FERRY_LAYING_RESET)
+		return false;
+	return suspect.v == ferry_key_of_nobody().v ||
+	       (suspect.v == ferry_key_of_forgotten().v && has_all_names(registrar));
 }
 
 /* Only this node and who has drained is registered: now what the others left in flight. */

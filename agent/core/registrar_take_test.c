@@ -78,6 +78,42 @@ static void test_takes_with_a_reset(void **state)
 	assert_null(on.pending);
 }
 
+/*
+ * Somebody's registration may have been removed before the proof: where each node has been heard,
+ * or found registered, it is known who that can have been. Else nobody knows the name.
+ */
+static void test_takes_where_one_is_forgotten(void **state)
+{
+	struct ferry_drained_keys drained = {.keys = {key(1, 3)},
+					     .count = 1,
+					     .suspects = {ferry_key_of_forgotten()},
+					     .suspects_count = 1,
+					     .nodes_expected = 3};
+
+	(void)state;
+	on.fence.ability.laying = FERRY_LAYING_REINSTATE;
+	own();
+	join();
+	take(drained);
+	answer_keys(KEYS(.holder = key(1, 3), .generation = 12, .keys = {key(1, 3), key(2, 1)}));
+	expect_preempt(key(2, 1));
+	answer(0);
+	answer_keys(KEYS(.holder = key(1, 3), .generation = 13, .keys = {key(1, 3)}));
+	expect_preempt(ferry_key_of_forgotten()); /* Node 3 it may be. */
+	answer(-EOPNOTSUPP);
+	assert_int_equal(on.taken, -EOPNOTSUPP);
+	drained.nodes_expected = 2;
+	take(drained);
+	answer_keys(KEYS(.holder = key(1, 3), .generation = 13, .keys = {key(1, 3), key(2, 1)}));
+	expect_preempt(key(2, 1));
+	answer(0);
+	answer_keys(KEYS(.holder = key(1, 3), .generation = 14, .keys = {key(1, 3)}));
+	expect_preempt(key(2, 1)); /* By name once more. */
+	answer(0);
+	assert_null(on.pending);
+	assert_int_equal(on.taken, 0);
+}
+
 static void test_takes_once_it_is_registered(void **state)
 {
 	(void)state;
@@ -258,6 +294,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, registrar_setup, registrar_teardown)
 		TEST(test_takes),
 		TEST(test_takes_with_a_reset),
+		TEST(test_takes_where_one_is_forgotten),
 		TEST(test_takes_once_it_is_registered),
 		TEST(test_takes_again_after_an_error),
 		TEST(test_loses_the_lun_while_taking),

@@ -92,6 +92,7 @@ struct ferry_control_volume {
 	uint64_t size_bytes;
 	uint32_t block_bytes;
 	bool is_serving;
+	enum ferry_control_pool_state state; /* Its pool's, here; SERVING only once it is shown. */
 	char reason[FERRY_CONTROL_TEXT_BYTES];
 	char device[FERRY_CONTROL_TEXT_BYTES];
 	char uri[FERRY_CONTROL_TEXT_BYTES];
@@ -141,6 +142,7 @@ struct ferry_control_peer {
 
 struct ferry_control_lun {
 	char pool[FERRY_CONTROL_NAME_BYTES];
+	char name[FERRY_CONTROL_NAME_BYTES]; /* Of its section. */
 	char wwid[FERRY_CONTROL_TEXT_BYTES];
 	struct ferry_uuid uuid;
 	uint64_t size_bytes;
@@ -175,6 +177,7 @@ struct ferry_control_key {
 
 struct ferry_control_lun_keys {
 	char pool[FERRY_CONTROL_NAME_BYTES];
+	char name[FERRY_CONTROL_NAME_BYTES]; /* Of the lun's section. */
 	char wwid[FERRY_CONTROL_TEXT_BYTES];
 	bool is_readable;
 	char reason[FERRY_CONTROL_TEXT_BYTES]; /* Why not. */
@@ -244,8 +247,8 @@ struct ferry_control_request {
 		} attach; /* And detach: its device. */
 		struct {
 			struct ferry_epoch epoch;
-			uint64_t warm_blocks;
-		} owner; /* acquire, move, force */
+			bool was_there; /* move: nothing was. */
+		} owner;		/* acquire, move, force */
 	} answer;
 
 	/* The adapter's; see ferry_control_done(). */

@@ -17,16 +17,20 @@ test_options() {
 	refused 2 'no --config' "${S[@]}" --config x --lun ok.img --nbd "$here"
 	refused 2 'not an option' "${S[@]}" --lun ok.img --nbd "$here" more
 	refused 2 'block' "${S[@]}" --lun ok.img --block-size 1000 --nbd "$here"
-	refused 2 'memory' "${S[@]}" --lun ok.img --memory 1K --nbd "$here"
-	refused 2 'memory' "${S[@]}" --lun ok.img --memory lots --nbd "$here"
-	refused 2 'timeout' "${S[@]}" --lun ok.img --path-timeout -1s --nbd "$here"
+	refused 2 ' --memory: must be from 8M to 16384M' "${S[@]}" --lun ok.img --memory 1K \
+		--nbd "$here"
+	refused 2 ' --memory: must be .*not lots' "${S[@]}" --lun ok.img --memory lots \
+		--nbd "$here"
+	refused 2 ' --path-timeout: must be' "${S[@]}" --lun ok.img --path-timeout -1s \
+		--nbd "$here"
+	refused 2 ' --cache: size must be' "${S[@]}" --lun ok.img --cache 1T --nbd "$here"
 	refused 2 'timeout' "${S[@]}" --lun ok.img --hold-timeout 1s --path-timeout 5s --nbd "$here"
-	refused 2 'name' "${S[@]}" --lun ok.img --name 'a b' --nbd "$here"
-	refused 2 'level' "${S[@]}" --lun ok.img --log-level loud --nbd "$here"
+	refused 2 ' --name: ' "${S[@]}" --lun ok.img --name 'a b' --nbd "$here"
+	refused 2 ' --log-level: ' "${S[@]}" --lun ok.img --log-level loud --nbd "$here"
 	refused 2 'at most 4' "${S[@]}" --lun ok.img --nbd "$here" --nbd "$here" --nbd "$here" \
 		--nbd "$here" --nbd "$here"
-	refused 2 'nbd\|listen' "${S[@]}" --lun ok.img --nbd nowhere
-	refused 2 'port\|listen' "${S[@]}" --lun ok.img --nbd tcp:127.0.0.1:99999
+	refused 2 ' --nbd: listen must' "${S[@]}" --lun ok.img --nbd nowhere
+	refused 2 ' --nbd: ' "${S[@]}" --lun ok.img --nbd tcp:127.0.0.1:99999
 	refused 2 'line break' "${S[@]}" --lun ok.img --nbd "unix:$WORK/a
 b"
 	refused 2 'No such file' --config "$WORK/none.conf"
@@ -36,6 +40,29 @@ b"
 	refused 0 'ferryd [0-9]' --version
 	[ ! -e "$WORK/x.sock" ] && [ ! -e "$WORK/x.sock.lock" ] || fail "a socket was left behind"
 	ok "options and a configuration that are wrong: exit code 2, and which and why"
+}
+
+test_check() {
+	local conf=$WORK/check.conf
+	printf '[agent]\nkey_file = %s/key\n\n[lun a]\niscsi = %s/1\nchap_user = u\n' "$WORK" \
+		iscsi://192.0.2.9/iqn.2026-01.org.example:d >"$conf"
+	printf 'chap_password_file = %s/chap\n\n[pool p]\nluns = a\n[volume v]\nlun = a\n' \
+		"$WORK" >>"$conf"
+	refused 2 "key file '$WORK/key'.*ferry keygen" --check --config "$conf"
+	"$FERRY" keygen "$WORK/key" || fail keygen
+	refused 2 "check.conf:4: .lun a.: chap_password_file: $WORK/chap: No such file" --check \
+		--config "$conf"
+	echo secret >"$WORK/chap"
+	chmod 644 "$WORK/chap"
+	refused 2 'check.conf:4: .*others can read it' --check --config "$conf"
+	chmod 600 "$WORK/chap"
+	refused 0 'warning: .*check.conf: neither .nbd. nor .fuse.' --check --config "$conf"
+	refused 0 'the configuration is right' --check --config "$conf"
+	printf '[fuse]\n' >>"$conf"
+	refused 0 '^the configuration is right' --check --config "$conf"
+	! grep -q warning <<<"$SAID" || fail "a warning without a reason: $SAID"
+	rm "$WORK/key" "$WORK/chap"
+	ok "--check: the key, a password's file by line and section, a node that nobody can use"
 }
 
 test_luns() {
@@ -225,6 +252,7 @@ test_killed() {
 enter -- "$@"
 begin
 test_options
+test_check
 test_luns
 test_second_agent
 test_garbage

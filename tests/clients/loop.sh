@@ -67,7 +67,12 @@ test_block_size() {
 test_refusals() {
 	volume_agent r 512
 	attach volume
-	fails_with "no such volume" ferry attach none
+	has ".volumes[0] | .device == \"$DEVICE\" and .clients >= 1 and .state == \"serving\"" \
+		volumes || fail "the volume attached: $SAID"
+	fails_with "no such volume on this node: none" ferry attach none
+	fails_with "no such pool on this node: none" ferry release none
+	fails_with "stands alone" ferry own standalone --force
+	fails_with "stands alone" ferry move standalone n2
 	ferry attach none 2>/dev/null
 	[ $? = 4 ] || fail "the exit code for a volume that is not there"
 	mkfs.ext4 -q -F "$DEVICE" && mkdir -p "$WORK/fs" && mount "$DEVICE" "$WORK/fs" || fail mount
@@ -102,6 +107,11 @@ test_killed() {
 	[ "$dead" = "$DEVICE" ] || [ ! -e "/sys/block/${dead#/dev/}/loop" ] ||
 		[ "$(cat "/sys/block/${dead#/dev/}/loop/backing_file")" != /volume ] ||
 		fail "the dead device is still attached: $(losetup -l)"
+	has '.luns[0] | .lun_class == "standalone" and .name == "lun"' luns || fail "luns: $SAID"
+	ferry release standalone || fail release
+	has '.pools[0] | .state == "standby" and (.reason | startswith("released"))' status ||
+		fail "the status of what was released: $SAID"
+	has '.volumes[0] | .state == "standby" and .device == ""' volumes || fail "and: $SAID"
 	agent_end
 	ok "killed under a device: its mount and device are cleared by the next agent, which works"
 }

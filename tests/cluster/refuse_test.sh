@@ -61,8 +61,12 @@ no_key() {
 	n3_is_back
 }
 
+# ...and ferry peers says why; of n2, whose link stands, what is known.
 n3_has_no_link() {
-	is n1 peers '[.peers[] | select(.node == 3 and .link != "up")] | length == 1'
+	is n1 peers '[.peers[] | select(.node == 3 and .link != "up") | .reason |
+		select(test("no link: .*key"))] | length == 1' &&
+		is n1 peers '[.peers[] | select(.node == 2 and .health == "healthy" and
+			.rtt_ns > 0)] | length == 1'
 }
 
 another_key() {

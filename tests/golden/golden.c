@@ -10,6 +10,7 @@
  *   member N inc N [said RING] [lun X] [epoch N] [acked RING:N [for N]] [drained N] [answered]
  *   left N ...           as a member; after the members: its words are still there, it is not
  *   seen N inc N [laid N] [fenced N]
+ *   served N inc N         whose agent served last; without it, this one
  *   ? next | ? rights | ? synced | ? answered
  *   ? TYPE from N ring N epoch N [inc N] [owner N] [lun X] [lineage X] [victim N] [in-force]
  *   ? join own KEY keys [KEY...] [holder KEY] [only-if-kept]
@@ -235,6 +236,7 @@ static void read_fact(struct golden *golden)
 		fail(golden, "says nothing", name);
 	if (strcmp(name, "self") == 0) {
 		situation->self.v = (uint32_t)number(golden, first);
+		situation->served_by = situation->self;
 	} else if (strcmp(name, "nodes") == 0) {
 		situation->nodes_expected = (uint32_t)number(golden, first);
 	} else if (strcmp(name, "ring") == 0) {
@@ -256,6 +258,9 @@ static void read_fact(struct golden *golden)
 		read_flags(golden);
 	} else if (strcmp(name, "member") == 0 || strcmp(name, "left") == 0) {
 		read_member(golden);
+	} else if (strcmp(name, "served") == 0) {
+		situation->served_by.v = (uint32_t)number(golden, first);
+		situation->served_as.v = value_number(golden, "inc", 0);
 	} else if (strcmp(name, "seen") == 0) {
 		read_seen(golden);
 	} else {

@@ -149,6 +149,45 @@ static void unhold(struct sim_planned *planned)
 		sim_lun_hold_some(lun_of(planned), planned->node, 0);
 }
 
+/* A node that has its registration again though an abort of what it sent before waits; or 0. */
+static uint32_t back_early(const struct sim_lun *lun)
+{
+	ferry_list_foreach (link, &lun->commands) {
+		const struct sim_command *command =
+			ferry_list_entry(link, struct sim_command, link);
+
+		if (command->fence_op == FERRY_FENCE_PREEMPT && command->waits_for > 0 &&
+		    command->waits_for <= SIM_NODES_MAX &&
+		    lun->nexuses[command->waits_for].key.v != 0)
+			return command->waits_for;
+	}
+	return 0;
+}
+
+/*
+ * What such a node is given to write stays at the target, and the links to it break: the abort's
+ * answer comes after that, and says nothing of it.
+ */
+static void relapse(struct sim_planned *planned)
+{
+	bool is_last = !turns(planned);
+
+	if (planned->relapsed != 0 && is_last)
+		sim_lun_hold_some(lun_of(planned), planned->relapsed, 0);
+	if (is_last)
+		return;
+	if (planned->relapsed != 0) {
+		if (cluster_of(planned)->nodes[planned->relapsed].node)
+			sim_net_break(&cluster_of(planned)->net, planned->relapsed);
+		return;
+	}
+	planned->relapsed = back_early(lun_of(planned));
+	if (planned->relapsed != 0)
+		sim_lun_hold_some(lun_of(planned), planned->relapsed, 1000);
+	step_in(planned,
+		planned->relapsed != 0 ? draw(planned, 60 * FERRY_NS_PER_MS) : 5 * FERRY_NS_PER_MS);
+}
+
 /* ---- Of the nodes. ---- */
 
 static void agent_crash(struct sim_planned *planned)
@@ -353,6 +392,7 @@ static const struct kind {
 	[SIM_FAULT_ROLL] = {"roll", roll, roll},
 	[SIM_FAULT_OWNER_CUT] = {"owner-cut", owner_cut, uncut},
 	[SIM_FAULT_OWN_CACHE] = {"path-cache", path_cache, NULL},
+	[SIM_FAULT_RELAPSE] = {"relapse", relapse, relapse},
 };
 
 const char *sim_fault_name(enum sim_fault fault)

@@ -47,6 +47,7 @@ enum sim_fault {
 	SIM_FAULT_ROLL,	     /* Agents die and are started, many at once, again and again. */
 	SIM_FAULT_OWNER_CUT, /* A black hole on the path of whoever owns the pool. */
 	SIM_FAULT_OWN_CACHE, /* One path's own cache is lost: only where each has one. */
+	SIM_FAULT_RELAPSE,   /* Who is registered anew while an abort of its waits is in trouble. */
 	SIM_FAULTS_COUNT,
 };
 
@@ -86,6 +87,7 @@ struct sim_planned {
 	enum sim_moment moment; /* It waits for that one, up to a limit... */
 	enum sim_aim aim;	/* ...and is then aimed at that one. */
 	uint32_t actor;		/* Whose moment it is. */
+	uint32_t relapsed;	/* SIM_FAULT_RELAPSE: who; 0: nobody yet. */
 	bool is_waiting;
 	bool has_begun;
 };

@@ -54,8 +54,7 @@ static void begin_on(uint64_t seed, uint32_t nodes_count, struct sim_lun_options
 static void begin(uint64_t seed, uint32_t nodes_count)
 {
 	begin_on(seed, nodes_count,
-		 (struct sim_lun_options){
-			 .abort_waits = true, .lays_by_name = true, .has_aptpl = true});
+		 (struct sim_lun_options){.reinstates = true, .has_aptpl = true});
 }
 
 /* A person has made sure of the nodes that are missing. */
@@ -186,6 +185,92 @@ static void test_lun_knows_whom_nobody_has_heard(void **state)
 	end();
 }
 
+/* A peer dies for good, with a write of the owner's in the target's queue; its key is removed. */
+static void carrier_dies_with_a_write_held(void)
+{
+	sim_lun_cut(&cluster.lun, 3); /* So that node 2 carries. */
+	sim_lun_reset_session(&cluster.lun, 3);
+	sim_lun_cut(&cluster.lun, 1);
+	sim_lun_reset_session(&cluster.lun, 1);
+	sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
+	sim_lun_hold(&cluster.lun, 2, 1);
+	assert_int_equal(
+		sim_client_submit(&sim_cluster_node(&cluster, 1)->client, FERRY_OP_WRITE, 8, 4), 0);
+	sim_cluster_run(&cluster, 100 * FERRY_NS_PER_MS);
+	assert_true(is_held());
+	sim_cluster_crash(&cluster, 2, /* is_power_cut= */ true);
+	sim_lun_heal(&cluster.lun, 1);
+	sim_lun_heal(&cluster.lun, 3);
+	sim_cluster_run(&cluster, 2 * FERRY_NS_PER_S);
+	assert_int_equal(cluster.lun.nexuses[2].key.v, 0);
+	assert_true(is_held());
+}
+
+/*
+ * The epoch is in force, and its owner lays what a dead peer carried: it removes the peer's key,
+ * and dies before the proof. No agent is left that has ever heard the peer.
+ */
+static void test_owner_dies_while_it_lays(void **state)
+{
+	uint32_t three = 3;
+
+	(void)state;
+	begin(705, 3);
+	carrier_dies_with_a_write_held();
+	restart(3);
+	sim_cluster_crash(&cluster, 1, /* is_power_cut= */ false);
+	sim_cluster_start(&cluster, 1);
+	sim_cluster_acquire(&cluster, 3);
+	assert_int_equal(wish_of(3), -EOPNOTSUPP);
+	assert_true(is_held());
+	sim_lun_let_go(&cluster.lun);
+	sim_cluster_start(&cluster, 2);
+	sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
+	sim_cluster_acquire(&cluster, 3);
+	assert_true(sim_cluster_run_until(&cluster, owner_is, &three, 20 * FERRY_NS_PER_S));
+	end();
+}
+
+/* Node 1 was removed, and what it had sent is proven dead: the owner that saw it has drained. */
+static void test_owner_hands_over_without_the_missing(void **state)
+{
+	uint32_t two = 2;
+	uint32_t three = 3;
+
+	(void)state;
+	begin(706, 3);
+	sim_cluster_crash(&cluster, 1, /* is_power_cut= */ true);
+	sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
+	sim_cluster_acquire(&cluster, 2);
+	assert_true(sim_cluster_run_until(&cluster, owner_is, &two, 20 * FERRY_NS_PER_S));
+	assert_int_equal(cluster.lun.nexuses[1].key.v, 0);
+	restart(3);
+	sim_cluster_acquire(&cluster, 3);
+	assert_true(sim_cluster_run_until(&cluster, owner_is, &three, 20 * FERRY_NS_PER_S));
+	end();
+}
+
+/* Everybody's power was cut, and node 1 stays away: the lun has its name. */
+static void test_all_but_the_owner_come_back(void **state)
+{
+	uint32_t three = 3;
+
+	(void)state;
+	begin(707, 3);
+	owner_dies_with_a_write_held();
+	for (uint32_t i = 2; i <= 3; i++)
+		sim_cluster_crash(&cluster, i, /* is_power_cut= */ true);
+	for (uint32_t i = 2; i <= 3; i++)
+		sim_cluster_start(&cluster, i);
+	sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
+	sim_cluster_acquire(&cluster, 3);
+	sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
+	assert_false(owner_is(&cluster, &three)); /* It waits for the write. */
+	sim_lun_let_go(&cluster.lun);
+	assert_true(sim_cluster_run_until(&cluster, owner_is, &three, 20 * FERRY_NS_PER_S));
+	end();
+}
+
 /* No way of laying: nobody can prove the dead owner's writes dead. A person can answer for them. */
 static void test_forced_where_nothing_proves(void **state)
 {
@@ -279,6 +364,9 @@ int main(void)
 		cmocka_unit_test(test_taker_remembers_whom_it_removed),
 		cmocka_unit_test(test_ring_changes_before_the_proof),
 		cmocka_unit_test(test_lun_knows_whom_nobody_has_heard),
+		cmocka_unit_test(test_owner_dies_while_it_lays),
+		cmocka_unit_test(test_owner_hands_over_without_the_missing),
+		cmocka_unit_test(test_all_but_the_owner_come_back),
 		cmocka_unit_test(test_forced_where_nothing_proves),
 		cmocka_unit_test(test_forced_where_a_taker_died),
 		cmocka_unit_test(test_forced_by_a_lone_survivor),

@@ -107,13 +107,10 @@ struct sim_lun_options {
 	bool has_aptpl;	     /* Registrations survive a restart. */
 	bool proves_nothing; /* PREEMPT only removes a registration, and only for a person. */
 	/*
-	 * By reinstatement: of a victim that is not registered it proves nothing, unless its name
-	 * was read before by the same path, or a newer agent of its node is registered.
-	 */
-	bool lays_by_name;
-	/*
-	 * The same, and all that goes with it: a login by the victim's name ends its session and
-	 * waits for that nexus's commands only; as each login does (LIO, docs/decisions/0008).
+	 * A login by the victim's name ends its session and waits for that nexus's commands only;
+	 * as each login does (LIO, docs/decisions/0008). Of a victim that is not registered it
+	 * proves nothing, unless its name was read before by the same path, or a newer agent of its
+	 * node is registered.
 	 */
 	bool reinstates;
 };

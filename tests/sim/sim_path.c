@@ -300,6 +300,15 @@ static const struct ferry_fence_ops sim_fence_ops = {
 	.submit = fence_submit,
 };
 
+static enum ferry_laying_way laying_of(const struct sim_lun_options *options)
+{
+	if (options->proves_nothing)
+		return 0;
+	return options->reinstates	? FERRY_LAYING_REINSTATE
+	       : options->preempt_waits ? FERRY_LAYING_RESET
+					: FERRY_LAYING_ABORT;
+}
+
 void sim_path_open(struct sim_path *path, struct sim_lun *lun, struct sim_loop *loop, uint32_t node)
 {
 	*path = (struct sim_path){
@@ -309,8 +318,7 @@ void sim_path_open(struct sim_path *path, struct sim_lun *lun, struct sim_loop *
 		.loop = loop,
 		.node = node,
 	};
-	if (lun->options.lays_by_name)
-		path->fence.ability.laying = FERRY_LAYING_REINSTATE;
+	path->fence.ability.laying = laying_of(&lun->options);
 	ferry_list_init(&path->endings);
 	ferry_list_init(&path->link);
 	ferry_list_append(&lun->paths, &path->link);

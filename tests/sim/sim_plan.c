@@ -94,6 +94,7 @@ static const struct focus {
 			      .long_per_mille = 700,
 			      .kinds = {{SIM_FAULT_OWNER_CUT, 24},
 					{SIM_FAULT_HOLD, 36},
+					{SIM_FAULT_RELAPSE, 24},
 					{SIM_FAULT_RESET, 30},
 					{SIM_FAULT_BREAK, 6},
 					{SIM_FAULT_SLOW, 3},

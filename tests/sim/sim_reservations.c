@@ -54,15 +54,13 @@ static void reinstate(struct sim_command *command, uint32_t node)
 	}
 }
 
-/* Whose nexus a login by the victim's name would end; 0: the name is not known, nor needed. */
-static uint32_t nexus_by_name(const struct sim_command *command)
+/* Whose nexus a login by the victim's name would end; 0: the name is not known. */
+static uint32_t name_known(const struct sim_command *command)
 {
 	uint32_t node = ferry_key_node(command->victim).v;
 
 	if (node == 0 || node > SIM_NODES_MAX)
 		return 0;
-	if (has_successor(command->lun, command->victim))
-		return node; /* It has logged in by it. */
 	return command->path && command->path->names & 1u << node ? node : 0;
 }
 
@@ -70,7 +68,7 @@ static uint32_t nexus_by_name(const struct sim_command *command)
 static int preempt_unknown(struct sim_command *command)
 {
 	struct sim_lun *lun = command->lun;
-	uint32_t by_name = nexus_by_name(command);
+	uint32_t by_name = name_known(command);
 
 	if (lun->options.reinstates && has_successor(lun, command->victim))
 		return 0;
@@ -83,20 +81,13 @@ static int preempt_unknown(struct sim_command *command)
 		return -ENOENT;
 	if (lun->options.proves_nothing)
 		return 0;
-	/*
-	 * What nobody is known to have sent is waited for here too, which LIO does not do: a node
-	 * that the taker has never heard may have lost its key to a PREEMPT whose end nobody saw,
-	 * and the core takes the lun's word for there being no such node.
-	 */
-	if (command->victim.v == ferry_key_of_nobody().v)
+	if (!lun->options.reinstates)
 		command->waits_for = SIM_ALL_NODES;
-	else if (lun->options.reinstates && by_name != 0)
+	else if (by_name != 0)
 		reinstate(command, by_name);
-	else
-		command->waits_for = lun->options.reinstates || lun->options.lays_by_name
-					     ? by_name
-					     : SIM_ALL_NODES;
-	return command->waits_for == 0 && !command->is_answered_for ? -EOPNOTSUPP : 0;
+	else if (!command->is_answered_for)
+		return -EOPNOTSUPP; /* Nobody's, or the name is not known. */
+	return 0;
 }
 
 static int preempt(struct sim_command *command)

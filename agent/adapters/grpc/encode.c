@@ -139,6 +139,7 @@ static void encode_volumes(struct ferry_grpc_call *call, struct ferry_control_re
 		to->uri = TEXT(from->uri);
 		to->clients = from->clients;
 		to->scratch = from->is_scratch;
+		to->state = (Ferry__V1__PoolState)from->state;
 	}
 	list.n_volumes = request->rows_count;
 	list.volumes = pointers;
@@ -222,6 +223,7 @@ static void encode_luns(struct ferry_grpc_call *call, struct ferry_control_reque
 
 		*to = (Ferry__V1__Lun)FERRY__V1__LUN__INIT;
 		to->pool = TEXT(from->pool);
+		to->name = TEXT(from->name);
 		to->wwid = TEXT(from->wwid);
 		uuid_print(&from->uuid, uuids[i]);
 		to->uuid = uuids[i];
@@ -270,7 +272,7 @@ static void encode_move(struct ferry_grpc_call *call, struct ferry_control_reque
 	Ferry__V1__MovePoolReply reply = FERRY__V1__MOVE_POOL_REPLY__INIT;
 
 	reply.epoch = request->answer.owner.epoch.v;
-	reply.warm_blocks = request->answer.owner.warm_blocks;
+	reply.was_there = request->answer.owner.was_there;
 	ferry_grpc_call_send(call, &reply.base);
 }
 
@@ -315,6 +317,7 @@ static int encode_keys(struct ferry_grpc_call *call, struct ferry_control_reques
 		ferry_assert(from->keys_count <= FERRY_KEYS_MAX);
 		*to = (Ferry__V1__LunKeys)FERRY__V1__LUN_KEYS__INIT;
 		to->pool = TEXT(from->pool);
+		to->name = TEXT(from->name);
 		to->wwid = TEXT(from->wwid);
 		to->readable = from->is_readable;
 		to->reason = TEXT(from->reason);

@@ -140,11 +140,12 @@ int ferry_auth_file_open(const char *path, struct ferry_auth **ret, struct ferry
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	if (fd < 0) {
 		r = -errno;
-		return ferry_error_set(reterr, r,
-				       "cannot open the key file '%s': %s (make it once, `dd "
-				       "if=/dev/random of=%s bs=128 count=1` with umask 077, and "
-				       "copy it to each node)",
-				       path, strerror(-r), path);
+		return ferry_error_set(reterr, r, "cannot open the key file '%s': %s%s", path,
+				       strerror(-r),
+				       r == -ENOENT ? ": if the cluster has a key, copy it from "
+						      "another node; else make it, on one node: "
+						      "`ferry keygen FILE`"
+						    : "");
 	}
 	r = key_file_check(fd, path, reterr);
 	if (r < 0)

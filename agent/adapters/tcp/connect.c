@@ -1,4 +1,6 @@
 #include <inttypes.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -179,6 +181,25 @@ void ferry_tcp_link_enable(struct ferry_tcp_link *connector, bool is_enabled)
 	ferry_timer_stop(core->loop, &connector->again);
 	tcp_greeting_stop(&connector->greeting);
 	tcp_link_cut(core, "no longer wanted");
+}
+
+uint64_t ferry_tcp_link_rtt_ns(const struct ferry_tcp_link *connector)
+{
+	const struct tcp_link *core = &connector->core;
+	struct tcp_info info = {0};
+	socklen_t length_bytes = sizeof(info);
+
+	if (core->state != TCP_LINK_UP ||
+	    getsockopt(core->watch.fd, IPPROTO_TCP, TCP_INFO, &info, &length_bytes) < 0)
+		return 0;
+	return (uint64_t)info.tcpi_rtt * 1000;
+}
+
+const char *ferry_tcp_link_trouble(const struct ferry_tcp_link *connector)
+{
+	if (connector->core.state == TCP_LINK_UP)
+		return "";
+	return connector->trouble[0] ? connector->trouble : connector->core.why;
 }
 
 struct ferry_tcp_counters ferry_tcp_link_counters(const struct ferry_tcp_link *connector)

@@ -73,6 +73,12 @@ struct ferry_link *ferry_tcp_link_of(struct ferry_tcp_link *connector);
 /* Whether the link is to be up: while the peer is a member. Cuts it when not; on_down() follows. */
 void ferry_tcp_link_enable(struct ferry_tcp_link *connector, bool is_enabled);
 
+/* The kernel's smoothed round trip; 0: not up, or not known. */
+uint64_t ferry_tcp_link_rtt_ns(const struct ferry_tcp_link *connector);
+
+/* Why it is not up, as the last try or the last cut had it; empty while it is up. */
+const char *ferry_tcp_link_trouble(const struct ferry_tcp_link *connector);
+
 struct ferry_tcp_counters ferry_tcp_link_counters(const struct ferry_tcp_link *connector);
 
 /*

@@ -510,6 +510,8 @@ static void comes_up(void **state)
 	wait_ns(world, 4 * DEAD_AFTER_NS); /* Idle is not dead. */
 	assert_int_equal(world->out.downs + world->in.downs, 0);
 	assert_true(ferry_tcp_link_counters(world->connector).messages_sent >= 4);
+	assert_in_range(ferry_tcp_link_rtt_ns(world->connector), 1, FERRY_NS_PER_S);
+	assert_string_equal(ferry_tcp_link_trouble(world->connector), "");
 }
 
 /* Random sizes, echoed: everything there and back, whole and in order. */
@@ -689,6 +691,8 @@ static void a_wrong_key_is_turned_away(void **state)
 	WAIT(world, strstr(world->last.text, "key"));
 	assert_int_equal(end->ups, 0);
 	assert_int_equal(world->in.downs, 0);
+	assert_non_null(strstr(ferry_tcp_link_trouble(other), "key"));
+	assert_int_equal(ferry_tcp_link_rtt_ns(other), 0);
 	(void)ferry_tcp_link_close(other);
 	(void)ferry_auth_file_close(auth);
 	free(end);
@@ -708,6 +712,7 @@ static void members_only(void **state)
 	WAIT(world, ferry_tcp_link_counters(world->connector).refusals >= 1);
 	assert_false(world->out.link->is_up);
 	assert_non_null(strstr(world->last.text, "not a current member"));
+	assert_non_null(strstr(ferry_tcp_link_trouble(world->connector), "not a current member"));
 	world->members = ~0u;
 	WAIT(world, world->out.has_up && world->in.has_up);
 }
