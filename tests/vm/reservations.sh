@@ -81,7 +81,7 @@ has_heard()
 
 is_listening()
 {
-	grep -q '^listening$' "$HOST/vm3/out.$LISTENER"
+	grep -qs '^listening$' "$HOST/vm3/out.$LISTENER"
 }
 
 # B preempts A through the adapter while A's write is held. This target gives no proof (see the
