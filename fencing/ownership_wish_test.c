@@ -505,6 +505,16 @@ static void test_tells_the_owner(void **state)
 	assert_int_equal(view.told_by.v, 2);
 	hear_noted(2, 1, 1, 1, 3); /* Late. */
 	assert_int_equal(view.told, 4);
+	ferry_ownership_witness(&ownership, 5);
+	hear_noted(2, 1, 1, 1, 5);
+	assert_int_equal(view.told, 5);
+	hear(3, FERRY_GROUP_CLAIM, 2, 3, 0);
+	hear(3, FERRY_GROUP_IN_FORCE, 2, 3, 0);
+	hear_noted(3, 2, 1, 1, 4); /* The next owner, of an earlier one: of 5 it knows nothing. */
+	assert_int_equal(view.told, 5);
+	assert_int_equal(view.told_by.v, 2);
+	hear_noted(3, 2, 1, 1, 5);
+	assert_int_equal(view.told_by.v, 3);
 	ferry_ownership_witness(&ownership, 0);
 	assert_int_equal(last[FERRY_GROUP_STATE].restart, 0);
 }

@@ -80,6 +80,13 @@ static void laying_unregistered(void *context)
 	ferry_registrar_lost(&engine->registrar);
 }
 
+static bool laying_may_abort(void *context)
+{
+	struct ferry_engine *engine = context;
+
+	return ferry_registrar_may_abort(&engine->registrar);
+}
+
 static struct ferry_peer *laying_peer_of(struct ferry_lane *lane, void *context)
 {
 	struct ferry_engine *engine = context;
@@ -177,11 +184,14 @@ int ferry_engine_preempt(struct ferry_engine *engine, struct ferry_key victim,
 {
 	ferry_assert(engine && done);
 	if (!engine->config.fence || !engine->config.path->is_up)
-		return -ENOTCONN; /* Whether this node's key is there is for the lun to say. */
-	if (engine->lay_done)
-		return -EBUSY;
+		return -ENOTCONN;
 	if (victim.v == 0 || victim.v == own_key(engine).v)
 		return -EINVAL;
+	/* A key that the target has kept, or restored, does not do: see there. */
+	if (!ferry_registrar_may_abort(&engine->registrar))
+		return -EAGAIN;
+	if (engine->lay_done)
+		return -EBUSY;
 	engine->lay_done = done;
 	engine->lay_context = context;
 	engine->lay_request = (struct ferry_fence_request){.op = FERRY_FENCE_PREEMPT,
@@ -530,6 +540,7 @@ static void laying_open(struct ferry_engine *engine)
 		.peer_of = laying_peer_of,
 		.on_laid = laying_laid,
 		.on_unregistered = laying_unregistered,
+		.may_abort = laying_may_abort,
 		.context = engine,
 	};
 	struct ferry_registrar_config registrar_config = {

@@ -276,6 +276,29 @@ static void test_preempts_at_a_wish(void **state)
 	assert_false(local()->is_allowed);
 }
 
+/* A PREEMPT hides that the target was restarted from whoever reads the keys after it. */
+static void test_preempts_nobody_before_it_has_looked(void **state)
+{
+	(void)state;
+	open_fenced();
+	join();
+	ferry_engine_unit_attention(&at.engine, 0x29, 0);
+	assert_int_equal(ferry_engine_preempt(&at.engine, key(3, 1), on_done, &dones), -EAGAIN);
+	answer_keys(key(2, 1), key(1, 2), key(2, 1));
+	assert_int_equal(ferry_engine_preempt(&at.engine, key(3, 1), on_done, &dones), 0);
+	answer(FERRY_FENCE_PREEMPT, 0);
+	path_set_up(false);
+	path_set_up(true);
+	assert_int_equal(ferry_engine_preempt(&at.engine, key(3, 1), on_done, &dones), -EAGAIN);
+	look();
+	answer_keys(key(2, 1), key(1, 2), key(2, 1));
+	assert_int_equal(ferry_engine_preempt(&at.engine, key(3, 1), on_done, &dones), -EAGAIN);
+	answer(FERRY_FENCE_REGISTER, 0);
+	assert_int_equal(ferry_engine_preempt(&at.engine, key(3, 1), on_done, &dones), 0);
+	answer(FERRY_FENCE_PREEMPT, 0);
+	assert_int_equal(dones, 2);
+}
+
 static void test_preempts_for_peers_only_its_own_kind(void **state)
 {
 	struct ferry_carrier_lun *lun = &at.engine.carried;
@@ -344,6 +367,12 @@ static void test_kills_a_peers_nexus(void **state)
 	reply(0, FERRY_WIRE_REQUEST, FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_PATH);
 	run_ms(1);
 	assert_int_equal(at.engine.router.ghosts_count, 1);
+	run_ms(300);
+	assert_null(asked(FERRY_FENCE_PREEMPT)); /* A key that was kept would do for the lun. */
+	look();
+	answer_keys(key(2, 40), key(1, 2), key(2, 40));
+	answer(FERRY_FENCE_REGISTER, 0);
+	run_ms(150);
 	assert_true(asked(FERRY_FENCE_PREEMPT)->victim.v == key(2, 40).v);
 	answer(FERRY_FENCE_PREEMPT, -ENOENT);
 	assert_int_equal(at.engine.router.ghosts_count, 1);
@@ -738,6 +767,7 @@ int main(void)
 		TEST(test_notes_a_restart),
 		TEST(test_witness_waits_for_an_owner),
 		TEST(test_preempts_at_a_wish),
+		TEST(test_preempts_nobody_before_it_has_looked),
 		TEST(test_preempts_for_peers_only_its_own_kind),
 		TEST(test_preempts_nobody_without_reservations),
 		TEST(test_has_its_own_nexus_killed),
