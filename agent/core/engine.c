@@ -705,6 +705,8 @@ void ferry_engine_set_view(struct ferry_engine *engine, const struct ferry_view 
 		if (!ferry_view_has_member(view, engine->peers[i]->node))
 			ferry_lane_set_peer_has_path(&engine->router.lanes[i], false);
 	/* Whoever was away may have been preempted: better known now than with a peer's I/O. */
+	if (is_new_in_force && is_mine)
+		engine->registrar.drained.is_answered_for = false; /* The word has come true. */
 	if (((is_new_in_force && !is_mine) || is_back) && engine->config.fence)
 		ferry_registrar_verify(&engine->registrar);
 	news_soon(engine);
@@ -729,14 +731,16 @@ static bool is_among(struct ferry_key key, const struct ferry_key *keys, uint32_
 
 /*
  * Whom an earlier taking has preempted, and not proven dead before it was dropped, the lun may know
- * no more, and the group may never have heard.
+ * no more, and the group may never have heard. What a person has answered for is done for whoever
+ * has that word, and proven for nobody, until the pool is served by it.
  */
 static void suspects_keep(struct ferry_engine *engine)
 {
 	const struct ferry_drained_keys *before = &engine->registrar.drained;
 	struct ferry_drained_keys *now = &engine->take_drained;
+	uint32_t done = before->is_answered_for ? 0 : engine->registrar.suspects_done;
 
-	for (uint32_t i = engine->registrar.suspects_done; i < before->suspects_count; i++) {
+	for (uint32_t i = done; i < before->suspects_count; i++) {
 		struct ferry_key key = before->suspects[i];
 
 		if (ferry_key_node(key).v ==

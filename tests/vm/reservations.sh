@@ -8,6 +8,7 @@
 . "$(dirname "$0")/lib.sh"
 
 STAND="/ferry/tests/sgio_stand"
+LISTEN="/ferry/tests/uevent_stand"
 SERIAL=f00d0001
 DISK=$(disk_of $SERIAL)
 BLOCK=0
@@ -65,6 +66,22 @@ hold_for()
 has_landed()
 {
 	[ -s "$HOST/gate/released" ]
+}
+
+# Of how many resets has Ferry's adapter in B heard from the kernel, and of more than that?
+heard()
+{
+	grep -c '^reset$' "$HOST/vm3/out.$LISTENER"
+}
+
+has_heard()
+{
+	[ "$(heard)" -gt "$1" ]
+}
+
+is_listening()
+{
+	grep -qs '^listening$' "$HOST/vm3/out.$LISTENER"
 }
 
 # B preempts A through the adapter while A's write is held. This target gives no proof (see the
@@ -224,10 +241,16 @@ hold "$DISK"
 as_such "PREEMPT AND ABORT, A holds it" remains "sg_persist -n --out --preempt-abort $keys $DISK"
 guest_result 2 "$HELD" >/dev/null
 registered b
+guest_begin 3 "exec $LISTEN /dev/mapper/both"
+LISTENER=$JOB
+within 30 is_listening || fail "Ferry cannot listen: $(cat "$HOST/vm3/out.$LISTENER")"
+HEARD=$(heard)
 hold "$DISK"
 as_such "PREEMPT, LUN RESET" remains "sg_persist -n --out --preempt $keys $DISK && sg_reset -d -N $DISK"
 guest_result 2 "$HELD" >/dev/null
-passed "the target's commands as such"
+within 30 has_heard "$HEARD" || fail "the kernel says nothing of a LUN RESET, which Ferry listens for"
+row "   what the kernel says of it" "a reset; Ferry hears it, beneath a map of paths too"
+passed "the target's commands as such, and a reset is heard of"
 
 # --- And where the target has just lost A's connection: its session is closing, its write alive.
 registered b
@@ -243,8 +266,7 @@ passed "the same of a session that is closing"
 # --- The target loses power. All that was registered and reserved is there when it is back.
 GUEST_SECONDS=240 registered b
 guest_must 3 "$STAND $DISK keys" >"$WORK/before"
-guest_begin 3 "exec udevadm monitor --kernel --property --subsystem-match=scsi"
-EVENTS=$JOB
+HEARD=$(heard)
 guest_kill 1
 target_start
 guest_up 1
@@ -256,14 +278,25 @@ done
 sed 's/^/    /' "$WORK/before" "$WORK/after"
 diff "$WORK/before.keys" "$WORK/after.keys" || fail "registrations are not what they were"
 grep -q '^keys [0-9]* b1 .*a1' "$WORK/after" || fail "the holder is another"
+# By this Ferry knows the restart (decision 0009): a count that is not above the number of keys.
+awk '$1 == "keys" { found = $2 <= NF - 3 } END { exit !found }' "$WORK/after" ||
+	fail "the target's count of registrations does not show that it was restarted"
 guest_must 3 "$STAND $DISK timeout=60 quiesce=1 preempt:b1:a1" >/dev/null
 BLOCK=904
 guest_do 2 "$(write_of DATA-A "$DISK")" >/dev/null && fail "a fenced node wrote"
 guest_must 3 "$(write_of DATA-B "$DISK")" >/dev/null
 block_is DATA-B || fail "B's write after the target's restart"
-grep -q '^SDEV_UA=POWER_ON_RESET_OCCURRED' "$HOST/vm3/out.$EVENTS" ||
-	fail "the kernel says nothing of the reset, which Ferry listens for"
 row "power cut of the target: registrations, reservation" "kept (APTPL, fed back at set-up)"
 passed "reservations outlive the target's loss of power"
+
+# --- Who has to look whether it was restarted? This target does not say 29h to its initiators, so the
+# kernel has nothing to tell. Would it say so, then Ferry has to hear it.
+if grep -q '^attention 29/' "$WORK/after"; then
+	within 30 has_heard "$HEARD" || fail "the target says that it was reset, and Ferry does not hear it"
+	fail "the target says that it was reset: the fault model says otherwise"
+fi
+within 2 has_heard "$HEARD" && fail "the kernel says that the target was reset: the fault model says otherwise"
+row "   what the target and the kernel say of it" "nothing: its count of registrations shows it"
+passed "a restart that no UNIT ATTENTION tells of shows in the count of registrations"
 
 printf '%s\n' "LIO, kernel $(guest_do 1 uname -r):" "${TABLE[@]}"

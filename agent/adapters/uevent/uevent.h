@@ -5,7 +5,8 @@
  * writes: it sends the command again. But it tells everybody who listens, by a uevent of the SCSI
  * device, SDEV_UA=POWER_ON_RESET_OCCURRED (drivers/scsi/scsi_error.c, scsi_report_sense()), a
  * moment after the command met it. So this is a hint, to look what has become of the lun; it proves
- * nothing: a new session of the kernel's may do it too.
+ * nothing: a LUN RESET does it too, and so may a new session of the kernel's. Silence proves
+ * nothing either: LIO reports no 29h after its restart (docs/fault-model.md).
  *
  * Owns:    a netlink socket.
  * Callers: agent/data_pool.c.
