@@ -53,6 +53,36 @@ static void test_takes(void **state)
 	assert_null(on.pending);
 }
 
+/* What a further PREEMPT would hide is looked at first; what has been done stays done. */
+static void test_looks_at_a_reset_between_steps(void **state)
+{
+	struct ferry_drained_keys drained = {.suspects = {key(4, 1)}, .suspects_count = 1};
+
+	(void)state;
+	own();
+	join();
+	take(drained);
+	answer_keys(KEYS(.generation = 12, .keys = {key(1, 3), key(3, 1)}));
+	expect_preempt(key(3, 1));
+	ferry_registrar_look_at_reset(&on.registrar);
+	answer(0);
+	answer_keys(KEYS(.generation = 13, .keys = {key(1, 3)})); /* It was none. */
+	answer_keys(KEYS(.holder = key(1, 3), .generation = 14, .keys = {key(1, 3), key(3, 1)}));
+	expect_preempt(key(4, 1)); /* Node 3 is back, and has been preempted once. */
+	ferry_registrar_look_at_reset(&on.registrar);
+	answer(0);
+	answer_keys(KEYS(.generation = 14, .keys = {key(1, 3), key(3, 1)}));
+	answer_keys(KEYS(.holder = key(1, 3), .generation = 14, .keys = {key(1, 3), key(3, 1)}));
+	expect_preempt(key(3, 1)); /* The next one; and this time it was a restart. */
+	ferry_registrar_look_at_reset(&on.registrar);
+	answer(-EIO);
+	answer_keys(KEYS(.holder = key(1, 3), .generation = 2, .keys = {key(1, 3), key(3, 1)}));
+	assert_null(on.pending);
+	assert_int_equal(on.registrar.take, FERRY_TAKE_WAITING);
+	assert_int_equal(on.registrar.state, FERRY_REGISTRAR_OUT);
+	assert_int_equal(on.takes, 0);
+}
+
 /* Where an abort is a LUN RESET, nobody's name is the one for what nobody is known to have sent. */
 static void test_takes_with_a_reset(void **state)
 {
@@ -294,6 +324,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, registrar_setup, registrar_teardown)
 		TEST(test_takes),
 		TEST(test_takes_with_a_reset),
+		TEST(test_looks_at_a_reset_between_steps),
 		TEST(test_takes_where_one_is_forgotten),
 		TEST(test_takes_once_it_is_registered),
 		TEST(test_takes_again_after_an_error),
