@@ -111,8 +111,11 @@ static void on_wish(int error, const char *why, void *context)
 {
 	struct cluster_pool *pool = context;
 
-	cluster_pool_reason(pool, why);
 	fitness_publish(pool);
+	/* It had to be claimed anew while its volume is being hidden: that releases nothing. */
+	if (pool->is_releasing && error == 0 && pool->ownership.phase == FERRY_OWNERSHIP_OWNING)
+		return;
+	cluster_pool_reason(pool, why);
 	if (pool->is_withdrawing)
 		return; /* Whoever withdraws it knows. */
 	if (pool->is_releasing) {

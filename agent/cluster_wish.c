@@ -236,15 +236,6 @@ static bool may_acquire(struct cluster_pool *pool, struct ferry_control_request 
 	return !refusal;
 }
 
-/* Another member serves it: its applications would lose what they have not synced. */
-static bool is_served_elsewhere(const struct cluster_pool *pool)
-{
-	const struct ferry_view *view = &pool->ownership.view;
-
-	return view->is_quorate && view->is_in_force && view->owner.v != 0 &&
-	       view->owner.v != pool->cluster->self.v && ferry_view_has_member(view, view->owner);
-}
-
 void cluster_pool_acquire(struct cluster_pool *pool, struct ferry_control_request *request)
 {
 	char why[FERRY_CONTROL_TEXT_BYTES], name[FERRY_CONFIG_NAME_BYTES];
@@ -255,7 +246,7 @@ void cluster_pool_acquire(struct cluster_pool *pool, struct ferry_control_reques
 		ferry_control_done(request, -EBUSY, "somebody waits for it to be acquired already");
 		return;
 	}
-	if (is_served_elsewhere(pool) && !request->is_take) {
+	if (!request->is_take && ferry_ownership_is_served_elsewhere(&pool->ownership)) {
 		name_of(pool->cluster, pool->ownership.view.owner, name);
 		(void)snprintf(why, sizeof(why),
 			       "%s serves it: `ferry move %s %s` there, or --take, which its "
@@ -265,10 +256,28 @@ void cluster_pool_acquire(struct cluster_pool *pool, struct ferry_control_reques
 		return;
 	}
 	wish_begin(pool, request, "acquiring", request->deadline_ns);
-	ferry_ownership_acquire(&pool->ownership);
+	ferry_ownership_acquire(&pool->ownership, request->is_take);
 }
 
 /* ---- By force. ---- */
+
+static bool is_among(const struct ferry_members *nodes, struct ferry_node node)
+{
+	for (uint32_t i = 0; i < nodes->count; i++)
+		if (nodes->nodes[i].v == node.v)
+			return true;
+	return false;
+}
+
+/* Of the cluster's nodes, those in the request; each once, and no others. */
+static void named_find(const struct ferry_cluster *cluster, const struct ferry_members *asked,
+		       struct ferry_members *ret)
+{
+	*ret = (struct ferry_members){0};
+	for (uint32_t i = 0; i < cluster->peers_count; i++)
+		if (is_among(asked, cluster->peers[i].node))
+			ret->nodes[ret->count++] = cluster->peers[i].node;
+}
 
 /* Whom the person has not answered for, though it is missing; 0: nobody. */
 static struct ferry_node missing_find(const struct cluster_pool *pool,
@@ -278,11 +287,9 @@ static struct ferry_node missing_find(const struct cluster_pool *pool,
 
 	for (uint32_t i = 0; i < cluster->peers_count; i++) {
 		struct ferry_node node = cluster->peers[i].node;
-		bool is_answered_for = ferry_view_has_member(&pool->ownership.view, node);
 
-		for (uint32_t j = 0; j < answered_for->count; j++)
-			is_answered_for |= answered_for->nodes[j].v == node.v;
-		if (!is_answered_for)
+		if (!ferry_view_has_member(&pool->ownership.view, node) &&
+		    !is_among(answered_for, node))
 			return node;
 	}
 	return (struct ferry_node){0};
@@ -313,15 +320,17 @@ static bool may_force(const struct cluster_pool *pool, struct ferry_control_requ
 void cluster_pool_force(struct cluster_pool *pool, struct ferry_control_request *request)
 {
 	uint64_t now_ns = ferry_loop_now_ns(pool->cluster->loop);
+	struct ferry_members named;
 
 	if (!may_acquire(pool, request) || !may_force(pool, request))
 		return;
+	named_find(pool->cluster, &request->nodes, &named);
 	if (pool->acquiring)
 		cluster_pool_acquired(pool, -ECANCELED, "`ferry own --force` has taken its place");
 	withdraw(pool, "acquiring by force");
 	wish_begin(pool, request, "acquiring by force",
 		   ferry_min_u64(request->deadline_ns, now_ns + FORCE_NS_MAX));
-	if (ferry_ownership_force(&pool->ownership) < 0)
+	if (ferry_ownership_force(&pool->ownership, &named) < 0)
 		cluster_pool_acquired(pool, -EBUSY, "a change of owner is under way");
 }
 

@@ -3,6 +3,9 @@
  *
  *   [read  register]  [preempt and abort]  read
  *
+ * Registering changes the count by which a restart of the target is known: where that has just been
+ * seen, it waits (-EAGAIN) until the owner knows (docs/decisions/0009).
+ *
  * The cluster thread has judged which one may go, and asks for one thing at a time.
  */
 #include "agent/data_internal.h"
@@ -57,9 +60,14 @@ static void answered(struct ferry_fence_request *request, int error)
 		over(pool, error);
 	} else if (request->op == FERRY_FENCE_READ_KEYS && pool->keys_must_register) {
 		pool->keys_must_register = false;
+		if (!ferry_registrar_may_register_beside(&pool->engine.registrar, request)) {
+			over(pool, -EAGAIN);
+			return;
+		}
 		request->kept = ferry_fence_kept(request, request->own);
 		submit(pool, FERRY_FENCE_REGISTER);
 	} else if (request->op == FERRY_FENCE_REGISTER) {
+		ferry_registrar_note_beside(&pool->engine.registrar);
 		preempt(pool);
 	} else {
 		ferry_assert(request->keys_count <= FERRY_KEYS_MAX);

@@ -39,6 +39,9 @@ static const char *read_problem(int error)
 		return "this node is not registered at the lun itself";
 	case EBUSY:
 		return "another registration is being removed just now: ask again";
+	case EAGAIN:
+		return "this node has yet to register at the lun, to see whether the target was "
+		       "restarted, or to tell the pool's owner so: ask again in a moment";
 	default:
 		return "the lun refused";
 	}

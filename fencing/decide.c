@@ -60,6 +60,30 @@ static uint32_t acked_count(const struct ferry_situation *situation, bool wants_
 	return count;
 }
 
+/*
+ * Those for whom a person answers, as far as they are not there: who is a member speaks for itself.
+ */
+static uint32_t answered_count(const struct ferry_situation *situation)
+{
+	const struct ferry_members *named = situation->answered_for;
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; situation->is_forced && i < named->count; i++)
+		count += named->nodes[i].v != situation->self.v &&
+			 member_index(situation, named->nodes[i]) < 0;
+	return count;
+}
+
+static bool is_answered_for(const struct ferry_situation *situation, struct ferry_node node)
+{
+	const struct ferry_members *named = situation->answered_for;
+
+	for (uint32_t i = 0; situation->is_forced && i < named->count; i++)
+		if (named->nodes[i].v == node.v)
+			return member_index(situation, node) < 0;
+	return false;
+}
+
 bool ferry_decide_is_alone(const struct ferry_situation *situation)
 {
 	return situation->nodes_expected == 2 && situation->members->count == 1;
@@ -72,10 +96,11 @@ bool ferry_decide_is_alone(const struct ferry_situation *situation)
  */
 static uint32_t voices_needed(const struct ferry_situation *situation)
 {
-	bool is_short = ferry_decide_is_alone(situation) || situation->is_by_lun;
+	bool is_alone = ferry_decide_is_alone(situation);
+	bool has_word = is_alone ? answered_count(situation) > 0 : situation->is_forced;
 
-	if (situation->nodes_expected == 2 && is_short &&
-	    (situation->has_reservations || situation->is_forced))
+	if (situation->nodes_expected == 2 && (is_alone || situation->is_by_lun) &&
+	    (situation->has_reservations || has_word))
 		return 1;
 	return ferry_decide_majority(situation->nodes_expected);
 }
@@ -131,7 +156,8 @@ static bool is_drained_here(const struct ferry_situation *situation)
 static bool has_grant(const struct ferry_situation *situation)
 {
 	return situation->nodes_expected != 2 || !situation->has_reservations ||
-	       situation->is_sole || situation->is_forced || spoken_count(situation, false) == 2;
+	       situation->is_sole || answered_count(situation) > 0 ||
+	       spoken_count(situation, false) == 2;
 }
 
 /*
@@ -243,24 +269,68 @@ static void keys_find(const struct ferry_situation *situation, struct ferry_drai
 							     : ferry_key_of_nobody());
 }
 
-/* A person has answered for who is missing, not for a member that goes on with what it has. */
-static bool is_answered_for(const struct ferry_situation *situation)
+static bool has_drained_key(const struct ferry_drained_keys *keys, struct ferry_node node)
 {
-	for (uint32_t i = 0; i < FERRY_NODES_MAX && situation->seen[i].node.v != 0; i++) {
-		const struct ferry_ownership_seen *seen = &situation->seen[i];
+	for (uint32_t i = 0; i < keys->count; i++)
+		if (ferry_key_node(keys->keys[i]).v == node.v)
+			return true;
+	return false;
+}
 
-		if (seen->node.v != situation->self.v && !has_drained(situation, seen) &&
-		    member_index(situation, seen->node) >= 0)
+/* A member that goes on with what it has, or has not been heard yet. */
+static bool has_undrained_member(const struct ferry_situation *situation,
+				 const struct ferry_drained_keys *keys)
+{
+	for (uint32_t i = 0; i < situation->members->count; i++) {
+		struct ferry_node node = situation->members->nodes[i];
+
+		if (node.v != situation->self.v && !has_drained_key(keys, node))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Each node of the cluster, heard or not, has drained, or is one of those that a person has named.
+ * This one itself waits for what it carries (engine.c).
+ */
+static bool is_all_answered_for(const struct ferry_situation *situation,
+				const struct ferry_drained_keys *keys)
+{
+	uint32_t others = 0;
+
+	if (!situation->is_forced || has_undrained_member(situation, keys))
+		return false;
+	for (uint32_t i = 0; i < FERRY_NODES_MAX && situation->seen[i].node.v != 0; i++) {
+		struct ferry_node node = situation->seen[i].node;
+
+		if (node.v != situation->self.v && !has_drained_key(keys, node) &&
+		    !is_answered_for(situation, node))
 			return false;
 	}
-	return situation->is_forced;
+	for (uint32_t i = 0; i < keys->count; i++)
+		others += ferry_key_node(keys->keys[i]).v != situation->self.v;
+	return 1 + others + answered_count(situation) >= situation->nodes_expected;
+}
+
+static const char *why_refused(const struct ferry_situation *situation,
+			       const struct ferry_drained_keys *keys)
+{
+	if (!situation->is_forced)
+		return "the lun has no reservations and not every node has drained: fence "
+		       "the missing nodes, or start their agents";
+	if (has_undrained_member(situation, keys))
+		return "a member of the group has not drained: nobody has answered for it, "
+		       "stop its agent first";
+	return "a node that is missing has not drained, and nobody has answered for it";
 }
 
 static void decide_taking(const struct ferry_situation *situation, struct ferry_decision *ret)
 {
-	bool is_answered = is_answered_for(situation);
+	bool is_answered;
 
 	keys_find(situation, &ret->keys);
+	is_answered = is_all_answered_for(situation, &ret->keys);
 	if (situation->has_reservations || is_answered ||
 	    ret->keys.count >= situation->nodes_expected) {
 		ret->kind = FERRY_DECISION_TAKE;
@@ -273,11 +343,7 @@ static void decide_taking(const struct ferry_situation *situation, struct ferry_
 	/* Rule 14: nobody can keep the missing ones from writing. */
 	ret->kind = FERRY_DECISION_REFUSE;
 	ret->error = -EPERM;
-	ret->why = situation->is_forced
-			   ? "a member of the group has not drained: nobody has answered for it, "
-			     "stop its agent first"
-			   : "the lun has no reservations and not every node has drained: fence "
-			     "the missing nodes, or start their agents";
+	ret->why = why_refused(situation, &ret->keys);
 }
 
 /* ---- What is next. ---- */
@@ -291,8 +357,23 @@ static struct ferry_epoch epoch_highest(const struct ferry_situation *situation)
 	return highest;
 }
 
+bool ferry_decide_is_served_elsewhere(const struct ferry_situation *situation)
+{
+	int index = member_index(situation, situation->owner);
+	const struct ferry_ownership_member *owner;
+
+	if (!situation->is_in_force || situation->owner.v == 0 || is_mine(situation) || index < 0)
+		return false;
+	/* It may have let go, or been started anew, while this node was away. */
+	owner = &situation->known[index];
+	return owner->is_serving || owner->state_ring != situation->ring;
+}
+
 static void decide_claim(const struct ferry_situation *situation, struct ferry_decision *ret)
 {
+	/* Whoever fences the owner has to take it from it. */
+	bool is_take = situation->is_take || situation->victim.v != 0;
+
 	if (situation->is_fenced) {
 		ret->kind = FERRY_DECISION_REFUSE;
 		ret->error = -EPERM;
@@ -303,6 +384,11 @@ static void decide_claim(const struct ferry_situation *situation, struct ferry_d
 	} else if (!situation->is_synced) {
 		ret->kind = FERRY_DECISION_SYNC;
 		ret->why = "a majority has not spoken in this ring";
+	} else if (!is_take && ferry_decide_is_served_elsewhere(situation)) {
+		ret->kind = FERRY_DECISION_REFUSE;
+		ret->error = -EPERM;
+		ret->why = "another member of the group serves the pool: move it from there, or "
+			   "take it with --take, which its applications see as errors";
 	} else if (ferry_decide_lun_is_agreed(situation)) {
 		ret->kind = FERRY_DECISION_CLAIM;
 		ret->epoch.v = epoch_highest(situation).v + 1;

@@ -41,6 +41,7 @@ struct ferry_ownership_member {
 	struct ferry_epoch drained;  /* And nothing older in flight. */
 	bool has_path;
 	bool has_answered; /* Since the last question to the group. */
+	bool is_serving;   /* By its own last word on that, it owns the pool in force. */
 };
 
 /* The newest agent of a node that has ever spoken, member or not. */
@@ -85,7 +86,9 @@ struct ferry_situation {
 	bool is_synced; /* A majority has spoken in this ring. */
 	bool wants_pool;
 	bool was_owner; /* Its last agent owned the pool in this very epoch. */
-	bool is_forced; /* A person answers for those who have not drained. */
+	bool is_take;	/* Also from an owner that serves. */
+	bool is_forced; /* By a person, who answers for: */
+	const struct ferry_members *answered_for;
 	bool is_by_lun; /* Of two nodes, the claim goes on without the other's voice. */
 	bool is_sole;	/* It took the lun from the other of two, in this membership. */
 	bool is_fenced;
@@ -160,6 +163,12 @@ bool ferry_decide_is_synced(const struct ferry_situation *situation);
 
 /* Whether enough have answered the last question: a word is no agreement of one's own (rule 12). */
 bool ferry_decide_is_answered(const struct ferry_situation *situation);
+
+/*
+ * Another member has the epoch in force, as far as this node knows: its applications would lose
+ * what they have not synced.
+ */
+bool ferry_decide_is_served_elsewhere(const struct ferry_situation *situation);
 
 /* Of two nodes, this one is alone: the lun is the third voice. */
 bool ferry_decide_is_alone(const struct ferry_situation *situation);

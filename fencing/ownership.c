@@ -51,8 +51,10 @@ struct ferry_situation ferry_ownership_situation(const struct ferry_ownership *o
 		.claimed = ownership->claimed,
 		.is_synced = ownership->is_synced,
 		.wants_pool = ownership->wants_pool,
+		.is_take = ownership->is_take,
 		.was_owner = ownership->was_owner,
 		.is_forced = ownership->is_forced,
+		.answered_for = &ownership->answered_for,
 		.is_by_lun = ownership->is_by_lun,
 		.is_sole = ownership->is_sole,
 		.is_fenced = ownership->is_fenced,
@@ -90,10 +92,18 @@ void ferry_ownership_health(struct ferry_ownership *ownership, bool has_path)
 	ferry_ownership_messages_flush(ownership);
 }
 
-void ferry_ownership_acquire(struct ferry_ownership *ownership)
+bool ferry_ownership_is_served_elsewhere(const struct ferry_ownership *ownership)
+{
+	struct ferry_situation situation = ferry_ownership_situation(ownership);
+
+	return ferry_decide_is_served_elsewhere(&situation);
+}
+
+void ferry_ownership_acquire(struct ferry_ownership *ownership, bool is_take)
 {
 	ferry_assert(ownership);
 	ownership->wants_pool = true;
+	ownership->is_take |= is_take;
 	ownership->was_owner = false;
 	if (ownership->fencing.is_running && ownership->phase != FERRY_OWNERSHIP_RELEASING)
 		ownership->fencing.keeps_pool = true; /* Then it serves at the end of that. */
@@ -106,13 +116,16 @@ void ferry_ownership_acquire(struct ferry_ownership *ownership)
 	ferry_ownership_advance(ownership);
 }
 
-int ferry_ownership_force(struct ferry_ownership *ownership)
+int ferry_ownership_force(struct ferry_ownership *ownership, const struct ferry_members *nodes)
 {
-	ferry_assert(ownership);
+	ferry_assert(ownership && nodes);
+	ferry_assert(nodes->count <= FERRY_NODES_MAX);
 	if (ownership->phase != FERRY_OWNERSHIP_IDLE && ownership->phase != FERRY_OWNERSHIP_OWNING)
 		return -EBUSY;
 	ownership->is_forced = true;
-	ferry_ownership_acquire(ownership);
+	ownership->answered_for = *nodes;
+	ferry_ownership_word_narrow(ownership);
+	ferry_ownership_acquire(ownership, /* is_take= */ true);
 	return 0;
 }
 

@@ -91,6 +91,7 @@ struct ferry_ownership {
 	bool is_synced; /* A majority has spoken in this ring. */
 	bool has_path;	/* This node's. */
 	bool wants_pool;
+	bool is_take;	/* Also from an owner that serves. */
 	bool was_owner; /* When its last agent ended: the pool is its own still. */
 	bool is_by_lun; /* Of two nodes: see struct ferry_situation. */
 	bool is_sole;
@@ -110,8 +111,10 @@ struct ferry_ownership {
 	bool is_word_heard;  /* It has come back: who speaks from here on has heard it too. */
 	uint64_t claim_deadline_ns;
 	uint64_t drain_deadline_ns;
-	bool is_forced; /* An administrator answers for those who have not drained. */
-	bool is_fenced; /* This agent is: it has to be started anew. */
+	bool is_forced;			   /* By a person, who answers for: */
+	struct ferry_members answered_for; /* None of them has been a member since. */
+	bool is_taken_by_word;		   /* The taking under way has that word for a proof. */
+	bool is_fenced;			   /* This agent is: it has to be started anew. */
 	struct ferry_ownership_fencing fencing;
 	uint64_t witness; /* What this agent has found and waits with; 0: nothing. */
 	struct ferry_ownership_told told[FERRY_NODES_MAX];
@@ -152,22 +155,31 @@ void ferry_ownership_noted(struct ferry_ownership *ownership, uint64_t restarts)
 /* Make sure that the view is no older than now, then publish it with @word; words grow. */
 void ferry_ownership_ask(struct ferry_ownership *ownership, uint64_t word);
 
-/* This node wants the pool, or does not any more; config.on_wish() says how it went. */
-void ferry_ownership_acquire(struct ferry_ownership *ownership);
 /*
- * @next_owner: who is to claim it then; 0: nobody in particular. A wish that has not come true yet
- * is withdrawn, at once, whatever others have acknowledged of it.
+ * This node wants the pool; config.on_wish() says how it went: -EPERM without @is_take, if it turns
+ * out, now or when the others have spoken, that another member serves it.
+ */
+void ferry_ownership_acquire(struct ferry_ownership *ownership, bool is_take);
+
+/* Whether it would be refused without @is_take as far as is known now. */
+bool ferry_ownership_is_served_elsewhere(const struct ferry_ownership *ownership);
+/*
+ * It does not want it any more. @next_owner: who is to claim it then; 0: nobody in particular. A
+ * wish that has not come true yet is withdrawn, at once, whatever others have acknowledged of it.
  */
 void ferry_ownership_release(struct ferry_ownership *ownership, struct ferry_node next_owner);
 
 /*
- * The same as acquire, with a person's word that whoever has not drained can write no more (rule
- * 14): on a lun without reservations it is taken over nevertheless. The word holds for this one
- * wish, and ends with it, also if it is withdrawn; quorum and a majority are needed all the same.
- * 0, config.on_wish() follows; -EBUSY: a
- * change of owner is under way here; the caller has asked the person first.
+ * The same as acquire, from whoever serves it, with a person's word that @nodes can write no more
+ * (rule 14): on a lun without reservations it is taken over though they have not drained. The word
+ * is for those nodes as they are now: for none that is a member, or becomes one; and if another
+ * leaves meanwhile, the wish is over with -EPERM. It holds for this one wish, and ends with it,
+ * also if it is withdrawn; quorum and a majority are needed all the same. @nodes are of the
+ * cluster, each of them once. 0, config.on_wish() follows; -EBUSY: a change of owner is under way
+ * here; the caller has asked the person first.
  */
-int ferry_ownership_force(struct ferry_ownership *ownership) FERRY_MUST_CHECK;
+int ferry_ownership_force(struct ferry_ownership *ownership,
+			  const struct ferry_members *nodes) FERRY_MUST_CHECK;
 
 /*
  * Fence @victim from the pool: a new epoch without it, its registrations preempted and all it may

@@ -52,6 +52,12 @@ void ferry_ownership_served_note(struct ferry_ownership *ownership, struct ferry
 	bool says_so = message->type == FERRY_GROUP_IN_FORCE ||
 		       (message->type == FERRY_GROUP_STATE &&
 			message->flags & FERRY_GROUP_IS_IN_FORCE && message->owner.v == from.v);
+	struct ferry_ownership_member *member = ferry_ownership_member_find(ownership, from);
+
+	if (member &&
+	    (says_so || message->type == FERRY_GROUP_STATE ||
+	     message->type == FERRY_GROUP_RELEASE || message->type == FERRY_GROUP_HANDOVER))
+		member->is_serving = says_so;
 
 	if (!says_so || !view->is_in_force || view->owner.v != from.v ||
 	    view->epoch.v != message->epoch.v)

@@ -54,6 +54,7 @@ void ferry_ownership_nobodys(struct ferry_ownership *ownership, struct ferry_nod
 			     const struct ferry_group_message *message)
 {
 	bool is_own = from.v == ferry_ownership_self(ownership).v;
+	bool is_take = ownership->is_take;
 
 	ownership->view.owner.v = 0;
 	ownership->view.is_in_force = false;
@@ -65,12 +66,12 @@ void ferry_ownership_nobodys(struct ferry_ownership *ownership, struct ferry_nod
 		ownership->phase = FERRY_OWNERSHIP_IDLE;
 		ferry_ownership_wish_over(ownership, 0, "the pool is released");
 		if (ownership->wants_pool) /* It was asked for again meanwhile. */
-			ferry_ownership_acquire(ownership);
+			ferry_ownership_acquire(ownership, is_take);
 	}
 	if (message->type == FERRY_GROUP_HANDOVER &&
 	    message->owner.v == ferry_ownership_self(ownership).v) {
 		ferry_ownership_emit(ownership, FERRY_EVENT_HANDOVER, FERRY_SEVERITY_NOTICE,
 				     "the owner hands the pool over to this node");
-		ferry_ownership_acquire(ownership);
+		ferry_ownership_acquire(ownership, /* is_take= */ false);
 	}
 }

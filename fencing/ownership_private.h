@@ -60,6 +60,9 @@ struct ferry_ownership_seen *ferry_ownership_seen_find(struct ferry_ownership *o
 void ferry_ownership_seen_note(struct ferry_ownership *ownership, struct ferry_node node,
 			       struct ferry_incarnation incarnation);
 
+/* A person's word is not for those who are members. */
+void ferry_ownership_word_narrow(struct ferry_ownership *ownership);
+
 /* What a STATE says of its sender. */
 void ferry_ownership_state_note(struct ferry_ownership *ownership,
 				struct ferry_ownership_member *member,

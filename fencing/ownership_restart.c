@@ -60,9 +60,10 @@ void ferry_ownership_noted_hear(struct ferry_ownership *ownership, struct ferry_
 	ferry_assert(message->type == FERRY_GROUP_NOTED);
 	if (from.v != ownership->view.owner.v || message->epoch.v != ownership->view.epoch.v ||
 	    message->victim.v != ferry_ownership_self(ownership).v ||
+	    message->restart != ownership->witness || /* Of an earlier restart: it says nothing. */
 	    message->victim_incarnation.v != ownership->config.incarnation.v)
 		return;
-	ownership->view.told = ferry_max_u64(ownership->view.told, message->restart);
+	ownership->view.told = message->restart;
 	ownership->view.told_by = from;
 	ferry_ownership_view_publish(ownership);
 }

@@ -147,8 +147,50 @@ static void resync(struct ferry_ownership *ownership)
 	ferry_ownership_messages_flush(ownership);
 }
 
+static bool is_among(const struct ferry_members *nodes, struct ferry_node node)
+{
+	for (uint32_t i = 0; i < nodes->count; i++)
+		if (nodes->nodes[i].v == node.v)
+			return true;
+	return false;
+}
+
+void ferry_ownership_word_narrow(struct ferry_ownership *ownership)
+{
+	struct ferry_members *named = &ownership->answered_for;
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < named->count; i++)
+		if (!is_among(&ownership->members, named->nodes[i]))
+			named->nodes[count++] = named->nodes[i];
+	named->count = count;
+}
+
+/*
+ * A person has answered for those who were missing then, not for who is missing from now on: that
+ * one may be cut off, and write. A taking that has begun has been decided without it.
+ */
+static void word_check(struct ferry_ownership *ownership, const struct ferry_members *before)
+{
+	if (!ownership->is_forced || ownership->phase == FERRY_OWNERSHIP_TAKING)
+		return;
+	for (uint32_t i = 0; i < before->count; i++) {
+		if (is_among(&ownership->members, before->nodes[i]))
+			continue;
+		ownership->phase = FERRY_OWNERSHIP_IDLE;
+		ownership->claim_is_due = false;
+		ownership->in_force_is_due = false;
+		ferry_ownership_withdrawn(ownership);
+		ferry_ownership_wish_over(ownership, -EPERM,
+					  "a node that nobody has answered for has left the group "
+					  "meanwhile: make sure of it too, then force it again");
+		return;
+	}
+}
+
 void ferry_ownership_members(struct ferry_ownership *ownership, const struct ferry_members *members)
 {
+	struct ferry_members before = ownership->members;
 	struct ferry_ownership_member known[FERRY_NODES_MAX] = {0};
 
 	ferry_assert(ownership && members);
@@ -163,6 +205,8 @@ void ferry_ownership_members(struct ferry_ownership *ownership, const struct fer
 	}
 	ownership->members = *members;
 	memcpy(ownership->known, known, sizeof(known));
+	ferry_ownership_word_narrow(ownership);
+	word_check(ownership, &before);
 	resync(ownership);
 }
 

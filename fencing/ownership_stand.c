@@ -242,7 +242,7 @@ void all_drain(uint64_t epoch)
 
 void own(uint64_t epoch)
 {
-	ferry_ownership_acquire(&ownership);
+	ferry_ownership_acquire(&ownership, /* is_take= */ true);
 	all_drain(epoch);
 	assert_int_equal(ownership.phase, FERRY_OWNERSHIP_TAKING);
 	ferry_ownership_taken(&ownership, (struct ferry_epoch){epoch}, 0);

@@ -8,7 +8,9 @@ void ferry_ownership_wish_over(struct ferry_ownership *ownership, int error, con
 {
 	bool was_fencing = ownership->fencing.is_running;
 
+	ownership->is_take = false;
 	ownership->is_forced = false;
+	ownership->answered_for.count = 0;
 	if (error < 0) {
 		ownership->wants_pool = false;
 		ownership->phase = FERRY_OWNERSHIP_IDLE;

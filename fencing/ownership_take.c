@@ -22,6 +22,7 @@ void ferry_ownership_take_begin(struct ferry_ownership *ownership,
 				     decision->why);
 	for (uint32_t i = 0; i < FERRY_NODES_MAX; i++)
 		ownership->seen[i].taking = ownership->seen[i].incarnation;
+	ownership->is_taken_by_word = decision->keys.is_answered_for;
 	ownership->phase = FERRY_OWNERSHIP_TAKING;
 	ferry_ownership_emit(ownership, FERRY_EVENT_EPOCH, FERRY_SEVERITY_INFO, "taking the lun");
 	ownership->config.take(&decision->keys, ownership->config.context);
@@ -73,6 +74,16 @@ static void take_failed(struct ferry_ownership *ownership, int error)
 				   : "the lun could not be taken");
 }
 
+/* A person's word that comes to nothing in the end settles nothing for who has no such word. */
+static void settle(struct ferry_ownership *ownership, struct ferry_epoch epoch)
+{
+	for (uint32_t i = 0; i < FERRY_NODES_MAX; i++)
+		ownership->seen[i].laid = ownership->seen[i].taking;
+	ownership->settled = epoch;
+	ownership->served_by = ferry_ownership_self(ownership);
+	ownership->served_as = ownership->config.incarnation;
+}
+
 void ferry_ownership_taken(struct ferry_ownership *ownership, struct ferry_epoch epoch, int error)
 {
 	struct ferry_situation situation;
@@ -85,16 +96,14 @@ void ferry_ownership_taken(struct ferry_ownership *ownership, struct ferry_epoch
 		take_failed(ownership, error);
 		return;
 	}
-	for (uint32_t i = 0; i < FERRY_NODES_MAX; i++)
-		ownership->seen[i].laid = ownership->seen[i].taking;
-	ownership->settled = epoch;
-	ownership->served_by = ferry_ownership_self(ownership);
-	ownership->served_as = ownership->config.incarnation;
 	situation = ferry_ownership_situation(ownership);
 	ferry_decide_next(&situation, &decision);
-	ownership->fencing.is_proven |=
-		ownership->fencing.is_running && (decision.kind == FERRY_DECISION_IN_FORCE ||
-						  decision.kind == FERRY_DECISION_LET_GO);
+	if (!ownership->is_taken_by_word || decision.kind == FERRY_DECISION_IN_FORCE)
+		settle(ownership, epoch);
+	ownership->fencing.is_proven |= ownership->fencing.is_running &&
+					!ownership->is_taken_by_word &&
+					(decision.kind == FERRY_DECISION_IN_FORCE ||
+					 decision.kind == FERRY_DECISION_LET_GO);
 	ownership->is_sole =
 		decision.kind == FERRY_DECISION_IN_FORCE && ferry_decide_is_alone(&situation);
 	if (decision.kind == FERRY_DECISION_IN_FORCE)

@@ -64,7 +64,7 @@ static void test_claims_nothing_unsaved(void **state)
 {
 	(void)state;
 	save_error = -ENOSPC;
-	ferry_ownership_acquire(&ownership);
+	ferry_ownership_acquire(&ownership, /* is_take= */ true);
 	echo();
 	assert_int_equal(wishes, 1);
 	assert_int_equal(wish, -EIO);
@@ -99,7 +99,7 @@ static void test_claims_drains_takes(void **state)
 	(void)state;
 	assert_true(view.is_quorate);
 	assert_int_equal(view.members.count, 3);
-	ferry_ownership_acquire(&ownership);
+	ferry_ownership_acquire(&ownership, /* is_take= */ true);
 	assert_int_equal(says[FERRY_GROUP_CLAIM], 1);
 	assert_int_equal(last[FERRY_GROUP_CLAIM].epoch.v, 1);
 	assert_int_equal(last[FERRY_GROUP_CLAIM].owner.v, 1);
@@ -139,7 +139,7 @@ static void test_claims_drains_takes(void **state)
 	assert_int_equal(last[FERRY_GROUP_IN_FORCE].epoch.v, 1);
 	ferry_ownership_taken(&ownership, (struct ferry_epoch){1}, -EIO); /* It is over. */
 	assert_int_equal(wishes, 1);
-	ferry_ownership_acquire(&ownership); /* It has it. */
+	ferry_ownership_acquire(&ownership, /* is_take= */ true); /* It has it. */
 	assert_int_equal(wishes, 2);
 	assert_int_equal(wish, 0);
 	assert_int_equal(says[FERRY_GROUP_CLAIM], 1);
@@ -151,7 +151,7 @@ static void test_takes_at_once(void **state)
 	(void)state;
 	ring_of(2, true);
 	speak(0, 0, 0);
-	ferry_ownership_acquire(&ownership);
+	ferry_ownership_acquire(&ownership, /* is_take= */ true);
 	all_drain(1);
 	assert_int_equal(takes, 1);
 }
@@ -160,7 +160,7 @@ static void test_takes_at_once(void **state)
 static void test_drain_timeout(void **state)
 {
 	(void)state;
-	ferry_ownership_acquire(&ownership);
+	ferry_ownership_acquire(&ownership, /* is_take= */ true);
 	echo();
 	echo();
 	ferry_ownership_drained(&ownership, (struct ferry_epoch){1});
@@ -179,7 +179,7 @@ static void test_drain_timeout(void **state)
 static void test_claim_timeout(void **state)
 {
 	(void)state;
-	ferry_ownership_acquire(&ownership);
+	ferry_ownership_acquire(&ownership, /* is_take= */ true);
 	echo();
 	stand_run_ms(&stand, CLAIM_MS - 10);
 	assert_int_equal(says[FERRY_GROUP_CLAIM], 1);
@@ -194,7 +194,7 @@ static void test_waits_for_quorum_and_for_words(void **state)
 	(void)state;
 	ring_of(1, false);
 	assert_false(view.is_quorate);
-	ferry_ownership_acquire(&ownership);
+	ferry_ownership_acquire(&ownership, /* is_take= */ true);
 	assert_int_equal(says[FERRY_GROUP_CLAIM], 0);
 	ring_of(2, true);
 	assert_int_equal(says[FERRY_GROUP_CLAIM], 0);
@@ -208,7 +208,7 @@ static void test_waits_for_quorum_and_for_words(void **state)
 static void test_new_ring_claims_anew(void **state)
 {
 	(void)state;
-	ferry_ownership_acquire(&ownership);
+	ferry_ownership_acquire(&ownership, /* is_take= */ true);
 	echo();
 	group.ring++;
 	ferry_ownership_quorum(&ownership);
@@ -234,7 +234,7 @@ static void test_taking_fails(void **state)
 
 	(void)state;
 	for (uint32_t i = 0; i < FERRY_ARRAY_COUNT(errors); i++) {
-		ferry_ownership_acquire(&ownership);
+		ferry_ownership_acquire(&ownership, /* is_take= */ true);
 		all_drain(i + 1);
 		ferry_ownership_taken(&ownership, (struct ferry_epoch){i + 1}, errors[i]);
 		assert_int_equal(wishes, i + 1);

@@ -57,7 +57,7 @@ static void test_hands_over(void **state)
 static void test_releases_what_it_does_not_own(void **state)
 {
 	(void)state;
-	ferry_ownership_acquire(&ownership);
+	ferry_ownership_acquire(&ownership, /* is_take= */ true);
 	echo();
 	ferry_ownership_release(&ownership, (struct ferry_node){0});
 	assert_int_equal(wishes, 1);
@@ -68,6 +68,56 @@ static void test_releases_what_it_does_not_own(void **state)
 	assert_int_equal(view.owner.v, 0);
 	stand_run_ms(&stand, 2 * DRAIN_MS);
 	assert_int_equal(takes, 0);
+}
+
+/* ---- Not from a member that serves. ---- */
+
+static void two_serves(void)
+{
+	hear(2, FERRY_GROUP_CLAIM, 1, 2, 0);
+	hear(2, FERRY_GROUP_IN_FORCE, 1, 2, 0);
+	echo();
+}
+
+/* Asked in between: the others have not spoken yet, or there is no quorum. */
+static void test_deposes_nobody_unasked(void **state)
+{
+	(void)state;
+	two_serves();
+	for (uint32_t i = 0; i < 2; i++) {
+		ring_of(i == 0 ? 2 : 1, i == 0);
+		ferry_ownership_acquire(&ownership, /* is_take= */ false);
+		assert_int_equal(wishes, i);
+		if (i > 0)
+			ring_of(3, true);
+		hear(2, FERRY_GROUP_STATE, 1, 2, FERRY_GROUP_IS_IN_FORCE);
+		assert_int_equal(wishes, i + 1);
+		assert_int_equal(wish, -EPERM);
+		assert_true(ferry_ownership_is_served_elsewhere(&ownership));
+		assert_int_equal(ownership.phase, FERRY_OWNERSHIP_IDLE);
+	}
+	assert_int_equal(says[FERRY_GROUP_CLAIM], 0);
+	ferry_ownership_acquire(&ownership, /* is_take= */ true);
+	assert_int_equal(says[FERRY_GROUP_CLAIM], 1);
+}
+
+/* Whoever takes for one wish does not for the next. */
+static void test_takes_once(void **state)
+{
+	(void)state;
+	two_serves();
+	ferry_ownership_acquire(&ownership, /* is_take= */ true);
+	assert_int_equal(says[FERRY_GROUP_CLAIM], 1);
+	hear(2, FERRY_GROUP_CLAIM, 3, 2, 0);
+	assert_int_equal(wish, -ESTALE);
+	hear(2, FERRY_GROUP_IN_FORCE, 3, 2, 0);
+	ferry_ownership_acquire(&ownership, /* is_take= */ false);
+	assert_int_equal(wish, -EPERM);
+	assert_int_equal(says[FERRY_GROUP_CLAIM], 1);
+	hear(2, FERRY_GROUP_STATE, 3, 0, 0); /* It has let go; that was not heard here. */
+	assert_false(ferry_ownership_is_served_elsewhere(&ownership));
+	ferry_ownership_acquire(&ownership, /* is_take= */ false);
+	assert_int_equal(says[FERRY_GROUP_CLAIM], 2);
 }
 
 /* ---- Words. ---- */
@@ -114,7 +164,7 @@ static void test_says_it_later(void **state)
 	(void)state;
 	refusal = -EAGAIN;
 	ferry_ownership_ask(&ownership, 1);
-	ferry_ownership_acquire(&ownership);
+	ferry_ownership_acquire(&ownership, /* is_take= */ true);
 	assert_int_equal(says[FERRY_GROUP_CLAIM], 0);
 	stand_run_ms(&stand, 3 * RESEND_MS);
 	says[FERRY_GROUP_STATE] = 0;
@@ -155,7 +205,7 @@ static void test_does_not_say_what_is_over(void **state)
 {
 	(void)state;
 	refusal = -EAGAIN;
-	ferry_ownership_acquire(&ownership);
+	ferry_ownership_acquire(&ownership, /* is_take= */ true);
 	hear(2, FERRY_GROUP_CLAIM, 3, 2, 0);
 	refusal = 0;
 	stand_run_ms(&stand, 2 * RESEND_MS);
@@ -189,6 +239,8 @@ static void test_preempted(void **state)
 	assert_true(view.is_in_force);
 }
 
+static const struct ferry_members third = {.nodes = {{3}}, .count = 1};
+
 static void test_force(void **state)
 {
 	(void)state;
@@ -196,22 +248,120 @@ static void test_force(void **state)
 	open_as(3, /* has_reservations= */ false);
 	ring_of(2, true);
 	speak(0, 0, 0);
-	ferry_ownership_acquire(&ownership);
+	ferry_ownership_acquire(&ownership, /* is_take= */ true);
 	all_drain(1);
 	assert_int_equal(wish, -EPERM); /* Nobody can keep node 3 from writing. */
 	assert_int_equal(takes, 0);
-	assert_int_equal(ferry_ownership_force(&ownership), 0);
-	assert_int_equal(ferry_ownership_force(&ownership), -EBUSY);
+	assert_int_equal(ferry_ownership_force(&ownership, &third), 0);
+	assert_int_equal(ferry_ownership_force(&ownership, &third), -EBUSY);
 	all_drain(2);
 	assert_int_equal(takes, 1);
 	assert_true(drained.is_answered_for);
 	ferry_ownership_taken(&ownership, (struct ferry_epoch){2}, 0);
 	assert_int_equal(wish, 0);
 	echo();
-	assert_int_equal(ferry_ownership_force(&ownership), 0); /* It has it. */
+	assert_int_equal(ferry_ownership_force(&ownership, &third), 0); /* It has it. */
 	assert_int_equal(wishes, 3);
 	ferry_ownership_preempted(&ownership); /* The word held for that one wish. */
 	all_drain(3);
+	assert_int_equal(takes, 1);
+	assert_int_equal(wish, -EPERM);
+}
+
+/* Nodes 1 and @other are there; the third is not. No reservations. */
+static void pair_of(uint32_t other)
+{
+	struct ferry_members members = {.nodes = {{1}, {other}}, .count = 2};
+
+	group.ring++;
+	group.is_quorate = true;
+	ferry_ownership_members(&ownership, &members);
+	echo();
+	hear(other, FERRY_GROUP_STATE, view.epoch.v, view.owner.v, 0);
+	echo();
+}
+
+static void begin_pair(uint32_t other)
+{
+	ferry_ownership_done(&ownership);
+	open_as(3, /* has_reservations= */ false);
+	pair_of(other);
+}
+
+static void drain_with(uint32_t other)
+{
+	struct ferry_epoch epoch = ownership.claimed;
+
+	echo();
+	ferry_ownership_drained(&ownership, epoch);
+	echo();
+	hear(other, FERRY_GROUP_ACK, epoch.v, 1, FERRY_GROUP_DRAINED);
+}
+
+/*
+ * The person has named node 2. Node 3 agrees, has a write in flight, and is cut off; node 2 is
+ * started: nobody has answered for node 3.
+ */
+static void test_force_names_nodes(void **state)
+{
+	static const struct ferry_members second = {.nodes = {{2}}, .count = 1};
+
+	(void)state;
+	begin_pair(3);
+	assert_int_equal(ferry_ownership_force(&ownership, &second), 0);
+	echo();
+	ferry_ownership_drained(&ownership, (struct ferry_epoch){1});
+	echo();
+	hear(3, FERRY_GROUP_ACK, 1, 1, 0);
+	assert_int_equal(ownership.phase, FERRY_OWNERSHIP_DRAINING);
+	pair_of(2);
+	assert_int_equal(wish, -EPERM);
+	assert_int_equal(wishes, 1);
+	assert_int_equal(ownership.phase, FERRY_OWNERSHIP_IDLE);
+	assert_int_equal(view.owner.v, 0); /* The others need not wait for it. */
+	stand_run_ms(&stand, 2 * DRAIN_MS);
+	assert_int_equal(takes, 0);
+	/* Asked anew, of what is so now, the person may name it. */
+	assert_int_equal(ferry_ownership_force(&ownership, &third), 0);
+	drain_with(2);
+	assert_int_equal(takes, 1);
+	assert_true(drained.is_answered_for);
+}
+
+/* Who was named, came, and left again is not who was named. */
+static void test_force_is_of_that_moment(void **state)
+{
+	(void)state;
+	begin_pair(2);
+	assert_int_equal(ferry_ownership_force(&ownership, &third), 0);
+	ring_of(3, true);
+	assert_int_equal(wishes, 0);
+	pair_of(2);
+	assert_int_equal(wish, -EPERM);
+	/* Nor is who is there, named or not. */
+	ring_of(3, true);
+	speak(view.epoch.v, 0, 0);
+	assert_int_equal(ferry_ownership_force(&ownership, &third), 0);
+	assert_int_equal(wishes, 1);
+	pair_of(2);
+	assert_int_equal(wishes, 2);
+	assert_int_equal(wish, -EPERM);
+	assert_int_equal(takes, 0);
+}
+
+/* It leaves when the taking has begun, having drained: then the next claim is without a word. */
+static void test_force_once_taking(void **state)
+{
+	(void)state;
+	begin_pair(2);
+	assert_int_equal(ferry_ownership_force(&ownership, &third), 0);
+	drain_with(2);
+	assert_int_equal(takes, 1);
+	pair_of(3);
+	assert_int_equal(wishes, 0);
+	ferry_ownership_taken(&ownership, (struct ferry_epoch){1}, 0);
+	assert_int_equal(ownership.seen[0].laid.v, 0); /* Nobody was served by that word. */
+	drain_with(3);
 	assert_int_equal(takes, 1);
 	assert_int_equal(wish, -EPERM);
 }
@@ -340,7 +490,7 @@ static void test_is_fenced(void **state)
 	assert_true(view.may_register && view.may_help);
 	hear_fence(2, FERRY_GROUP_FENCED, 1, 0, FERRY_GROUP_PROVEN); /* An elder of its own. */
 	assert_true(view.may_register);
-	ferry_ownership_acquire(&ownership);
+	ferry_ownership_acquire(&ownership, /* is_take= */ true);
 	echo();
 	hear_fence(2, FERRY_GROUP_FENCE, 1, 0, 0);
 	assert_false(view.may_register || view.may_help);
@@ -391,7 +541,7 @@ static void test_two_nodes_by_the_lun(void **state)
 	open_as(2, /* has_reservations= */ true);
 	ring_of(2, true);
 	speak(0, 0, 0);
-	ferry_ownership_acquire(&ownership);
+	ferry_ownership_acquire(&ownership, /* is_take= */ true);
 	echo();
 	ferry_ownership_drained(&ownership, (struct ferry_epoch){1});
 	echo();
@@ -410,7 +560,7 @@ static void test_two_nodes_by_the_lun(void **state)
 	open_as(2, /* has_reservations= */ false); /* Without them nobody says. */
 	ring_of(2, true);
 	speak(0, 0, 0);
-	ferry_ownership_acquire(&ownership);
+	ferry_ownership_acquire(&ownership, /* is_take= */ true);
 	echo();
 	stand_run_ms(&stand, CLAIM_MS + 10);
 	assert_int_equal(ownership.phase, FERRY_OWNERSHIP_CLAIMING);
@@ -450,7 +600,7 @@ static void test_takes_a_wish_back(void **state)
 
 	(void)state;
 	ring_of(1, false);
-	ferry_ownership_acquire(&ownership);
+	ferry_ownership_acquire(&ownership, /* is_take= */ true);
 	ferry_ownership_release(&ownership, (struct ferry_node){0});
 	ring_of(3, true);
 	speak(0, 0, 0);
@@ -478,7 +628,7 @@ static void test_rights_follow_the_others(void **state)
 		ferry_ownership_message(&ownership, (struct ferry_node){node}, &others);
 	assert_false(view.may_register || view.may_help);
 	assert_false(ferry_ownership_lun_is_agreed(&ownership));
-	ferry_ownership_acquire(&ownership);
+	ferry_ownership_acquire(&ownership, /* is_take= */ true);
 	assert_int_equal(wish, -EPERM);
 	hear(2, FERRY_GROUP_STATE, 0, 0, 0);
 	assert_true(view.may_register && view.may_help);
@@ -532,6 +682,16 @@ static void test_tells_the_owner(void **state)
 	assert_int_equal(view.told_by.v, 2);
 	hear_noted(2, 1, 1, 1, 3); /* Late. */
 	assert_int_equal(view.told, 4);
+	ferry_ownership_witness(&ownership, 5);
+	hear_noted(2, 1, 1, 1, 5);
+	assert_int_equal(view.told, 5);
+	hear(3, FERRY_GROUP_CLAIM, 2, 3, 0);
+	hear(3, FERRY_GROUP_IN_FORCE, 2, 3, 0);
+	hear_noted(3, 2, 1, 1, 4); /* The next owner, of an earlier one: of 5 it knows nothing. */
+	assert_int_equal(view.told, 5);
+	assert_int_equal(view.told_by.v, 2);
+	hear_noted(3, 2, 1, 1, 5);
+	assert_int_equal(view.told_by.v, 3);
 	ferry_ownership_witness(&ownership, 0);
 	assert_int_equal(last[FERRY_GROUP_STATE].restart, 0);
 }
@@ -583,7 +743,7 @@ static void test_next_owner_is_told(void **state)
 	(void)state;
 	hear_restart(2, 1, 5);
 	assert_int_equal(view.restarts, 0);
-	ferry_ownership_acquire(&ownership);
+	ferry_ownership_acquire(&ownership, /* is_take= */ true);
 	echo();
 	assert_int_equal(view.owner.v, 1);
 	assert_int_equal(view.restarts, 1);
@@ -598,11 +758,16 @@ int main(void)
 		TEST(test_releases),
 		TEST(test_hands_over),
 		TEST(test_releases_what_it_does_not_own),
+		TEST(test_deposes_nobody_unasked),
+		TEST(test_takes_once),
 		TEST(test_asks_the_group),
 		TEST(test_says_it_later),
 		TEST(test_does_not_say_what_is_over),
 		TEST(test_preempted),
 		TEST(test_force),
+		TEST(test_force_names_nodes),
+		TEST(test_force_is_of_that_moment),
+		TEST(test_force_once_taking),
 		TEST(test_fence_is_refused),
 		TEST(test_owner_fences),
 		TEST(test_fences_for_another),

@@ -55,6 +55,8 @@ static int message_check(const struct ferry_group_message *message, bool reserve
 		return ferry_error_set(reterr, -EPROTO, "group message: no incarnation");
 	if (message->type != FERRY_GROUP_STATE && !is_fencing && message->epoch.v == 0)
 		return ferry_error_set(reterr, -EPROTO, "group message: no epoch");
+	if (message->epoch.v == UINT64_MAX) /* None comes after it, and no node would keep it. */
+		return ferry_error_set(reterr, -EPROTO, "group message: an epoch that cannot be");
 	if ((message->type == FERRY_GROUP_CLAIM || message->type == FERRY_GROUP_HANDOVER) &&
 	    message->owner.v == 0)
 		return ferry_error_set(reterr, -EPROTO,

@@ -120,8 +120,13 @@ static void nonsense_is_refused(void **state)
 		{FERRY_GROUP_STATE, 72, 1, 1, -EPROTO}, /* Reserved. */
 		{FERRY_GROUP_STATE, 112, 1, 1, -EPROTO},
 		{FERRY_GROUP_STATE, 123, 1, 1, -EPROTO},
-		{FERRY_GROUP_STATE, 84, 8, 0, -EPROTO}, /* No incarnation. */
-		{FERRY_GROUP_STATE, 60, 8, 0, 0},	/* No epoch. */
+		{FERRY_GROUP_STATE, 84, 8, 0, -EPROTO},	   /* No incarnation. */
+		{FERRY_GROUP_STATE, 60, 8, 0, 0},	   /* No epoch. */
+		{FERRY_GROUP_STATE, 60, 8, 0xff, -EPROTO}, /* The last one. */
+		{FERRY_GROUP_CLAIM, 60, 8, 0xff, -EPROTO},
+		{FERRY_GROUP_HANDOVER, 60, 8, 0xff, -EPROTO},
+		{FERRY_GROUP_IN_FORCE, 60, 8, 0xff, -EPROTO},
+		{FERRY_GROUP_FENCE, 60, 8, 0xff, -EPROTO},
 		{FERRY_GROUP_CLAIM, 60, 8, 0, -EPROTO},
 		{FERRY_GROUP_ACK, 60, 8, 0, -EPROTO},
 		{FERRY_GROUP_IN_FORCE, 60, 8, 0, -EPROTO},

@@ -80,6 +80,13 @@ static void laying_unregistered(void *context)
 	ferry_registrar_lost(&engine->registrar);
 }
 
+static bool laying_may_abort(void *context)
+{
+	struct ferry_engine *engine = context;
+
+	return ferry_registrar_may_abort(&engine->registrar);
+}
+
 static struct ferry_peer *laying_peer_of(struct ferry_lane *lane, void *context)
 {
 	struct ferry_engine *engine = context;
@@ -177,11 +184,14 @@ int ferry_engine_preempt(struct ferry_engine *engine, struct ferry_key victim,
 {
 	ferry_assert(engine && done);
 	if (!engine->config.fence || !engine->config.path->is_up)
-		return -ENOTCONN; /* Whether this node's key is there is for the lun to say. */
-	if (engine->lay_done)
-		return -EBUSY;
+		return -ENOTCONN;
 	if (victim.v == 0 || victim.v == own_key(engine).v)
 		return -EINVAL;
+	/* A key that the target has kept, or restored, does not do: see there. */
+	if (!ferry_registrar_may_abort(&engine->registrar))
+		return -EAGAIN;
+	if (engine->lay_done)
+		return -EBUSY;
 	engine->lay_done = done;
 	engine->lay_context = context;
 	engine->lay_request = (struct ferry_fence_request){.op = FERRY_FENCE_PREEMPT,
@@ -530,6 +540,7 @@ static void laying_open(struct ferry_engine *engine)
 		.peer_of = laying_peer_of,
 		.on_laid = laying_laid,
 		.on_unregistered = laying_unregistered,
+		.may_abort = laying_may_abort,
 		.context = engine,
 	};
 	struct ferry_registrar_config registrar_config = {
@@ -694,6 +705,8 @@ void ferry_engine_set_view(struct ferry_engine *engine, const struct ferry_view 
 		if (!ferry_view_has_member(view, engine->peers[i]->node))
 			ferry_lane_set_peer_has_path(&engine->router.lanes[i], false);
 	/* Whoever was away may have been preempted: better known now than with a peer's I/O. */
+	if (is_new_in_force && is_mine)
+		engine->registrar.drained.is_answered_for = false; /* The word has come true. */
 	if (((is_new_in_force && !is_mine) || is_back) && engine->config.fence)
 		ferry_registrar_verify(&engine->registrar);
 	news_soon(engine);
@@ -718,14 +731,16 @@ static bool is_among(struct ferry_key key, const struct ferry_key *keys, uint32_
 
 /*
  * Whom an earlier taking has preempted, and not proven dead before it was dropped, the lun may know
- * no more, and the group may never have heard.
+ * no more, and the group may never have heard. What a person has answered for is done for whoever
+ * has that word, and proven for nobody, until the pool is served by it.
  */
 static void suspects_keep(struct ferry_engine *engine)
 {
 	const struct ferry_drained_keys *before = &engine->registrar.drained;
 	struct ferry_drained_keys *now = &engine->take_drained;
+	uint32_t done = before->is_answered_for ? 0 : engine->registrar.suspects_done;
 
-	for (uint32_t i = engine->registrar.suspects_done; i < before->suspects_count; i++) {
+	for (uint32_t i = done; i < before->suspects_count; i++) {
 		struct ferry_key key = before->suspects[i];
 
 		if (ferry_key_node(key).v ==

@@ -143,7 +143,7 @@ void ferry_engine_take(struct ferry_engine *engine, const struct ferry_drained_k
 /*
  * An administrator's wish: remove @victim's registration, a foreign one too, and have what came by
  * it aborted. @done as in ferry_carrier_lun.lay. -ENOTCONN; -EBUSY: another such wish is under way;
- * -EINVAL: this agent's own.
+ * -EINVAL: this agent's own; -EAGAIN: this session has not registered yet, or is to be looked at.
  */
 int ferry_engine_preempt(struct ferry_engine *engine, struct ferry_key victim,
 			 void (*done)(void *context, int error), void *context) FERRY_MUST_CHECK;

@@ -276,6 +276,29 @@ static void test_preempts_at_a_wish(void **state)
 	assert_false(local()->is_allowed);
 }
 
+/* A PREEMPT hides that the target was restarted from whoever reads the keys after it. */
+static void test_preempts_nobody_before_it_has_looked(void **state)
+{
+	(void)state;
+	open_fenced();
+	join();
+	ferry_engine_unit_attention(&at.engine, 0x29, 0);
+	assert_int_equal(ferry_engine_preempt(&at.engine, key(3, 1), on_done, &dones), -EAGAIN);
+	answer_keys(key(2, 1), key(1, 2), key(2, 1));
+	assert_int_equal(ferry_engine_preempt(&at.engine, key(3, 1), on_done, &dones), 0);
+	answer(FERRY_FENCE_PREEMPT, 0);
+	path_set_up(false);
+	path_set_up(true);
+	assert_int_equal(ferry_engine_preempt(&at.engine, key(3, 1), on_done, &dones), -EAGAIN);
+	look();
+	answer_keys(key(2, 1), key(1, 2), key(2, 1));
+	assert_int_equal(ferry_engine_preempt(&at.engine, key(3, 1), on_done, &dones), -EAGAIN);
+	answer(FERRY_FENCE_REGISTER, 0);
+	assert_int_equal(ferry_engine_preempt(&at.engine, key(3, 1), on_done, &dones), 0);
+	answer(FERRY_FENCE_PREEMPT, 0);
+	assert_int_equal(dones, 2);
+}
+
 static void test_preempts_for_peers_only_its_own_kind(void **state)
 {
 	struct ferry_carrier_lun *lun = &at.engine.carried;
@@ -344,6 +367,12 @@ static void test_kills_a_peers_nexus(void **state)
 	reply(0, FERRY_WIRE_REQUEST, FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_PATH);
 	run_ms(1);
 	assert_int_equal(at.engine.router.ghosts_count, 1);
+	run_ms(300);
+	assert_null(asked(FERRY_FENCE_PREEMPT)); /* A key that was kept would do for the lun. */
+	look();
+	answer_keys(key(2, 40), key(1, 2), key(2, 40));
+	answer(FERRY_FENCE_REGISTER, 0);
+	run_ms(150);
 	assert_true(asked(FERRY_FENCE_PREEMPT)->victim.v == key(2, 40).v);
 	answer(FERRY_FENCE_PREEMPT, -ENOENT);
 	assert_int_equal(at.engine.router.ghosts_count, 1);
@@ -658,6 +687,50 @@ static void test_takes_anew(void **state)
 	assert_int_equal(at.takes, 1);
 }
 
+static void take_in(uint64_t epoch, bool is_answered_for, bool knows_suspect)
+{
+	struct ferry_drained_keys drained = {.keys = {key(2, 1)},
+					     .count = 1,
+					     .suspects = {key(4, 1)},
+					     .suspects_count = knows_suspect,
+					     .is_answered_for = is_answered_for};
+
+	at.view.epoch.v = epoch;
+	at.view.owner.v = 1;
+	at.view.is_in_force = false;
+	look();
+	ferry_engine_take(&at.engine, &drained);
+	run_ms(1);
+	answer_keys(key(2, 1), key(1, 2), key(2, 1));
+}
+
+/* By a person's word, which came to nothing: who takes next without one has no proof from it. */
+static void test_a_word_proves_nothing(void **state)
+{
+	(void)state;
+	open_fenced();
+	join();
+	take_in(6, /* is_answered_for= */ true, /* knows_suspect= */ true);
+	assert_true(asked(FERRY_FENCE_PREEMPT)->is_answered_for);
+	answer(FERRY_FENCE_PREEMPT, 0);
+	assert_int_equal(at.takes, 1);
+	assert_int_equal(at.taken, 0);
+	take_in(7, /* is_answered_for= */ false, /* knows_suspect= */ false);
+	assert_non_null(asked(FERRY_FENCE_PREEMPT));
+	assert_true(asked(FERRY_FENCE_PREEMPT)->victim.v == key(4, 1).v);
+	assert_false(asked(FERRY_FENCE_PREEMPT)->is_answered_for);
+	answer(FERRY_FENCE_PREEMPT, -EOPNOTSUPP);
+	assert_int_equal(at.taken, -EOPNOTSUPP);
+	take_in(8, /* is_answered_for= */ true, /* knows_suspect= */ false);
+	answer(FERRY_FENCE_PREEMPT, 0);
+	at.view.is_in_force = true; /* Now the pool has been served by it. */
+	look();
+	take_in(9, /* is_answered_for= */ false, /* knows_suspect= */ false);
+	assert_null(asked(FERRY_FENCE_PREEMPT));
+	assert_int_equal(at.takes, 4);
+	assert_int_equal(at.taken, 0);
+}
+
 /* A ghost that it carried is dead when a later epoch is in force; of the epoch itself it is not. */
 static void test_carried_ghosts(void **state)
 {
@@ -694,6 +767,7 @@ int main(void)
 		TEST(test_notes_a_restart),
 		TEST(test_witness_waits_for_an_owner),
 		TEST(test_preempts_at_a_wish),
+		TEST(test_preempts_nobody_before_it_has_looked),
 		TEST(test_preempts_for_peers_only_its_own_kind),
 		TEST(test_preempts_nobody_without_reservations),
 		TEST(test_has_its_own_nexus_killed),
@@ -712,6 +786,7 @@ int main(void)
 		TEST(test_take_is_overtaken),
 		TEST(test_take_is_overtaken_before_it_begins),
 		TEST(test_takes_anew),
+		TEST(test_a_word_proves_nothing),
 		TEST(test_carried_ghosts),
 	};
 

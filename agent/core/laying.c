@@ -91,8 +91,8 @@ static bool ask_self(struct ferry_laying_wish *wish, struct ferry_key victim)
 	struct ferry_laying *laying = wish->laying;
 	const struct ferry_lane *local = ferry_router_local(laying->config.router);
 
-	/* Whether this node's key is still there is for the lun to say. */
-	if (wish->lane == local || !local->path->is_up)
+	if (wish->lane == local || !local->path->is_up ||
+	    !laying->config.may_abort(laying->config.context))
 		return false;
 	wish->by_self = (struct ferry_fence_request){.op = FERRY_FENCE_PREEMPT,
 						     .own = laying->config.own,
@@ -220,7 +220,7 @@ void ferry_laying_init(struct ferry_laying *laying, const struct ferry_laying_co
 {
 	ferry_assert(config->loop && config->router);
 	ferry_assert(config->peer_of && config->on_laid && config->view);
-	ferry_assert(config->on_unregistered);
+	ferry_assert(config->on_unregistered && config->may_abort);
 	*laying = (struct ferry_laying){
 		.config = *config, .victim_local = config->own, .retry_timer = {.run = retry_all}};
 }

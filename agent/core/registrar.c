@@ -245,6 +245,20 @@ static void take_step(struct ferry_registrar *registrar, int error)
 	retry_later(registrar);
 }
 
+/*
+ * A reset was reported meanwhile, maybe a restart's: a further PREEMPT would hide it. So what this
+ * step came to is kept, and the taking goes on from the start once the keys have been looked at.
+ */
+static void take_pause(struct ferry_registrar *registrar, int error)
+{
+	if (error == 0 && registrar->take == FERRY_TAKE_PREEMPTING)
+		note_preempted(registrar);
+	if (error == 0 && registrar->take == FERRY_TAKE_ABORTING)
+		registrar->suspects_done++;
+	registrar->take = FERRY_TAKE_WAITING;
+	ferry_registrar_poke(registrar);
+}
+
 /* ---- Joining. ---- */
 
 /* The keys on the lun forbid it. A taking that waits for the registration will not get it. */
@@ -352,8 +366,32 @@ static void witness_wait(struct ferry_registrar *registrar)
 
 static void read_keys(struct ferry_registrar *registrar)
 {
+	registrar->is_registered = false; /* By what was known before they come. */
+	registrar->reset_is_due = false;
 	registrar->state = FERRY_REGISTRAR_READING;
 	ask(registrar, FERRY_FENCE_READ_KEYS, (struct ferry_key){0});
+}
+
+/*
+ * The owner needs nobody to tell it, and notes at once what it has seen: by the time that it may
+ * register, others' changes may have hidden it. So does who becomes the owner while it waits.
+ */
+static void witness_note(struct ferry_registrar *registrar)
+{
+	if (is_owner(registrar) && !registrar->witness_noted)
+		note_restart(registrar);
+	registrar->witness_noted = is_owner(registrar);
+}
+
+static void witness_begin(struct ferry_registrar *registrar)
+{
+	if (registrar->witness == 0) {
+		registrar->witness = ++registrar->witness_last;
+		registrar->has_asked = false;
+		registrar->witness_noted = false;
+		registrar->config.on_witness(registrar->witness, registrar->config.context);
+	}
+	witness_note(registrar);
 }
 
 /* The keys have just been read. */
@@ -362,11 +400,7 @@ static void witness_read(struct ferry_registrar *registrar)
 	const struct ferry_fence_request *request = &registrar->request;
 
 	ferry_assert(request->generation <= request->keys_count);
-	if (registrar->witness == 0) {
-		registrar->witness = ++registrar->witness_last;
-		registrar->has_asked = false;
-		registrar->config.on_witness(registrar->witness, registrar->config.context);
-	}
+	witness_begin(registrar);
 	if (!owner_knows(registrar)) {
 		witness_wait(registrar);
 		return;
@@ -394,6 +428,20 @@ static void note_unseen(struct ferry_registrar *registrar)
 		note_restart(registrar);
 }
 
+/*
+ * Beside foreign keys it does not register; but an administrator may have this node remove them,
+ * and that changes the count.
+ */
+static void witness_beside(struct ferry_registrar *registrar)
+{
+	if (!is_first_here(registrar)) {
+		witness_end(registrar);
+		return;
+	}
+	witness_begin(registrar);
+	(void)owner_knows(registrar); /* What comes of asking is looked at when it counts. */
+}
+
 static void join_refuse_lost(struct ferry_registrar *registrar)
 {
 	join_refuse(registrar, FERRY_REGISTRAR_OUT,
@@ -411,6 +459,7 @@ static void join_read(struct ferry_registrar *registrar)
 
 	switch (verdict) {
 	case FERRY_KEYS_FOREIGN:
+		witness_beside(registrar);
 		join_refuse(registrar, FERRY_REGISTRAR_FOREIGN,
 			    "foreign registrations on the lun: it is somebody else's");
 		return;
@@ -471,6 +520,7 @@ static void restarted(struct ferry_registrar *registrar)
 	if (is_owner(registrar))
 		note_restart(registrar);
 	registrar->state = FERRY_REGISTRAR_OUT;
+	registrar->is_registered = false;
 	take_again(registrar);
 	ferry_lane_allow(lane, false, "the target was restarted");
 	ferry_path_renew(lane->path);
@@ -482,8 +532,9 @@ static void verify_done(struct ferry_registrar *registrar, int error)
 	bool is_lower = registrar->request.generation < registrar->generation;
 
 	registrar->is_verifying = false;
-	if (error < 0) { /* The session, or the next conflict, will tell. */
-		registrar->reset_is_due = local_lane(registrar)->is_doubtful;
+	if (error < 0) { /* The session, or the next conflict, will tell; else it is read again. */
+		registrar->reset_is_due |= local_lane(registrar)->is_doubtful ||
+					   registrar->state != FERRY_REGISTRAR_IN;
 		retry_later(registrar);
 		return;
 	}
@@ -492,7 +543,7 @@ static void verify_done(struct ferry_registrar *registrar, int error)
 		return;
 	}
 	registrar->generation = registrar->request.generation;
-	if (!has_own_key(registrar)) {
+	if (!has_own_key(registrar) && registrar->state != FERRY_REGISTRAR_OUT) {
 		ferry_registrar_lost(registrar);
 		return;
 	}
@@ -509,7 +560,7 @@ static void join_finish(struct ferry_registrar *registrar)
 {
 	const struct ferry_view *view = registrar->config.view;
 
-	if (registrar->reset_is_due) { /* While it registered. */
+	if (registrar->reset_is_due || local_lane(registrar)->is_doubtful) { /* Since it read. */
 		verify_begin(registrar);
 		return;
 	}
@@ -548,10 +599,15 @@ static void join_done(struct ferry_registrar *registrar)
 {
 	if (registrar->state == FERRY_REGISTRAR_JOINING) {
 		registrar->generation++; /* By this registration; others' may have come between. */
-		if (--registrar->registers_left > 0) {
+		if (--registrar->registers_left > 0 && registrar->reset_is_due) {
+			read_keys(registrar); /* The target may be another than the one read. */
+			return;
+		}
+		if (registrar->registers_left > 0) {
 			ask(registrar, FERRY_FENCE_REGISTER, (struct ferry_key){0});
 			return;
 		}
+		registrar->is_registered = true;
 		witness_end(registrar);
 	}
 	if (registrar->state == FERRY_REGISTRAR_JOINING && registrar->must_reserve &&
@@ -583,14 +639,17 @@ static void request_done(struct ferry_fence_request *request, int error)
 	registrar->is_busy = false;
 	if (request->op == FERRY_FENCE_PREEMPT)
 		ferry_router_reset_answered(registrar->config.router);
-	if (registrar->is_verifying && (registrar->state == FERRY_REGISTRAR_IN ||
-					registrar->state == FERRY_REGISTRAR_ASKING)) {
+	if (registrar->is_verifying && registrar->is_registered &&
+	    (registrar->state == FERRY_REGISTRAR_IN || registrar->state == FERRY_REGISTRAR_ASKING ||
+	     registrar->state == FERRY_REGISTRAR_OUT)) {
 		verify_done(registrar, error);
 		ferry_registrar_poke(registrar);
 		return;
 	}
 	if (registrar->state == FERRY_REGISTRAR_IN) {
-		if (registrar->take != FERRY_TAKE_NONE)
+		if (registrar->take != FERRY_TAKE_NONE && registrar->reset_is_due)
+			take_pause(registrar, error);
+		else if (registrar->take != FERRY_TAKE_NONE)
 			take_step(registrar, error);
 		else
 			ferry_registrar_poke(registrar); /* The take was dropped meanwhile. */
@@ -656,6 +715,7 @@ void ferry_registrar_session(struct ferry_registrar *registrar, bool is_up)
 	ferry_assert(registrar);
 	if (!is_up) {
 		registrar->state = FERRY_REGISTRAR_OUT;
+		registrar->is_registered = false;
 		registrar->reset_is_due = false;
 		local_lane(registrar)->is_doubtful = false; /* Registering looks at it anyway. */
 		witness_end(registrar);
@@ -680,6 +740,8 @@ void ferry_registrar_poke(struct ferry_registrar *registrar)
 	ferry_assert(registrar);
 	registrar->is_apart |=
 		registrar->config.view->only_if_kept && registrar->state != FERRY_REGISTRAR_IN;
+	if (registrar->witness != 0)
+		witness_note(registrar);
 	if (registrar->is_busy || !lane->path->is_up)
 		return;
 	if (registrar->state == FERRY_REGISTRAR_WITNESS) {
@@ -708,6 +770,10 @@ void ferry_registrar_poke(struct ferry_registrar *registrar)
 		join_finish(registrar);
 		return;
 	}
+	if (registrar->reset_is_due && registrar->is_registered && !registrar->session_is_new) {
+		verify_begin(registrar); /* It waits for its own nexus to be laid. */
+		return;
+	}
 	if (!registrar->config.view->may_help || !registrar->session_is_new)
 		return;
 	if (registrar->config.view->word < registrar->word)
@@ -727,6 +793,7 @@ void ferry_registrar_lost(struct ferry_registrar *registrar)
 	if (registrar->state != FERRY_REGISTRAR_IN && registrar->state != FERRY_REGISTRAR_ASKING)
 		return;
 	registrar->state = FERRY_REGISTRAR_OUT;
+	registrar->is_registered = false;
 	take_again(registrar);
 	if (view->owner.v == ferry_key_node(registrar->config.own).v && view->is_in_force) {
 		registrar->preempted = view->epoch;
@@ -743,15 +810,44 @@ bool ferry_registrar_awaits_owner(const struct ferry_registrar *registrar)
 	const struct ferry_view *view = registrar->config.view;
 
 	/* A claim that came to nothing leaves an owner behind that will never answer. */
-	return registrar->witness != 0 &&
+	return registrar->witness != 0 && !registrar->is_refused &&
 	       (!view->is_in_force || !ferry_view_has_member(view, view->owner));
 }
 
 void ferry_registrar_verify(struct ferry_registrar *registrar)
 {
 	ferry_assert(registrar);
-	registrar->verify_is_due = registrar->state == FERRY_REGISTRAR_IN;
+	if (registrar->state == FERRY_REGISTRAR_IN)
+		registrar->verify_is_due = true;
+	else if (local_lane(registrar)->path->is_up)
+		registrar->reset_is_due = true; /* What is being read may be older than this. */
 	ferry_registrar_poke(registrar);
+}
+
+bool ferry_registrar_may_register_beside(struct ferry_registrar *registrar,
+					 const struct ferry_fence_request *keys)
+{
+	const struct ferry_view *view = registrar->config.view;
+
+	ferry_assert(registrar && keys->keys_count <= FERRY_KEYS_MAX);
+	if (keys->generation > keys->keys_count)
+		return true;
+	if (registrar->witness == 0)
+		return false; /* It has not seen that yet. */
+	return owner_knows(registrar) ||
+	       (view->owner.v == 0 && view->may_help && view->word >= registrar->word);
+}
+
+void ferry_registrar_note_beside(struct ferry_registrar *registrar)
+{
+	ferry_assert(registrar);
+	registrar->is_registered = registrar->state == FERRY_REGISTRAR_FOREIGN;
+}
+
+bool ferry_registrar_may_abort(const struct ferry_registrar *registrar)
+{
+	ferry_assert(registrar);
+	return registrar->is_registered && !registrar->reset_is_due && !registrar->is_verifying;
 }
 
 void ferry_registrar_look_at_reset(struct ferry_registrar *registrar)

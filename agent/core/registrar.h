@@ -80,6 +80,7 @@ struct ferry_registrar {
 	bool is_verifying;
 	bool reset_is_due;	 /* A reset was reported, and has not been looked at since. */
 	bool session_is_new;	 /* Since the last registration was lost. */
+	bool is_registered;	 /* This session has been, since the keys were last looked at. */
 	bool was_in;		 /* Registered at least once. */
 	bool must_reserve;	 /* Nobody held the reservation when the keys were read. */
 	uint64_t word;		 /* What the view's word has to be, to register or be IN. */
@@ -87,7 +88,8 @@ struct ferry_registrar {
 	uint32_t registers_left; /* A witness raises the count until everybody sees it. */
 	uint64_t witness;	 /* The number of the restart that the owner has yet to note... */
 	uint64_t witness_last;
-	bool has_asked; /* ...in this epoch, who that is. */
+	bool witness_noted; /* ...or this node, which is the owner, has noted... */
+	bool has_asked;	    /* ...in this epoch, who that is. */
 	struct ferry_epoch witness_epoch;
 	bool is_apart;		/* Of two nodes, some time since it was last IN. */
 	uint64_t losses_seen;	/* Of the router's, when the keys were last as expected. */
@@ -116,6 +118,23 @@ bool ferry_registrar_awaits_owner(const struct ferry_registrar *registrar);
 
 /* Another node has taken the lun, or the target may have been restarted: look at the keys. */
 void ferry_registrar_verify(struct ferry_registrar *registrar);
+
+/*
+ * Whether this node may preempt others: each PREEMPT raises the count of registrations above the
+ * number of keys, which is what a restart is known by. So this session has registered, after it had
+ * looked, and no reset is reported that has not been looked at (docs/decisions/0009).
+ */
+bool ferry_registrar_may_abort(const struct ferry_registrar *registrar);
+
+/*
+ * Somebody else registers this node's key beside foreign ones, to remove one of those: whether it
+ * may, by the @keys just read. False: the owner does not know yet that the target was restarted.
+ */
+bool ferry_registrar_may_register_beside(struct ferry_registrar *registrar,
+					 const struct ferry_fence_request *keys);
+
+/* And it is registered. */
+void ferry_registrar_note_beside(struct ferry_registrar *registrar);
 
 /*
  * The lun reports a reset in this session: a LUN RESET loses nothing, a restart does.

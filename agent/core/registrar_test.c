@@ -505,7 +505,8 @@ static void test_owner_is_the_witness(void **state)
 	answer_keys(KEYS(.holder = key(2, 1), .generation = 1, .keys = {key(2, 1)}));
 	assert_int_equal(on.words_asked, 2);
 	assert_null(on.pending);
-	on.view.epoch.v++; /* In each epoch anew. */
+	assert_int_equal(on.router.flush.losses_seen, 2); /* At once: others may hide it soon. */
+	on.view.epoch.v++;				  /* In each epoch anew. */
 	on.view.word = 2;
 	ferry_registrar_poke(&on.registrar);
 	assert_int_equal(on.words_asked, 3);
@@ -515,15 +516,127 @@ static void test_owner_is_the_witness(void **state)
 	ferry_registrar_poke(&on.registrar);
 	assert_null(on.pending);
 	on.view.may_help = true;
-	assert_int_equal(on.router.flush.losses_seen, 1);
+	assert_int_equal(on.router.flush.losses_seen, 2);
 	ferry_registrar_poke(&on.registrar);
 	answer_keys(KEYS(.holder = key(2, 1), .generation = 1, .keys = {key(2, 1)}));
-	assert_int_equal(on.router.flush.losses_seen, 2);
+	assert_int_equal(on.router.flush.losses_seen, 3); /* And what was answered meanwhile. */
 	expect(FERRY_FENCE_REGISTER);
 	answer(0);
 	expect(FERRY_FENCE_REGISTER);
 	answer(0);
 	assert_int_equal(on.registrar.state, FERRY_REGISTRAR_ASKING);
+}
+
+/* Who becomes the owner while it waits notes it, whatever the keys say the next time. */
+static void test_witness_becomes_the_owner(void **state)
+{
+	(void)state;
+	join();
+	come_back(2);
+	assert_int_equal(on.router.flush.losses_seen, 1);
+	own();
+	on.view.may_help = false; /* By its own word, so far. */
+	ferry_registrar_poke(&on.registrar);
+	assert_int_equal(on.router.flush.losses_seen, 2);
+	ferry_registrar_poke(&on.registrar);
+	assert_int_equal(on.router.flush.losses_seen, 2);
+	on.view.may_help = true;
+	ferry_registrar_poke(&on.registrar);
+	answer_keys(KEYS(.holder = key(2, 1), .generation = 15, .keys = {key(2, 1)}));
+	assert_int_equal(on.witness, 0);
+	assert_int_equal(on.router.flush.losses_seen, 2);
+	answer(-EIO);
+}
+
+/* Beside foreign keys it does not register, but may be asked to, and tells of a restart before. */
+static void test_witness_beside_foreign_keys(void **state)
+{
+	struct ferry_fence_request keys = {.generation = 2, .keys_count = 2};
+
+	(void)state;
+	join();
+	ferry_registrar_session(&on.registrar, false);
+	ferry_registrar_session(&on.registrar, true);
+	assert_false(ferry_registrar_may_register_beside(&on.registrar, &keys));
+	answer_keys(KEYS(.generation = 2, .keys = {foreign, key(2, 1)}));
+	assert_int_equal(on.registrar.state, FERRY_REGISTRAR_FOREIGN);
+	assert_int_equal(on.witness, 1);
+	assert_false(ferry_registrar_awaits_owner(&on.registrar)); /* It could not be one. */
+	assert_false(ferry_registrar_may_register_beside(&on.registrar, &keys));
+	on.view.told = 1;
+	on.view.told_by = on.view.owner;
+	assert_true(ferry_registrar_may_register_beside(&on.registrar, &keys));
+	on.view.told = 0;
+	on.view.owner.v = 0; /* Nobody is promised anything. */
+	assert_true(ferry_registrar_may_register_beside(&on.registrar, &keys));
+	on.view.owner.v = 2;
+	keys.generation = 3;
+	assert_true(ferry_registrar_may_register_beside(&on.registrar, &keys));
+	assert_false(ferry_registrar_may_abort(&on.registrar));
+	ferry_registrar_note_beside(&on.registrar);
+	assert_true(ferry_registrar_may_abort(&on.registrar));
+	stand_run_ms(&on.stand, REGISTRAR_RETRY_MS + 1);
+	assert_false(ferry_registrar_may_abort(&on.registrar));
+	answer_keys(KEYS(.generation = 3, .keys = {foreign, key(2, 1)}));
+	assert_int_equal(on.witness, 0);
+}
+
+/* A hint is not lost, whatever this node is at: what it has read may be older than the hint. */
+static void test_hint_while_joining(void **state)
+{
+	(void)state;
+	for (int at_step = 0; at_step < 3; at_step++) {
+		ferry_registrar_session(&on.registrar, true);
+		expect(FERRY_FENCE_READ_KEYS);
+		if (at_step == 0)
+			ferry_registrar_verify(&on.registrar);
+		answer_keys(KEYS(.holder = key(2, 1), .generation = 10, .keys = {key(2, 1)}));
+		expect(FERRY_FENCE_REGISTER);
+		if (at_step == 1)
+			ferry_registrar_verify(&on.registrar);
+		if (at_step == 2)
+			on.view.may_register = false;
+		answer(0);
+		if (at_step == 2) {
+			assert_int_equal(on.registrar.state, FERRY_REGISTRAR_ASKING);
+			assert_null(on.pending);
+			assert_true(ferry_registrar_may_abort(&on.registrar));
+			ferry_registrar_verify(&on.registrar);
+		}
+		expect(FERRY_FENCE_READ_KEYS);
+		assert_false(is_allowed());
+		assert_false(ferry_registrar_may_abort(&on.registrar));
+		answer(-EIO); /* Again, until it is read. */
+		assert_false(is_allowed());
+		on.view.may_register = true;
+		stand_run_ms(&on.stand, REGISTRAR_RETRY_MS + 1);
+		answer_keys(KEYS(.holder = key(2, 1), .generation = 11,
+				 .keys = {key(2, 1), key(1, 3)}));
+		assert_true(is_allowed());
+		assert_true(ferry_registrar_may_abort(&on.registrar));
+		ferry_registrar_session(&on.registrar, false);
+		assert_false(ferry_registrar_may_abort(&on.registrar));
+	}
+}
+
+/* Its own nexus is being laid, in a session that lives on: peers may still be aborted by it. */
+static void test_reset_while_it_is_laid(void **state)
+{
+	(void)state;
+	join();
+	ferry_lane_allow(ferry_router_local(&on.router), false, "test");
+	ferry_registrar_note_laid(&on.registrar);
+	assert_true(ferry_registrar_may_abort(&on.registrar));
+	report_reset();
+	assert_false(ferry_registrar_may_abort(&on.registrar));
+	answer_keys(KEYS(.holder = key(2, 1), .generation = 12, .keys = {key(2, 1)}));
+	assert_true(ferry_registrar_may_abort(&on.registrar));
+	assert_int_equal(on.registrar.state, FERRY_REGISTRAR_OUT);
+	assert_null(on.pending);
+	report_reset();
+	answer_keys(KEYS(.holder = key(2, 1), .generation = 1, .keys = {key(2, 1)}));
+	assert_false(ferry_registrar_may_abort(&on.registrar));
+	assert_int_equal(on.path.resets, 1);
 }
 
 /* The key that was read is gone, and who took it is not known. */
@@ -687,6 +800,10 @@ int main(void)
 		TEST(test_witness_again),
 		TEST(test_witness_is_too_late),
 		TEST(test_owner_is_the_witness),
+		TEST(test_witness_becomes_the_owner),
+		TEST(test_witness_beside_foreign_keys),
+		TEST(test_hint_while_joining),
+		TEST(test_reset_while_it_is_laid),
 		TEST(test_registering_is_refused),
 		TEST(test_verify),
 		TEST(test_verifying_ends_with_the_session),

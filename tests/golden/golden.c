@@ -5,11 +5,13 @@
  *
  *   self N | nodes N | ring N [quorate] | class reservations|none | lun X | lineage X
  *   epoch N [owner N] [in-force] [drained N] [unsettled N] | phase NAME [claimed N] | victim N
- *   flags [synced] [wants] [was-owner] [forced] [by-lun] [sole] [fenced] [claim-over]
+ *   flags [synced] [wants] [was-owner] [take] [forced] [by-lun] [sole] [fenced] [claim-over]
  *         [drain-over] [keeps-pool]
  *   member N inc N [said RING] [lun X] [epoch N] [acked RING:N [for N]] [drained N] [answered]
+ *          [serves]
  *   left N ...           as a member; after the members: its words are still there, it is not
  *   seen N inc N [laid N] [fenced N]
+ *   answered-for N...    by a person, with the flag `forced`
  *   served N inc N         whose agent served last; without it, this one
  *   ? next | ? rights | ? synced | ? answered
  *   ? TYPE from N ring N epoch N [inc N] [owner N] [lun X] [lineage X] [victim N] [in-force]
@@ -36,6 +38,7 @@ struct golden {
 	struct ferry_members members;
 	struct ferry_ownership_member known[FERRY_NODES_MAX];
 	struct ferry_ownership_seen seen[FERRY_NODES_MAX];
+	struct ferry_members answered_for;
 	uint32_t seen_count;
 	char *words[WORDS_MAX]; /* Of the line; NULL after the last. */
 	uint32_t words_count;
@@ -159,6 +162,7 @@ static void read_member(struct golden *golden)
 		.epoch = {value_number(golden, "epoch", 0)},
 		.drained = {value_number(golden, "drained", 0)},
 		.has_answered = has(golden, "answered"),
+		.is_serving = has(golden, "serves"),
 	};
 	golden->members.nodes[i] = member->node;
 	golden->members.count += strcmp(golden->words[0], "member") == 0;
@@ -181,6 +185,17 @@ static void read_seen(struct golden *golden)
 		.laid = {value_number(golden, "laid", 0)},
 		.fenced = {value_number(golden, "fenced", 0)},
 	};
+}
+
+static void read_answered_for(struct golden *golden)
+{
+	struct ferry_members *named = &golden->answered_for;
+
+	for (uint32_t i = 1; i < golden->words_count; i++) {
+		if (named->count == FERRY_NODES_MAX)
+			fail(golden, "too many answered for", golden->words[i]);
+		named->nodes[named->count++].v = (uint32_t)number(golden, golden->words[i]);
+	}
 }
 
 static void read_phase(struct golden *golden)
@@ -206,6 +221,7 @@ static void read_flags(struct golden *golden)
 		{"synced", &situation->is_synced},
 		{"wants", &situation->wants_pool},
 		{"was-owner", &situation->was_owner},
+		{"take", &situation->is_take},
 		{"forced", &situation->is_forced},
 		{"by-lun", &situation->is_by_lun},
 		{"sole", &situation->is_sole},
@@ -263,6 +279,8 @@ static void read_fact(struct golden *golden)
 		situation->served_as.v = value_number(golden, "inc", 0);
 	} else if (strcmp(name, "seen") == 0) {
 		read_seen(golden);
+	} else if (strcmp(name, "answered-for") == 0) {
+		read_answered_for(golden);
 	} else {
 		fail(golden, "no such fact", name);
 	}
@@ -465,6 +483,7 @@ static void run(struct golden *golden, const char *path)
 		.members = &golden->members,
 		.known = golden->known,
 		.seen = golden->seen,
+		.answered_for = &golden->answered_for,
 	};
 	if (!file)
 		fail(golden, "cannot be read", path);

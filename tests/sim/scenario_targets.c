@@ -149,6 +149,71 @@ static void test_two_nodes_apart_at_a_restart(void **state)
 	}
 }
 
+static void on_preempted(void *context, int error)
+{
+	*(int *)context = error;
+}
+
+/*
+ * LIO counts the keys that it restores, so that one PREEMPT is enough to hide the restart. A peer
+ * that hears the owner's wish to have its own nexus killed is up at the target first.
+ */
+static void preempted_before_anybody_has_looked(uint64_t seed, int *tries)
+{
+	struct sim_node *owner;
+	struct sim_node *first = NULL;
+	int error = 1;
+	int r;
+
+	sim_cluster_init(&cluster, seed, 3);
+	cluster.lun.options.has_aptpl = true;
+	cluster.lun.generation = 0; /* A young target: what nodes remember of it is no help. */
+	cluster.workload.fua_per_mille = 0;
+	start(/* depth= */ 0);
+	sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
+	assert_int_equal(do_io(1, FERRY_OP_FLUSH, 0), 0);
+	owner = sim_cluster_node(&cluster, 1);
+	assert_int_equal(do_io(1, FERRY_OP_WRITE, 0), 0);
+	sim_lun_hold(&cluster.lun, 1, 1);
+	(void)sim_client_submit(&owner->client, FERRY_OP_WRITE, 32, 4);
+	sim_cluster_run(&cluster, 2 * FERRY_NS_PER_MS);
+	sim_lun_power_cut(&cluster.lun);
+	assert_true(cluster.lun.generation <= 3);
+	cluster.lun.generation = 3; /* As LIO counts the keys that it has restored. */
+	sim_cluster_run(&cluster, 300 * FERRY_NS_PER_MS);
+	sim_lun_power(&cluster.lun, true);
+	while (!first) {
+		sim_cluster_run(&cluster, 20 * FERRY_NS_PER_US);
+		for (uint32_t i = 1; i <= 3; i++)
+			if (sim_cluster_node(&cluster, i)->path.path.is_up)
+				first = sim_cluster_node(&cluster, i);
+	}
+	for (int i = 0; first != owner && i < 1000; i++) {
+		r = ferry_engine_preempt(
+			&first->engine,
+			ferry_key_make((struct ferry_node){1}, owner->engine.config.incarnation),
+			on_preempted, &error);
+		if (r == 0)
+			break;
+		assert_int_equal(r, -EAGAIN);
+		sim_cluster_run(&cluster, 1 * FERRY_NS_PER_MS);
+	}
+	sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
+	*tries += first != owner && error != 1;
+	assert_int_equal(do_io(1, FERRY_OP_FLUSH, 0), -EIO);
+	end();
+}
+
+static void test_preempted_before_anybody_has_looked(void **state)
+{
+	int tries = 0;
+
+	(void)state;
+	for (uint64_t seed = 790; seed < 806; seed++)
+		preempted_before_anybody_has_looked(seed, &tries);
+	assert_true(tries > 4);
+}
+
 /* ---- Resets that a session lives through (29h): looked at, not believed. ---- */
 
 /* The cache is gone and no session: the keys and their count tell that it was no LUN RESET. */
@@ -210,6 +275,7 @@ int scenario_targets(void)
 		cmocka_unit_test(test_witness_waits_for_a_frozen_owner),
 		cmocka_unit_test(test_witnesses_without_an_owner),
 		cmocka_unit_test(test_two_nodes_apart_at_a_restart),
+		cmocka_unit_test(test_preempted_before_anybody_has_looked),
 		cmocka_unit_test(test_cache_lost_in_a_session),
 		cmocka_unit_test(test_cache_lost_in_a_peers_session),
 		cmocka_unit_test(test_lun_reset_loses_nothing),

@@ -78,6 +78,38 @@ static void test_fenced_acquires(void **state)
 	end();
 }
 
+static bool is_unsynced(struct sim_cluster *self, void *context)
+{
+	const struct ferry_view *view = &self->nodes[2].node->ownership.view;
+
+	(void)context;
+	return !ferry_view_has_member(view, (struct ferry_node){3}) && !view->is_quorate;
+}
+
+/* In a new ring, before anybody has spoken in it, node 2 is asked to acquire what node 1 serves. */
+static void test_acquired_in_a_new_ring(void **state)
+{
+	struct sim_node *two;
+	uint32_t one = 1;
+	uint64_t epoch;
+
+	(void)state;
+	begin(177, 3, 4);
+	two = sim_cluster_node(&cluster, 2);
+	epoch = two->ownership.view.epoch.v;
+	sim_cluster_isolate(&cluster, 3);
+	assert_true(sim_cluster_run_until(&cluster, is_unsynced, NULL, 20 * FERRY_NS_PER_S));
+	two->wish_error = 1;
+	ferry_ownership_acquire(&two->ownership, /* is_take= */ false);
+	assert_int_equal(two->wish_error, 1);
+	sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
+	assert_int_equal(two->wish_error, -EPERM);
+	assert_true(owner_is(&cluster, &one));
+	assert_int_equal(two->ownership.view.epoch.v, epoch);
+	assert_int_equal(errors(), 0);
+	end();
+}
+
 /* No majority of agents: the wish is withdrawn, and does not come true when they are back. */
 static void test_withdrawn_before_the_claim(void **state)
 {
@@ -156,6 +188,7 @@ static void test_withdrawn_while_taking(void **state)
 /* A person's word for the missing ends with the wish: the next one has none. */
 static void test_consent_ends(void **state)
 {
+	struct ferry_members missing;
 	struct sim_node *one;
 
 	(void)state;
@@ -164,19 +197,75 @@ static void test_consent_ends(void **state)
 	sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
 	for (uint32_t i = 2; i <= 3; i++)
 		sim_cluster_crash(&cluster, i, /* is_power_cut= */ false);
+	sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
 	one = sim_cluster_node(&cluster, 1);
-	assert_int_equal(ferry_ownership_force(&one->ownership), 0);
+	missing = sim_cluster_missing(&cluster, 1);
+	assert_int_equal(missing.count, 2);
+	assert_int_equal(ferry_ownership_force(&one->ownership, &missing), 0);
 	sim_cluster_run(&cluster, 2 * FERRY_NS_PER_S);
 	assert_true(one->ownership.is_forced);
 	withdraw(1);
 	assert_false(one->ownership.is_forced);
-	assert_int_equal(ferry_ownership_force(&one->ownership), 0); /* And can be given anew. */
+	assert_int_equal(ferry_ownership_force(&one->ownership, &missing),
+			 0); /* And can be given anew. */
 	withdraw(1);
 	for (uint32_t i = 2; i <= 3; i++)
 		sim_cluster_start(&cluster, i);
 	sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
 	assert_null(sim_cluster_owner(&cluster));
 	end();
+}
+
+static bool is_cut_off(struct sim_cluster *self, void *context)
+{
+	const struct ferry_view *view = &self->nodes[2].node->ownership.view;
+
+	(void)context;
+	return !ferry_view_has_member(view, (struct ferry_node){1}) &&
+	       ferry_view_has_member(view, (struct ferry_node){3});
+}
+
+/*
+ * The lun proves nothing; node 3 is off, and a person answers for it at node 2. The owner agrees,
+ * has a write that does not end, and is cut off; node 3 is started. Nobody has answered for the
+ * owner: its write may land yet.
+ */
+static void test_consent_is_for_whom_it_names(void **state)
+{
+	struct ferry_members missing;
+	struct phase_of draining = {2, FERRY_OWNERSHIP_DRAINING};
+	struct sim_node *two;
+
+	(void)state;
+	sim_cluster_init(&cluster, 176, 3);
+	cluster.lun.options = (struct sim_lun_options){
+		.latency_ns_max = cluster.lun.options.latency_ns_max,
+		.service_ns_max = cluster.lun.options.service_ns_max,
+		.proves_nothing = true,
+		.has_aptpl = true,
+	};
+	cluster.options.drain_timeout_ns = 10 * FERRY_NS_PER_S; /* It waits for the write. */
+	start(/* depth= */ 0);
+	sim_cluster_crash(&cluster, 3, /* is_power_cut= */ true);
+	sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
+	sim_lun_hold(&cluster.lun, 1, 1);
+	assert_int_equal(
+		sim_client_submit(&sim_cluster_node(&cluster, 1)->client, FERRY_OP_WRITE, 8, 4), 0);
+	sim_cluster_run(&cluster, 10 * FERRY_NS_PER_MS);
+	two = sim_cluster_node(&cluster, 2);
+	missing = sim_cluster_missing(&cluster, 2);
+	assert_int_equal(missing.count, 1);
+	two->wish_error = 1;
+	assert_int_equal(ferry_ownership_force(&two->ownership, &missing), 0);
+	assert_true(sim_cluster_run_until(&cluster, is_in_phase, &draining, 2 * FERRY_NS_PER_S));
+	sim_cluster_start(&cluster, 3);
+	sim_cluster_isolate(&cluster, 1);
+	assert_true(sim_cluster_run_until(&cluster, is_cut_off, NULL, 20 * FERRY_NS_PER_S));
+	sim_cluster_run(&cluster, 20 * FERRY_NS_PER_S);
+	assert_int_equal(two->wish_error, -EPERM);
+	assert_null(sim_cluster_owner(&cluster));
+	assert_int_equal(cluster.sim.violations, 0);
+	sim_cluster_done(&cluster);
 }
 
 /* Another claims while the owner's release is on its way: the release has come true all the same.
@@ -241,11 +330,13 @@ int scenario_wishes(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_fenced_acquires),
+		cmocka_unit_test(test_acquired_in_a_new_ring),
 		cmocka_unit_test(test_withdrawn_before_the_claim),
 		cmocka_unit_test(test_withdrawn_while_claiming),
 		cmocka_unit_test(test_withdrawn_while_draining),
 		cmocka_unit_test(test_withdrawn_while_taking),
 		cmocka_unit_test(test_consent_ends),
+		cmocka_unit_test(test_consent_is_for_whom_it_names),
 		cmocka_unit_test(test_release_is_overtaken),
 		cmocka_unit_test(test_released_while_fencing),
 	};

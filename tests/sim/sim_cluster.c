@@ -251,7 +251,7 @@ void sim_cluster_acquire(struct sim_cluster *cluster, uint32_t id)
 		return;
 	sim_note(&cluster->sim, SIM_NODE, id, 1, "is to own the pool");
 	node->wish_error = 1;
-	ferry_ownership_acquire(&node->ownership);
+	ferry_ownership_acquire(&node->ownership, /* is_take= */ true);
 }
 
 void sim_cluster_release(struct sim_cluster *cluster, uint32_t id, uint32_t next_owner)
@@ -277,9 +277,21 @@ static bool switch_off(struct sim_cluster *cluster, const struct sim_command *co
 	return true;
 }
 
+struct ferry_members sim_cluster_missing(const struct sim_cluster *cluster, uint32_t id)
+{
+	const struct ferry_view *view = &cluster->nodes[id].node->ownership.view;
+	struct ferry_members missing = {.count = 0};
+
+	for (uint32_t i = 1; i <= cluster->nodes_count; i++)
+		if (!ferry_view_has_member(view, (struct ferry_node){i}))
+			missing.nodes[missing.count++].v = i;
+	return missing;
+}
+
 bool sim_cluster_force(struct sim_cluster *cluster, uint32_t id)
 {
 	struct sim_node *node = cluster->nodes[id].node;
+	struct ferry_members named;
 
 	/* Of two the lun is the third voice; a person has nothing to add that could be checked. */
 	if (!node || cluster->nodes[id].is_frozen || cluster->nodes_count == 2 ||
@@ -298,7 +310,8 @@ bool sim_cluster_force(struct sim_cluster *cluster, uint32_t id)
 			return false;
 		sim_command_free(command);
 	}
-	if (ferry_ownership_force(&node->ownership) < 0)
+	named = sim_cluster_missing(cluster, id);
+	if (ferry_ownership_force(&node->ownership, &named) < 0)
 		return false;
 	sim_note(&cluster->sim, SIM_NODE, id, 4, "a person has it take the pool by force");
 	node->wish_error = 1;

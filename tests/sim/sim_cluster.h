@@ -79,6 +79,8 @@ void sim_cluster_release(struct sim_cluster *cluster, uint32_t id, uint32_t next
  * False: not so, or not now.
  */
 bool sim_cluster_force(struct sim_cluster *cluster, uint32_t id);
+/* Whose agents @id does not find in its group: whom a person is asked for. */
+struct ferry_members sim_cluster_missing(const struct sim_cluster *cluster, uint32_t id);
 /* An administrator has looked at flushes that fail, and has the owner go on. */
 void sim_cluster_clear(struct sim_cluster *cluster, uint32_t id);
 

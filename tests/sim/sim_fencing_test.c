@@ -61,9 +61,10 @@ static void begin(uint64_t seed, uint32_t nodes_count)
 static void force(uint32_t id)
 {
 	struct sim_node *node = sim_cluster_node(&cluster, id);
+	struct ferry_members missing = sim_cluster_missing(&cluster, id);
 
 	node->wish_error = 1;
-	assert_int_equal(ferry_ownership_force(&node->ownership), 0);
+	assert_int_equal(ferry_ownership_force(&node->ownership, &missing), 0);
 }
 
 static void end(void)

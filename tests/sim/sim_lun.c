@@ -242,7 +242,7 @@ static uint64_t after_replies_ns(const struct sim_command *command)
 	return last_ns - command->lun->sim->now_ns;
 }
 
-/* Whether that was the answer. A fence request's initiator looks, and asks once more. */
+/* Whether that was the answer. A fence request's initiator mostly looks, and asks once more. */
 static bool attention_report(struct sim_command *command)
 {
 	struct sim_lun *lun = command->lun;
@@ -255,6 +255,12 @@ static bool attention_report(struct sim_command *command)
 	lun->stats.attentions++;
 	sim_note(lun->sim, SIM_FENCE, command->node, attentions, "unit attentions %x", attentions);
 	command->attentions = attentions;
+	if ((attentions & SIM_ATTENTION_RESET) && (command->fence_op == FERRY_FENCE_REGISTER ||
+						   command->fence_op == FERRY_FENCE_PREEMPT)) {
+		command->error = -EIO; /* Not executed, as the adapters end it: look first. */
+		sim_command_reply_in(command, sim_lun_latency_ns(lun));
+		return true;
+	}
 	if (command->fence_op || !(attentions & SIM_ATTENTION_RESET))
 		return false;
 	command->outcome = FERRY_OUTCOME_FAILED;
@@ -513,14 +519,21 @@ static void abort_all(struct sim_lun *lun)
 	}
 }
 
-/* What the target's power going takes along (SPC-4, 5.13.7). */
+/*
+ * What the target's power going takes along (SPC-4, 5.13.7). The count begins anew: at 0, or, as
+ * LIO does, with the registrations that are restored.
+ */
 static void registrations_lose(struct sim_lun *lun)
 {
+	uint32_t kept = 0;
+
 	for (uint32_t i = 1; i <= SIM_NODES_MAX && !lun->options.has_aptpl; i++)
 		lun->nexuses[i].key.v = 0;
 	if (!lun->options.has_aptpl)
 		lun->holder = 0;
-	lun->generation = 0;
+	for (uint32_t i = 1; i <= SIM_NODES_MAX; i++)
+		kept += lun->nexuses[i].key.v != 0;
+	lun->generation = kept > 0 ? (uint32_t)sim_below(lun->sim, SIM_STORAGE, kept + 1) : 0;
 }
 
 /*

@@ -20,6 +20,10 @@
  * lost is made good by asking again. By the first way there is nothing to abort by: then it is LUN
  * RESET, for which the standard says as much as for PREEMPT AND ABORT.
  *
+ * Whatever changes the registrations is not sent after a reset was reported (29h): it may have been
+ * a restart, which changing them hides (docs/decisions/0009). Whoever asked reads the keys first.
+ * To withdraw a registration that should not be there comes before that.
+ *
  * Reinstatement needs the victim's name. The lun tells it (READ FULL STATUS, instead of READ KEYS),
  * and it is remembered, since it goes with the registration. A newer agent of the same node that is
  * registered has logged in by that very name, so its forerunners are dead.
@@ -186,6 +190,34 @@ static struct scsi_task *make_task(struct ferry_iscsi *iscsi, struct ferry_iscsi
 	return NULL;
 }
 
+/* What this step, or what follows from its answer, would change may be another target's by now. */
+static bool is_overtaken(const struct ferry_iscsi *iscsi)
+{
+	if (!iscsi->fencing.has_seen_reset)
+		return false;
+	switch ((enum step)iscsi->fencing.step) {
+	case STEP_KEYS:
+		return iscsi->fencing.current->op == FERRY_FENCE_PREEMPT;
+	case STEP_REGISTER:
+	case STEP_SEEK:
+	case STEP_BESIDE:
+	case STEP_ABORT:
+	case STEP_PREEMPT:
+		return true;
+	case STEP_RESERVATION:
+	case STEP_RESERVE:
+	case STEP_RESET:
+	case STEP_REINSTATE:
+	case STEP_QUIESCE:
+	case STEP_VERIFY:
+	case STEP_PERSISTED:
+	case STEP_STILL:
+	case STEP_WITHDRAW:
+		break;
+	}
+	return false;
+}
+
 /* Ask the target for the current step. A refusal marks the session as lost, which ends us. */
 static void ask(struct ferry_iscsi *iscsi)
 {
@@ -193,6 +225,10 @@ static void ask(struct ferry_iscsi *iscsi)
 	struct ferry_iscsi_call *call;
 
 	ferry_assert(fencing->current && !fencing->call);
+	if (is_overtaken(iscsi)) {
+		finish(iscsi, -EIO);
+		return;
+	}
 	if (!iscsi->context || iscsi->is_lost || !iscsi->path.is_up)
 		return; /* fence_drop() ends it. */
 	call = take_call(iscsi);
@@ -583,6 +619,7 @@ void ferry_iscsi_fence_feed(struct ferry_iscsi *iscsi)
 	fencing->retries = 0;
 	fencing->conflicts = 0;
 	fencing->has_sent = false;
+	fencing->has_seen_reset = false;
 	ferry_timer_start_in(iscsi->config.loop, &fencing->deadline,
 			     iscsi->config.fence_timeout_ns + iscsi->config.quiesce_time_ns);
 	switch (fencing->current->op) {

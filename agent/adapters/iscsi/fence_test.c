@@ -108,6 +108,7 @@ static void test_registers_only_what_was_kept(void **state)
 	assert_int_equal(do_fence(&side_a, &fence, FERRY_FENCE_REGISTER, 0x2a, 0), -EACCES);
 	assert_int_equal(do_fence(&side_a, &fence, FERRY_FENCE_REGISTER, 0x2a, 0xa), 0);
 	assert_int_equal(do_fence(&side_b, &fence, FERRY_FENCE_PREEMPT, 0xb, 0x2a), 0);
+	assert_int_equal(do_fence(&side_a, &fence, FERRY_FENCE_READ_KEYS, 0, 0), 0);
 	assert_int_equal(do_fence(&side_a, &fence, FERRY_FENCE_REGISTER, 0x2a, 0x2a), -EACCES);
 	assert_int_equal(do_fence(&side_a, &fence, FERRY_FENCE_REGISTER, 0x3a, 0x2a), -EACCES);
 	assert_int_equal(do_fence(&side_b, &fence, FERRY_FENCE_READ_KEYS, 0, 0), 0);
@@ -121,6 +122,7 @@ static void test_registers_only_what_was_kept(void **state)
 	assert_int_equal(do_fence(&side_c, &fence, FERRY_FENCE_READ_KEYS, 0, 0), 0);
 	assert_int_equal(fence.request.keys_count, 3);
 	assert_int_equal(do_fence(&side_b, &fence, FERRY_FENCE_PREEMPT, 0xb, 0x2a), 0);
+	assert_int_equal(do_fence(&side_c, &fence, FERRY_FENCE_READ_KEYS, 0, 0), 0);
 	assert_int_equal(do_fence(&side_c, &fence, FERRY_FENCE_REGISTER, 0xa, 0xa), 0);
 	assert_int_equal(do_fence(&side_c, &fence, FERRY_FENCE_READ_KEYS, 0, 0), 0);
 	assert_int_equal(fence.request.keys_count, 3);
@@ -129,8 +131,10 @@ static void test_registers_only_what_was_kept(void **state)
 static uint64_t preempt_ms(struct side *side, uint64_t own, uint64_t victim)
 {
 	static struct fence_try fence;
-	uint64_t began_ns = ferry_loop_now_ns(loop);
+	uint64_t began_ns;
 
+	assert_int_equal(do_fence(side, &fence, FERRY_FENCE_READ_KEYS, 0, 0), 0); /* A reset. */
+	began_ns = ferry_loop_now_ns(loop);
 	assert_int_equal(do_fence(side, &fence, FERRY_FENCE_PREEMPT, own, victim), 0);
 	return (ferry_loop_now_ns(loop) - began_ns) / MS;
 }
@@ -228,6 +232,39 @@ static void test_preempt_waits_for_the_write(void **state)
 	ferry_segments_drop(&new);
 }
 
+/* It may have been a restart's: the keys are read before they are changed. Reading goes on. */
+static void test_no_change_after_a_reset(void **state)
+{
+	static struct fence_try fence;
+
+	(void)state;
+	open_up(&side_a, "127.0.0.1:3260", "iqn.2026-11.test.ferry:a");
+	open_up(&side_b, "127.0.0.2:3260", "iqn.2026-11.test.ferry:b");
+	open_up(&side_c, "127.0.0.2:3260", "iqn.2026-11.test.ferry:c");
+	assert_int_equal(do_fence(&side_b, &fence, FERRY_FENCE_REGISTER, 0xb, 0), 0);
+	assert_int_equal(do_fence(&side_b, &fence, FERRY_FENCE_RESERVE, 0xb, 0), 0);
+	assert_int_equal(do_fence(&side_c, &fence, FERRY_FENCE_REGISTER, 0xc, 0), 0);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(do_fence(&side_a, &fence, FERRY_FENCE_READ_KEYS, 0, 0), 0);
+		assert_int_equal(do_fence(&side_a, &fence, FERRY_FENCE_REGISTER, 0xa, 0), 0);
+		/* With a LUN RESET, of which the others are told. */
+		assert_int_equal(do_fence(&side_b, &fence, FERRY_FENCE_PREEMPT, 0xb, 0xa), 0);
+		if (i == 0) {
+			assert_int_equal(do_fence(&side_c, &fence, FERRY_FENCE_READ_KEYS, 0, 0), 0);
+			continue;
+		}
+		assert_int_equal(i == 1 ? do_fence(&side_c, &fence, FERRY_FENCE_REGISTER, 0xc, 0xc)
+					: do_fence(&side_c, &fence, FERRY_FENCE_PREEMPT, 0xc, 0xb),
+				 -EIO);
+		assert_true(saw(&side_c, 0x29, 0x00, FERRY_ISCSI_AT_IO));
+	}
+	assert_int_equal(do_fence(&side_c, &fence, FERRY_FENCE_READ_KEYS, 0, 0), 0);
+	assert_int_equal(fence.request.keys_count, 2); /* None is gone. */
+	assert_int_equal(do_fence(&side_c, &fence, FERRY_FENCE_PREEMPT, 0xc, 0xb), 0);
+	assert_int_equal(do_fence(&side_b, &fence, FERRY_FENCE_REGISTER, 0xb, 0), -EIO);
+	assert_int_equal(do_fence(&side_b, &fence, FERRY_FENCE_REGISTER, 0xb, 0), 0);
+}
+
 static void test_fence_deadlines(void **state)
 {
 	struct ferry_iscsi_config config =
@@ -260,9 +297,13 @@ int main(void)
 {
 #define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
-		TEST(test_unguarded_ranges_are_not_used), TEST(test_reservations),
-		TEST(test_registers_only_what_was_kept),  TEST(test_quiesce_is_of_one_preemption),
-		TEST(test_preempt_waits_for_the_write),	  TEST(test_fence_deadlines),
+		TEST(test_unguarded_ranges_are_not_used),
+		TEST(test_reservations),
+		TEST(test_registers_only_what_was_kept),
+		TEST(test_quiesce_is_of_one_preemption),
+		TEST(test_preempt_waits_for_the_write),
+		TEST(test_no_change_after_a_reset),
+		TEST(test_fence_deadlines),
 	};
 
 	return cmocka_run_group_tests(tests, set_up_group, tear_down_group);

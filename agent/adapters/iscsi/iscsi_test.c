@@ -411,6 +411,9 @@ static void test_two_preempt_one(void **state)
 	assert_int_equal(do_fence(&side_b, &fence, FERRY_FENCE_RESERVE, 0xb, 0), 0);
 	assert_int_equal(do_fence(&side_c, &fence, FERRY_FENCE_REGISTER, 0xc, 0), 0);
 	for (int i = 0; i < 5; i++) { /* The target may answer one before it hears the other. */
+		assert_int_equal(do_fence(&side_a, &fence, FERRY_FENCE_READ_KEYS, 0, 0), 0);
+		assert_int_equal(do_fence(&side_b, &fence, FERRY_FENCE_READ_KEYS, 0, 0), 0);
+		assert_int_equal(do_fence(&side_c, &fence, FERRY_FENCE_READ_KEYS, 0, 0), 0);
 		assert_int_equal(do_fence(&side_a, &fence, FERRY_FENCE_REGISTER, 0xa, 0), 0);
 		assert_int_equal(kill(rig.pid, SIGSTOP), 0);
 		start_fence(&side_b, &one, FERRY_FENCE_PREEMPT, 0xb, 0xa);
@@ -419,12 +422,20 @@ static void test_two_preempt_one(void **state)
 		assert_int_equal(kill(rig.pid, SIGCONT), 0);
 		assert_true(wait_for(is_fence_done, &one, 3000));
 		assert_true(wait_for(is_fence_done, &other, 3000));
+		/* The first one's LUN RESET may end the second's wish, which is then asked anew. */
+		assert_true(one.error == 0 || other.error == 0);
+		if (one.error == -EIO)
+			assert_int_equal(do_fence(&side_b, &one, FERRY_FENCE_PREEMPT, 0xb, 0xa), 0);
+		if (other.error == -EIO)
+			assert_int_equal(do_fence(&side_c, &other, FERRY_FENCE_PREEMPT, 0xc, 0xa),
+					 0);
 		assert_int_equal(one.error, 0);
 		assert_int_equal(other.error, 0);
 	}
 	assert_int_equal(do_fence(&side_b, &fence, FERRY_FENCE_READ_KEYS, 0, 0), 0);
 	assert_int_equal(fence.request.keys_count, 2);
 	/* But of one that is not registered itself it is what it says. */
+	assert_int_equal(do_fence(&side_a, &fence, FERRY_FENCE_READ_KEYS, 0, 0), 0);
 	assert_int_equal(do_fence(&side_a, &fence, FERRY_FENCE_PREEMPT, 0xa, 0xb), -EACCES);
 }
 

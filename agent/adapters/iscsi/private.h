@@ -100,6 +100,7 @@ struct ferry_iscsi_fence_state {
 	uint32_t retries;
 	uint32_t conflicts; /* Of PREEMPT, each followed by reading the keys again. */
 	bool has_sent;	    /* Something that changes the lun's reservations, or a reset, is out. */
+	bool has_seen_reset;	       /* Not of our making, since current began. */
 	struct ferry_iscsi_call *call; /* current's, while it is out. */
 	struct ferry_iscsi_call calls[FERRY_ISCSI_FENCE_CALLS_MAX];
 	bool calls_taken[FERRY_ISCSI_FENCE_CALLS_MAX];

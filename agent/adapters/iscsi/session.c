@@ -67,6 +67,7 @@ void ferry_iscsi_note_attention(struct ferry_iscsi *iscsi, const struct ferry_is
 		iscsi->is_reset_ours = false;
 	} else if (answer->asc == 0x29) {
 		iscsi->counters.attentions_reset++;
+		iscsi->fencing.has_seen_reset = true;
 	} else {
 		iscsi->counters.attentions_other++;
 	}

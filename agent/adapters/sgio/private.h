@@ -53,6 +53,7 @@ struct ferry_sgio_command {
 	uint8_t *data;
 	uint32_t data_bytes; /* Set to what came, for one that reads. */
 	bool is_out;
+	bool changes_keys; /* Not after a reset was reported: the keys are to be read first. */
 	uint32_t timeout_ms;
 	struct ferry_sense sense; /* ATTENTION, UNSUPPORTED, REFUSED. */
 	int error;		  /* UNSENT: the ioctl's. */
@@ -86,6 +87,7 @@ struct ferry_sgio_worker {
 		uint8_t asc, ascq;
 	} attentions[FERRY_SGIO_ATTENTIONS_MAX];
 	uint32_t attentions_count;
+	bool has_seen_reset; /* In this request. */
 
 	/* Proven dead while registrations were at this generation. */
 	struct ferry_key laid;

@@ -39,6 +39,7 @@ static struct {
 	bool is_dead[DISKS]; /* That path: DID_NO_CONNECT. */
 	bool is_mute[DISKS]; /* That path: DID_TIME_OUT, after it was executed. */
 	uint32_t attentions; /* Due. */
+	bool is_reset;	     /* Of that kind; else of registrations. */
 	uint32_t aborts;
 	uint32_t resets;
 	bool is_untrue;
@@ -230,7 +231,7 @@ int __wrap_ioctl(int fd, unsigned long request, void *argument)
 		sense(header, 5, 0x20, 0);
 	} else if (lun.attentions > 0) {
 		lun.attentions--;
-		sense(header, 6, 0x2a, 0x05);
+		sense(header, 6, lun.is_reset ? 0x29 : 0x2a, lun.is_reset ? 0 : 0x05);
 	} else if (header->cmdp[0] == 0x5e) {
 		model_in(header);
 	} else {
@@ -255,7 +256,7 @@ static bool answered_for;
 static void attention(uint8_t asc, uint8_t ascq, void *context)
 {
 	assert_null(context);
-	assert_true(asc == 0x2a && ascq == 0x05);
+	assert_true(lun.is_reset ? asc == 0x29 && ascq == 0 : asc == 0x2a && ascq == 0x05);
 	attentions++;
 }
 
@@ -458,6 +459,32 @@ static void test_attentions_are_told_and_retried(void **state)
 	assert_int_equal(attentions, 2);
 	lun.attentions = 1000; /* It never ends. */
 	assert_int_equal(ask(FERRY_FENCE_READ_KEYS, 0, 0), -EIO);
+}
+
+/* It may have been a restart's: the keys are read before they are changed. Reading goes on. */
+static void test_no_change_after_a_reset(void **state)
+{
+	uint32_t generation;
+
+	(void)state;
+	start(0);
+	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x11, 0), 0);
+	assert_int_equal(ask(FERRY_FENCE_RESERVE, 0x11, 0), 0);
+	lun.others[0] = 0x22;
+	lun.is_reset = true;
+	generation = lun.generation;
+	lun.attentions = 1;
+	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x11, 0x11), -EIO);
+	lun.attentions = 1;
+	assert_int_equal(ask(FERRY_FENCE_PREEMPT, 0x11, 0x22), -EIO);
+	assert_int_equal(lun.generation, generation);
+	assert_int_equal(lun.others[0], 0x22);
+	lun.attentions = 1;
+	assert_int_equal(ask(FERRY_FENCE_READ_KEYS, 0, 0), 0);
+	lun.attentions = 1;
+	assert_int_equal(ask(FERRY_FENCE_RESERVE, 0x11, 0), 0);
+	assert_int_equal(attentions, 4);
+	assert_int_equal(ask(FERRY_FENCE_PREEMPT, 0x11, 0x22), 0);
 }
 
 /* An abort without an answer is made good by a reset, if the lun is reserved. */
@@ -750,6 +777,7 @@ int main(void)
 		WITH_LOOP(test_registers_only_what_was_kept),
 		WITH_LOOP(test_an_answer_lost_is_no_refusal),
 		WITH_LOOP(test_attentions_are_told_and_retried),
+		WITH_LOOP(test_no_change_after_a_reset),
 		WITH_LOOP(test_lays_the_unregistered),
 		WITH_LOOP(test_untrue_target),
 		WITH_LOOP(test_laying_as_configured),

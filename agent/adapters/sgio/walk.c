@@ -16,6 +16,10 @@
  * node differ if a disk is new or was away. So where some, or another nexus, still have the key,
  * register beside it; if it was preempted meanwhile, which the keys then show, withdraw.
  *
+ * Whatever changes the registrations is not sent after a reset was reported (29h): it may have been
+ * a restart, which changing them hides (docs/decisions/0009). Whoever asked reads the keys first.
+ * To withdraw a registration that should not be there comes before that.
+ *
  * Whatever only reads is tried by one disk after another.
  */
 #include <limits.h>
@@ -40,6 +44,7 @@ static void attention_note(struct ferry_sgio_worker *worker, const struct ferry_
 {
 	uint32_t count = worker->attentions_count;
 
+	worker->has_seen_reset |= sense->asc == 0x29;
 	if (count == FERRY_SGIO_ATTENTIONS_MAX)
 		return; /* More of the same kinds: they only say "look". */
 	worker->attentions[count].asc = sense->asc;
@@ -57,6 +62,8 @@ static enum ferry_sgio_answer send_until(struct ferry_sgio_worker *worker, uint3
 	for (uint32_t i = 0; i < RETRIES_MAX; i++) {
 		enum ferry_sgio_answer answer;
 
+		if (command->changes_keys && worker->has_seen_reset)
+			return FERRY_SGIO_REFUSED;
 		command->data_bytes = data_bytes;
 		answer = ferry_sgio_send(worker->disks[disk], command);
 		if (answer == FERRY_SGIO_ATTENTION)
@@ -122,6 +129,8 @@ static int out_by(struct ferry_sgio_worker *worker, uint32_t disk, enum ferry_pr
 		.data = parameters,
 		.data_bytes = sizeof(parameters),
 		.is_out = true,
+		.changes_keys =
+			action != FERRY_PR_RESERVE && (action != FERRY_PR_REGISTER || other.v != 0),
 		.timeout_ms = action == FERRY_PR_PREEMPT_AND_ABORT ? ABORT_TIMEOUT_MS : TIMEOUT_MS,
 	};
 
@@ -398,6 +407,7 @@ void ferry_sgio_walk(struct ferry_sgio_worker *worker)
 {
 	ferry_assert(worker->disk < worker->disks_count);
 	worker->attentions_count = 0;
+	worker->has_seen_reset = false;
 	worker->error = -EIO;
 	switch (worker->request.op) {
 	case FERRY_FENCE_READ_KEYS:
