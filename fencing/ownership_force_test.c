@@ -65,8 +65,7 @@ static const struct ferry_members third = {.nodes = {{3}}, .count = 1};
 static void test_force(void **state)
 {
 	(void)state;
-	ferry_ownership_done(&ownership);
-	open_as(3, /* has_reservations= */ false);
+	reopen_as(3, /* has_reservations= */ false);
 	ring_of(2, true);
 	speak(0, 0, 0);
 	ferry_ownership_acquire(&ownership, /* is_take= */ true);
@@ -104,8 +103,7 @@ static void pair_of(uint32_t other)
 
 static void begin_pair(uint32_t other)
 {
-	ferry_ownership_done(&ownership);
-	open_as(3, /* has_reservations= */ false);
+	reopen_as(3, /* has_reservations= */ false);
 	pair_of(other);
 }
 

@@ -230,6 +230,12 @@ int teardown(void **state)
 	return 0;
 }
 
+void reopen_as(uint32_t nodes, bool has_reservations)
+{
+	(void)teardown(NULL);
+	open_as(nodes, has_reservations);
+}
+
 /* Its epoch is at all of them, and nothing older is in flight anywhere. */
 void all_drain(uint64_t epoch)
 {

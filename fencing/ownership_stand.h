@@ -41,6 +41,8 @@ extern int fenced;
 int setup(void **state);
 int teardown(void **state);
 void open_as(uint32_t nodes, bool has_reservations);
+/* Another in the place of the one that is open. */
+void reopen_as(uint32_t nodes, bool has_reservations);
 
 /* A new ring of nodes 1 to @count. */
 void ring_of(uint32_t count, bool is_quorate);

@@ -202,8 +202,7 @@ static void test_fence_is_refused(void **state)
 	assert_int_equal(fences, 1);
 	assert_int_equal(fenced, -ETIMEDOUT);
 	assert_int_equal(ferry_ownership_fence(&ownership, (struct ferry_node){3}), -EAGAIN);
-	ferry_ownership_done(&ownership);
-	open_as(3, /* has_reservations= */ false);
+	reopen_as(3, /* has_reservations= */ false);
 	assert_int_equal(ferry_ownership_fence(&ownership, (struct ferry_node){3}), -EOPNOTSUPP);
 }
 
@@ -327,8 +326,7 @@ static void test_is_fenced(void **state)
 static void test_two_nodes(void **state)
 {
 	(void)state;
-	ferry_ownership_done(&ownership);
-	open_as(2, /* has_reservations= */ true);
+	reopen_as(2, /* has_reservations= */ true);
 	ring_of(2, true);
 	speak(0, 0, 0);
 	own(1);
@@ -360,8 +358,7 @@ static void test_two_nodes(void **state)
 static void test_two_nodes_by_the_lun(void **state)
 {
 	(void)state;
-	ferry_ownership_done(&ownership);
-	open_as(2, /* has_reservations= */ true);
+	reopen_as(2, /* has_reservations= */ true);
 	ring_of(2, true);
 	speak(0, 0, 0);
 	ferry_ownership_acquire(&ownership, /* is_take= */ true);
@@ -379,8 +376,7 @@ static void test_two_nodes_by_the_lun(void **state)
 	ferry_ownership_taken(&ownership, (struct ferry_epoch){1}, 0);
 	assert_true(view.is_in_force);
 	assert_int_equal(says[FERRY_GROUP_CLAIM], 1);
-	ferry_ownership_done(&ownership);
-	open_as(2, /* has_reservations= */ false); /* Without them nobody says. */
+	reopen_as(2, /* has_reservations= */ false); /* Without them nobody says. */
 	ring_of(2, true);
 	speak(0, 0, 0);
 	ferry_ownership_acquire(&ownership, /* is_take= */ true);
