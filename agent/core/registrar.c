@@ -643,7 +643,8 @@ static void request_done(struct ferry_fence_request *request, int error)
 	    (registrar->state == FERRY_REGISTRAR_IN || registrar->state == FERRY_REGISTRAR_ASKING ||
 	     registrar->state == FERRY_REGISTRAR_OUT)) {
 		verify_done(registrar, error);
-		ferry_registrar_poke(registrar);
+		if (error == 0) /* Else not at once: who answers may still be at failing it. */
+			ferry_registrar_poke(registrar);
 		return;
 	}
 	if (registrar->state == FERRY_REGISTRAR_IN) {

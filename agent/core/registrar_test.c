@@ -685,6 +685,22 @@ static void test_verify(void **state)
 	assert_null(on.pending);
 }
 
+/* Who fails it may be at failing all that is asked: at once again would be without end. */
+static void test_looks_again_later(void **state)
+{
+	(void)state;
+	join();
+	report_reset();
+	expect(FERRY_FENCE_READ_KEYS);
+	answer(-ENOTCONN);
+	assert_null(on.pending);
+	stand_run_ms(&on.stand, REGISTRAR_RETRY_MS - 1);
+	assert_null(on.pending);
+	stand_run_ms(&on.stand, 2);
+	answer_keys(KEYS(.generation = 12, .keys = {key(2, 1), key(1, 3)}));
+	assert_false(ferry_router_local(&on.router)->is_doubtful);
+}
+
 static void test_verifying_ends_with_the_session(void **state)
 {
 	(void)state;
@@ -806,6 +822,7 @@ int main(void)
 		TEST(test_reset_while_it_is_laid),
 		TEST(test_registering_is_refused),
 		TEST(test_verify),
+		TEST(test_looks_again_later),
 		TEST(test_verifying_ends_with_the_session),
 		TEST(test_owner_is_preempted),
 		TEST(test_lost_while_asking),

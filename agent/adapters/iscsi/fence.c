@@ -646,12 +646,16 @@ void ferry_iscsi_fence_feed(struct ferry_iscsi *iscsi)
 void ferry_iscsi_fence_drop(struct ferry_iscsi *iscsi)
 {
 	struct ferry_iscsi_fence_state *fencing = &iscsi->fencing;
+	struct ferry_list dropped;
 	struct ferry_list *link;
 
 	ferry_assert(!iscsi->path.is_up);
 	if (fencing->current && !fencing->call)
 		finish(iscsi, fencing->has_sent ? -ETIMEDOUT : -ENOTCONN);
-	while ((link = ferry_list_pop(&fencing->queue))) {
+	ferry_list_init(&dropped); /* What is asked again meanwhile is for the next time. */
+	while ((link = ferry_list_pop(&fencing->queue)))
+		ferry_list_append(&dropped, link);
+	while ((link = ferry_list_pop(&dropped))) {
 		struct ferry_fence_request *request =
 			ferry_list_entry(link, struct ferry_fence_request, link);
 
