@@ -8,6 +8,8 @@
 /* How often the data thread looks at the clock, and what it takes for having been frozen. */
 #define TICK_NS (100 * FERRY_NS_PER_MS)
 #define FREEZE_NS (500 * FERRY_NS_PER_MS)
+/* Where nothing tells of a restart: how long one may go unseen while nobody flushes. */
+#define LOOK_NS (5 * FERRY_NS_PER_S)
 
 static struct ferry_key own_key(const struct ferry_engine *engine)
 {
@@ -55,6 +57,19 @@ static void router_news(void *context)
 	news_soon(context);
 }
 
+static bool restarts_go_untold(const struct ferry_engine_config *config)
+{
+	return config->fence && config->fence->ability.hides_restarts &&
+	       config->identity.has_volatile_cache;
+}
+
+/* It has raised the count of registrations: had the target been restarted, one would not see it. */
+static void look_after_abort(struct ferry_engine *engine)
+{
+	if (restarts_go_untold(&engine->config))
+		ferry_registrar_verify(&engine->registrar);
+}
+
 static void laying_laid(struct ferry_lane *lane, uint64_t until, const char *by, void *context)
 {
 	struct ferry_engine *engine = context;
@@ -69,6 +84,7 @@ static void laying_laid(struct ferry_lane *lane, uint64_t until, const char *by,
 	}
 	if (engine->config.resetter && !ferry_laying_is_wanted(&engine->laying, lane))
 		ferry_lane_allow(lane, true, "its ghosts are laid");
+	look_after_abort(engine);
 	news_soon(engine);
 }
 
@@ -141,6 +157,13 @@ static void router_look_at_reset(void *context)
 	ferry_registrar_look_at_reset(&engine->registrar);
 }
 
+static void router_look_at_durable(void *context)
+{
+	struct ferry_engine *engine = context;
+
+	ferry_registrar_look_at_durable(&engine->registrar);
+}
+
 static void registrar_witness(uint64_t number, void *context)
 {
 	struct ferry_engine *engine = context;
@@ -176,6 +199,7 @@ static void peer_lay_done(struct ferry_fence_request *request, int error)
 	ferry_router_reset_answered(&engine->router);
 	if (error == -EACCES)
 		laying_unregistered(engine);
+	look_after_abort(engine);
 	done(engine->lay_context, error);
 }
 
@@ -440,12 +464,23 @@ static void stop_serving(struct ferry_engine *engine)
 		ferry_router_fail_waiting(&engine->router, -ETIMEDOUT);
 }
 
+/* A FLUSH looks for itself; but who reads what is lost should hear of it, too. */
+static void look_at_target(struct ferry_engine *engine)
+{
+	if (!restarts_go_untold(&engine->config) || !engine->registrar.is_registered ||
+	    engine->awake_ns - engine->looked_ns < LOOK_NS)
+		return;
+	engine->looked_ns = engine->awake_ns;
+	ferry_registrar_verify(&engine->registrar);
+}
+
 static void tick(struct ferry_timer *timer)
 {
 	struct ferry_engine *engine = FERRY_CONTAINER_OF(timer, struct ferry_engine, tick_timer);
 
 	look_at_clock(engine);
 	stop_serving(engine);
+	look_at_target(engine);
 	ferry_timer_start_in(engine->config.loop, timer, TICK_NS);
 }
 
@@ -482,6 +517,7 @@ static int router_open(struct ferry_engine *engine, struct ferry_region *region)
 		.flushes_by_path = config->flushes_by_path,
 		.waits_for_ghosts = config->waits_for_ghosts,
 		.look_at_reset = config->fence ? router_look_at_reset : NULL,
+		.look_at_durable = restarts_go_untold(config) ? router_look_at_durable : NULL,
 		.lay = router_lay,
 		.on_verdict = router_verdict,
 		.on_lanes = router_news,
@@ -551,6 +587,7 @@ static void laying_open(struct ferry_engine *engine)
 		.router = &engine->router,
 		.view = &engine->view,
 		.own = own_key(engine),
+		.restarts_go_untold = restarts_go_untold(config),
 		.is_being_laid = registrar_is_being_laid,
 		.on_old_key = registrar_old_key,
 		.on_preempted = registrar_preempted,

@@ -98,6 +98,7 @@ struct ferry_engine {
 	struct ferry_timer tick_timer;
 	uint64_t awake_ns;		/* When this thread last looked at the clock. */
 	uint64_t waking_word;		/* What view.word has to be before anything is served. */
+	uint64_t looked_ns;		/* Where restarts go untold: when it last looked. */
 	uint64_t shut_ns;		/* Since when its own pool's I/O is held; 0: it is not. */
 	struct ferry_epoch elder_epoch; /* What was installed when its key was replaced. */
 	bool has_elder;			/* Its agent before may have writes at the lun, unlaid. */

@@ -2,6 +2,8 @@
 
 #include <stdio.h>
 
+#include "agent/base/museum.h"
+
 enum {
 	FAILURES_IN_ROW_MAX = 3, /* Failures, each proven harmless, until I/O goes elsewhere. */
 	TRIAL_SUCCESSES = 32,	 /* What PROBATION asks for, beside its time. */
@@ -183,10 +185,11 @@ static void deadline_restart(struct ferry_lane *lane)
 	ferry_timer_stop(lane_loop(lane), &lane->deadline_timer);
 }
 
-static void flight_end(struct ferry_attempt *attempt, enum ferry_outcome outcome,
-		       enum ferry_cause cause)
+/* Its end is told. */
+static void flight_over(struct ferry_flight *flight, enum ferry_outcome outcome,
+			enum ferry_cause cause)
 {
-	struct ferry_flight *flight = FERRY_CONTAINER_OF(attempt, struct ferry_flight, attempt);
+	struct ferry_attempt *attempt = &flight->attempt;
 	struct ferry_lane *lane = flight->lane;
 	uint64_t took_ns = ferry_loop_now_ns(lane_loop(lane)) - flight->started_ns;
 	bool was_first = lane->flights.next == &flight->link;
@@ -226,12 +229,63 @@ static void flight_end(struct ferry_attempt *attempt, enum ferry_outcome outcome
 	flight->on_end(flight, outcome, cause);
 }
 
+/* FUA too: where the disk has none, the kernel writes and then flushes. */
+static bool is_to_be_durable(const struct ferry_attempt *attempt)
+{
+	return attempt->op == FERRY_OP_FLUSH || (attempt->flags & FERRY_IO_FUA);
+}
+
+static void flight_end(struct ferry_attempt *attempt, enum ferry_outcome outcome,
+		       enum ferry_cause cause)
+{
+	struct ferry_flight *flight = FERRY_CONTAINER_OF(attempt, struct ferry_flight, attempt);
+	struct ferry_lane *lane = flight->lane;
+
+	ferry_assert(flight->held == 0);
+	if (outcome != FERRY_OUTCOME_DONE || !is_to_be_durable(attempt) ||
+	    !lane->config.look_at_durable || FERRY_MUSEUM(FLUSH_BELIEVED)) {
+		flight_over(flight, outcome, cause);
+		return;
+	}
+	flight->held = ++lane->held_last;
+	lane->config.look_at_durable(lane->config.context);
+}
+
 static void flight_released(struct ferry_attempt *attempt)
 {
 	struct ferry_flight *flight = FERRY_CONTAINER_OF(attempt, struct ferry_flight, attempt);
 
+	if (flight->held != 0) {
+		flight->is_released = true; /* It is told when its end has been. */
+		return;
+	}
 	ferry_assert(!ferry_list_is_linked(&flight->link)); /* Ended first. */
 	flight->on_released(flight);
+}
+
+static struct ferry_flight *held_first(const struct ferry_lane *lane, uint64_t until)
+{
+	ferry_list_foreach (link, &lane->flights) {
+		struct ferry_flight *flight = ferry_list_entry(link, struct ferry_flight, link);
+
+		if (flight->held != 0 && flight->held <= until)
+			return flight;
+	}
+	return NULL;
+}
+
+void ferry_lane_durable(struct ferry_lane *lane, uint64_t until, bool is_same)
+{
+	struct ferry_flight *flight;
+
+	ferry_assert(lane && until <= lane->held_last);
+	while ((flight = held_first(lane, until))) { /* Anew: who is told may submit. */
+		flight->held = 0;
+		flight_over(flight, is_same ? FERRY_OUTCOME_DONE : FERRY_OUTCOME_FAILED,
+			    is_same ? FERRY_CAUSE_NONE : FERRY_CAUSE_UNHEALTHY);
+		if (flight->is_released)
+			flight->on_released(flight);
+	}
 }
 
 int ferry_lane_submit(struct ferry_lane *lane, struct ferry_flight *flight)
@@ -243,6 +297,8 @@ int ferry_lane_submit(struct ferry_lane *lane, struct ferry_flight *flight)
 	ferry_assert(flight->on_end && flight->on_released && flight->on_overdue);
 	flight->lane = lane;
 	flight->is_overdue = false;
+	flight->is_released = false;
+	flight->held = 0;
 	flight->attempt.is_given_up = false;
 	flight->attempt.mark = (struct ferry_mark){};
 	flight->started_ns = ferry_loop_now_ns(lane_loop(lane));
@@ -411,6 +467,8 @@ static void path_state(struct ferry_path *path, bool is_up, enum ferry_cause cau
 		lane->is_greeted = false;
 	else if (!is_up)
 		lane->config.on_reset(lane, FERRY_CAUSE_PATH, lane->config.context);
+	if (!is_up)
+		ferry_lane_durable(lane, lane->held_last, /* is_same= */ false);
 	if (!is_up && path->kind == FERRY_PATH_LOCAL)
 		lane_forward(lane, cause_text(cause));
 	if (is_up && path->kind == FERRY_PATH_LOCAL &&
@@ -477,6 +535,8 @@ bool ferry_lane_is_usable(const struct ferry_lane *lane)
 void ferry_lane_allow(struct ferry_lane *lane, bool is_allowed, const char *why)
 {
 	ferry_assert(lane && why);
+	if (!is_allowed) /* Who is not registered looks at nothing. */
+		ferry_lane_durable(lane, lane->held_last, /* is_same= */ false);
 	if (lane->is_allowed == is_allowed)
 		return;
 	lane->is_allowed = is_allowed;

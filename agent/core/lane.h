@@ -35,7 +35,9 @@ struct ferry_flight {
 	struct ferry_lane *lane;
 	uint64_t started_ns;
 	bool is_overdue;
-	struct ferry_list link; /* In lane->flights from submit until the attempt has ended. */
+	bool is_released;	/* While it is held. */
+	uint64_t held;		/* DONE, but not believed yet: in the order of their ends; 0: no. */
+	struct ferry_list link; /* In lane->flights from submit until its end has been told. */
 
 	void (*on_end)(struct ferry_flight *flight, enum ferry_outcome outcome,
 		       enum ferry_cause cause);
@@ -78,6 +80,11 @@ struct ferry_lane_config {
 	/* PEER: an attempt's end says what the peer has seen of that. */
 	void (*on_mark)(struct ferry_lane *lane, struct ferry_mark mark, bool is_done,
 			void *context);
+	/*
+	 * LOCAL, where a restart of the target may go untold: what was to make something durable
+	 * is DONE, and is held until ferry_lane_durable() says what it is worth. NULL elsewhere.
+	 */
+	void (*look_at_durable)(void *context);
 	void *context;
 };
 
@@ -107,6 +114,7 @@ struct ferry_lane {
 	uint64_t healthy_since_ns;
 	struct ferry_list flights; /* In the order of submission, so of deadlines. */
 	uint32_t flights_count;
+	uint64_t held_last; /* The newest flight.held. */
 	struct ferry_timer deadline_timer;
 	struct ferry_timer probe_timer;
 	struct ferry_flight probe;
@@ -132,6 +140,12 @@ int ferry_lane_submit(struct ferry_lane *lane, struct ferry_flight *flight) FERR
 
 /* The permit at the lun was given or lost. */
 void ferry_lane_allow(struct ferry_lane *lane, bool is_allowed, const char *why);
+
+/*
+ * What is held up to number @until ends: DONE, if the target @is_same as when those writes were
+ * acknowledged that it covers; else FAILED, and it may be tried again.
+ */
+void ferry_lane_durable(struct ferry_lane *lane, uint64_t until, bool is_same);
 
 /* PEER: if it has not been since its link came up, have it say what it has seen of resets. */
 void ferry_lane_greet(struct ferry_lane *lane, struct ferry_epoch epoch);

@@ -591,6 +591,123 @@ static void test_opens_down(void **state)
 	close_lane();
 }
 
+/* ---- Where a restart of the target may go untold. ---- */
+
+static uint32_t looks;
+static uint32_t ends[FERRY_OUTCOME_UNKNOWN + 1];
+static uint32_t releases;
+
+static void on_look(void *context)
+{
+	(void)context;
+	looks++;
+}
+
+static void count_end(struct ferry_flight *flight, enum ferry_outcome outcome,
+		      enum ferry_cause cause)
+{
+	assert_int_equal(releases, ends[FERRY_OUTCOME_DONE] + ends[FERRY_OUTCOME_FAILED]);
+	assert_true(outcome == FERRY_OUTCOME_DONE || cause == FERRY_CAUSE_UNHEALTHY);
+	(void)flight;
+	ends[outcome]++;
+}
+
+static void count_release(struct ferry_flight *flight)
+{
+	(void)flight;
+	releases++;
+}
+
+static void fly_counted(uint32_t i, enum ferry_op op, uint32_t flags)
+{
+	flights[i] = (struct ferry_flight){
+		.attempt = {.op = op, .flags = flags, .length_blocks = op != FERRY_OP_FLUSH},
+		.on_end = count_end,
+		.on_released = count_release,
+		.on_overdue = on_overdue};
+	assert_int_equal(ferry_lane_submit(&lane, &flights[i]), 0);
+}
+
+static void open_untold(void)
+{
+	open_lane(FERRY_PATH_LOCAL, /* can_reset= */ false, /* needs_permit= */ true);
+	ferry_lane_allow(&lane, true, "test");
+	lane.config.look_at_durable = on_look;
+	looks = releases = 0;
+	memset(ends, 0, sizeof(ends));
+}
+
+/* What was to be made durable is believed when the target was looked at, after its end. */
+static void test_held_until_looked_at(void **state)
+{
+	(void)state;
+	open_untold();
+	fly_counted(0, FERRY_OP_FLUSH, 0);
+	fly_counted(1, FERRY_OP_WRITE_ZEROES, FERRY_IO_FUA); /* It may be a write and a flush. */
+	fly_counted(2, FERRY_OP_WRITE_ZEROES, 0);
+	stand_done(&path, 2);
+	assert_int_equal(looks, 0);
+	assert_int_equal(ends[FERRY_OUTCOME_DONE], 1);
+	stand_done(&path, 0);
+	assert_int_equal(looks, 1);
+	stand_done(&path, 1);
+	assert_int_equal(looks, 2);
+	assert_int_equal(ends[FERRY_OUTCOME_DONE], 1);
+	assert_int_equal(lane.flights_count, 2);
+	ferry_lane_durable(&lane, 1, /* is_same= */ true); /* The second ended after that look. */
+	assert_int_equal(ends[FERRY_OUTCOME_DONE], 2);
+	assert_int_equal(lane.flights_count, 1);
+	ferry_lane_durable(&lane, 2, /* is_same= */ false);
+	assert_int_equal(ends[FERRY_OUTCOME_FAILED], 1);
+	assert_int_equal(releases, 3);
+	fly_counted(3, FERRY_OP_FLUSH, 0);
+	stand_end(&path, 3, FERRY_OUTCOME_DONE, FERRY_CAUSE_NONE);
+	ferry_lane_durable(&lane, lane.held_last, /* is_same= */ true);
+	assert_int_equal(ends[FERRY_OUTCOME_DONE], 3);
+	assert_int_equal(releases, 3); /* Its memory is the path's still. */
+	stand_release(&path, 3);
+	assert_int_equal(releases, 4);
+	close_lane();
+}
+
+/* Nobody is going to look: it is tried again elsewhere. */
+static void test_held_ends_with_the_path(void **state)
+{
+	(void)state;
+	open_untold();
+	fly_counted(0, FERRY_OP_FLUSH, 0);
+	stand_done(&path, 0);
+	ferry_lane_allow(&lane, false, "test");
+	assert_int_equal(ends[FERRY_OUTCOME_FAILED], 1);
+	fly_counted(1, FERRY_OP_FLUSH, 0);
+	stand_done(&path, 1);
+	ferry_lane_allow(&lane, false, "once more"); /* It was not allowed anyway. */
+	assert_int_equal(ends[FERRY_OUTCOME_FAILED], 2);
+	fly_counted(2, FERRY_OP_FLUSH, 0);
+	stand_done(&path, 2);
+	path.path.is_up = false;
+	path.path.on_state(&path.path, false, FERRY_CAUSE_PATH);
+	assert_int_equal(ends[FERRY_OUTCOME_FAILED], 3);
+	assert_int_equal(lane.flights_count, 0);
+	close_lane();
+}
+
+static void test_held_for_too_long(void **state)
+{
+	(void)state;
+	open_untold();
+	fly_counted(0, FERRY_OP_FLUSH, 0);
+	stand_done(&path, 0);
+	stand_run_ms(&stand, 999);
+	assert_int_equal(overdue, 0);
+	stand_run_ms(&stand, 2);
+	assert_int_equal(overdue, 1);
+	assert_false(ferry_lane_is_usable(&lane));
+	ferry_lane_durable(&lane, 1, /* is_same= */ true);
+	assert_int_equal(ends[FERRY_OUTCOME_DONE], 1);
+	close_lane();
+}
+
 static void test_names(void **state)
 {
 	(void)state;
@@ -602,6 +719,9 @@ static void test_names(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_held_until_looked_at),
+		cmocka_unit_test(test_held_ends_with_the_path),
+		cmocka_unit_test(test_held_for_too_long),
 		cmocka_unit_test(test_suspect_and_back),
 		cmocka_unit_test(test_forwarding_probation_healthy),
 		cmocka_unit_test(test_deadline_resets),

@@ -7,6 +7,19 @@
 #include "agent/core/keys.h"
 
 #define RETRY_NS (300 * FERRY_NS_PER_MS)
+
+/*
+ * Where a restart may go untold, whoever has not heard of it may preempt somebody, which raises the
+ * count: by so much at most, all of them together, before each has looked again.
+ */
+enum { UNTOLD_CHANGES_MAX = 32 };
+
+/*
+ * There a session may outlive a second restart, too, of which the owner has not been told; but none
+ * comes so soon after it was told of the first.
+ */
+#define WITNESS_NS (3 * FERRY_NS_PER_S)
+
 static struct ferry_lane *local_lane(struct ferry_registrar *registrar)
 {
 	return ferry_router_local(registrar->config.router);
@@ -54,6 +67,54 @@ static struct ferry_keys keys_read(const struct ferry_registrar *registrar)
 	return (struct ferry_keys){.keys = registrar->request.keys,
 				   .count = registrar->request.keys_count,
 				   .holder = registrar->request.holder};
+}
+
+/* ---- What the count of registrations says (docs/decisions/0009). ---- */
+
+/* The highest count that shows that no witness has registered since the target was restarted. */
+static uint32_t count_unwitnessed(const struct ferry_registrar *registrar,
+				  const struct ferry_fence_request *keys)
+{
+	return keys->keys_count + (registrar->config.restarts_go_untold ? UNTOLD_CHANGES_MAX : 0);
+}
+
+/*
+ * Nobody has registered here as a witness since the target was restarted: the count of changes
+ * begins anew only then (SPC-4, 5.13.7), at 0 or, where a target counts those that it restores, at
+ * their number. Each registration, removal and preemption raises it, and with it the number of keys
+ * by one at most; a witness raises it by more than that.
+ */
+static bool is_first_here(const struct ferry_registrar *registrar)
+{
+	const struct ferry_fence_request *request = &registrar->request;
+
+	return request->generation <= count_unwitnessed(registrar, request) &&
+	       !FERRY_MUSEUM(RESTART_HIDDEN);
+}
+
+/* This node has noted a loss since it was last sure of its key. */
+static bool is_told(const struct ferry_registrar *registrar)
+{
+	return registrar->config.router->flush.losses_seen != registrar->losses_seen;
+}
+
+/* In a session that lives: what was just read is of another life of the target's. */
+static bool shows_restart(const struct ferry_registrar *registrar)
+{
+	bool is_lower = registrar->request.generation < registrar->generation;
+
+	return (is_lower && !is_told(registrar)) || is_first_here(registrar);
+}
+
+static void note_restart(struct ferry_registrar *registrar)
+{
+	ferry_router_note_reset(registrar->config.router, /* lane= */ NULL,
+				"the target has lost its count of registrations: it was restarted");
+}
+
+static bool is_owner(const struct ferry_registrar *registrar)
+{
+	return registrar->config.view->owner.v == ferry_key_node(registrar->config.own).v;
 }
 
 /* ---- Taking the lun over. ---- */
@@ -197,6 +258,20 @@ static void note_preempted(struct ferry_registrar *registrar)
 		drained->keys[drained->count++] = registrar->request.victim;
 }
 
+/* In a session that has lived through it: a new one comes back as after any other restart. */
+static void restarted(struct ferry_registrar *registrar)
+{
+	struct ferry_lane *lane = local_lane(registrar);
+
+	if (is_owner(registrar))
+		note_restart(registrar);
+	registrar->state = FERRY_REGISTRAR_OUT;
+	registrar->is_registered = false;
+	take_again(registrar);
+	ferry_lane_allow(lane, false, "the target was restarted");
+	ferry_path_renew(lane->path);
+}
+
 static void take_step(struct ferry_registrar *registrar, int error)
 {
 	switch (registrar->take) {
@@ -205,6 +280,11 @@ static void take_step(struct ferry_registrar *registrar, int error)
 		ask(registrar, FERRY_FENCE_READ_KEYS, (struct ferry_key){0});
 		return;
 	case FERRY_TAKE_READING:
+		if (error == 0 && registrar->config.restarts_go_untold &&
+		    shows_restart(registrar)) {
+			restarted(registrar);
+			return;
+		}
 		if (error == 0) {
 			take_read(registrar);
 			return;
@@ -292,31 +372,7 @@ static bool is_kept(const struct ferry_registrar *registrar)
 	return kept_key(registrar).v != 0;
 }
 
-/*
- * Nobody has registered here as a witness since the target was restarted: the count of changes
- * begins anew only then (SPC-4, 5.13.7), at 0 or, where a target counts those that it restores, at
- * their number. Each registration, removal and preemption raises it, and with it the number of keys
- * by one at most; a witness raises it by more than that.
- */
-static bool is_first_here(const struct ferry_registrar *registrar)
-{
-	const struct ferry_fence_request *request = &registrar->request;
-
-	return request->generation <= request->keys_count && !FERRY_MUSEUM(RESTART_HIDDEN);
-}
-
-static void note_restart(struct ferry_registrar *registrar)
-{
-	ferry_router_note_reset(registrar->config.router, /* lane= */ NULL,
-				"the target has lost its count of registrations: it was restarted");
-}
-
 /* ---- The witness of a restart (docs/decisions/0009). ---- */
-
-static bool is_owner(const struct ferry_registrar *registrar)
-{
-	return registrar->config.view->owner.v == ferry_key_node(registrar->config.own).v;
-}
 
 static void join_register(struct ferry_registrar *registrar, uint32_t times)
 {
@@ -385,12 +441,17 @@ static void witness_note(struct ferry_registrar *registrar)
 
 static void witness_begin(struct ferry_registrar *registrar)
 {
-	if (registrar->witness == 0) {
+	uint64_t now_ns = ferry_loop_now_ns(registrar->config.loop);
+
+	if (registrar->witness == 0 ||
+	    (registrar->config.restarts_go_untold && now_ns - registrar->witness_ns > WITNESS_NS)) {
 		registrar->witness = ++registrar->witness_last;
 		registrar->has_asked = false;
 		registrar->witness_noted = false;
 		registrar->config.on_witness(registrar->witness, registrar->config.context);
 	}
+	if (registrar->config.view->told < registrar->witness)
+		registrar->witness_ns = now_ns;
 	witness_note(registrar);
 }
 
@@ -399,7 +460,7 @@ static void witness_read(struct ferry_registrar *registrar)
 {
 	const struct ferry_fence_request *request = &registrar->request;
 
-	ferry_assert(request->generation <= request->keys_count);
+	ferry_assert(request->generation <= count_unwitnessed(registrar, request));
 	witness_begin(registrar);
 	if (!owner_knows(registrar)) {
 		witness_wait(registrar);
@@ -407,13 +468,7 @@ static void witness_read(struct ferry_registrar *registrar)
 	}
 	if (is_owner(registrar))
 		note_restart(registrar);
-	join_register(registrar, 2 + request->keys_count - request->generation);
-}
-
-/* This node has noted a loss since it was last sure of its key. */
-static bool is_told(const struct ferry_registrar *registrar)
-{
-	return registrar->config.router->flush.losses_seen != registrar->losses_seen;
+	join_register(registrar, 2 + count_unwitnessed(registrar, request) - request->generation);
 }
 
 /*
@@ -498,8 +553,11 @@ static void join_read(struct ferry_registrar *registrar)
 
 static void verify_begin(struct ferry_registrar *registrar)
 {
+	registrar->is_routine = !registrar->verify_is_due && !registrar->reset_is_due;
 	registrar->verify_is_due = false;
 	registrar->reset_is_due = false;
+	registrar->durable_is_due = false;
+	registrar->durable_until = local_lane(registrar)->held_last;
 	registrar->is_verifying = true;
 	ask(registrar, FERRY_FENCE_READ_KEYS, (struct ferry_key){0});
 }
@@ -512,33 +570,18 @@ static bool has_own_key(const struct ferry_registrar *registrar)
 	return false;
 }
 
-/* In a session that has lived through it: a new one comes back as after any other restart. */
-static void restarted(struct ferry_registrar *registrar)
-{
-	struct ferry_lane *lane = local_lane(registrar);
-
-	if (is_owner(registrar))
-		note_restart(registrar);
-	registrar->state = FERRY_REGISTRAR_OUT;
-	registrar->is_registered = false;
-	take_again(registrar);
-	ferry_lane_allow(lane, false, "the target was restarted");
-	ferry_path_renew(lane->path);
-}
-
 /* READ KEYS has come back, whatever this node was looking for. */
 static void verify_done(struct ferry_registrar *registrar, int error)
 {
-	bool is_lower = registrar->request.generation < registrar->generation;
-
 	registrar->is_verifying = false;
 	if (error < 0) { /* The session, or the next conflict, will tell; else it is read again. */
+		registrar->durable_is_due |= registrar->durable_until > 0;
 		registrar->reset_is_due |= local_lane(registrar)->is_doubtful ||
 					   registrar->state != FERRY_REGISTRAR_IN;
 		retry_later(registrar);
 		return;
 	}
-	if ((is_lower && !is_told(registrar)) || is_first_here(registrar)) {
+	if (shows_restart(registrar)) {
 		restarted(registrar);
 		return;
 	}
@@ -550,6 +593,7 @@ static void verify_done(struct ferry_registrar *registrar, int error)
 	registrar->losses_seen = registrar->config.router->flush.losses_seen;
 	if (!registrar->reset_is_due && local_lane(registrar)->is_doubtful)
 		ferry_router_reset_seen(registrar->config.router);
+	ferry_lane_durable(local_lane(registrar), registrar->durable_until, /* is_same= */ true);
 }
 
 /*
@@ -637,8 +681,10 @@ static void request_done(struct ferry_fence_request *request, int error)
 
 	ferry_assert(registrar->is_busy);
 	registrar->is_busy = false;
-	if (request->op == FERRY_FENCE_PREEMPT)
+	if (request->op == FERRY_FENCE_PREEMPT) {
 		ferry_router_reset_answered(registrar->config.router);
+		registrar->verify_is_due |= registrar->config.restarts_go_untold;
+	}
 	if (registrar->is_verifying && registrar->is_registered &&
 	    (registrar->state == FERRY_REGISTRAR_IN || registrar->state == FERRY_REGISTRAR_ASKING ||
 	     registrar->state == FERRY_REGISTRAR_OUT)) {
@@ -654,6 +700,8 @@ static void request_done(struct ferry_fence_request *request, int error)
 			take_step(registrar, error);
 		else
 			ferry_registrar_poke(registrar); /* The take was dropped meanwhile. */
+		if (registrar->take == FERRY_TAKE_NONE && registrar->config.restarts_go_untold)
+			ferry_registrar_poke(registrar); /* What is due had to wait for it. */
 		return;
 	}
 	registrar->is_verifying = false; /* Lost meanwhile: there is nothing to look for. */
@@ -756,6 +804,11 @@ void ferry_registrar_poke(struct ferry_registrar *registrar)
 			verify_begin(registrar);
 			return;
 		}
+		if (registrar->durable_is_due &&
+		    (registrar->take == FERRY_TAKE_NONE || registrar->take == FERRY_TAKE_WAITING)) {
+			verify_begin(registrar);
+			return;
+		}
 		if (registrar->verify_is_due && registrar->take == FERRY_TAKE_NONE) {
 			verify_begin(registrar);
 			return;
@@ -831,7 +884,7 @@ bool ferry_registrar_may_register_beside(struct ferry_registrar *registrar,
 	const struct ferry_view *view = registrar->config.view;
 
 	ferry_assert(registrar && keys->keys_count <= FERRY_KEYS_MAX);
-	if (keys->generation > keys->keys_count)
+	if (keys->generation > count_unwitnessed(registrar, keys))
 		return true;
 	if (registrar->witness == 0)
 		return false; /* It has not seen that yet. */
@@ -848,13 +901,27 @@ void ferry_registrar_note_beside(struct ferry_registrar *registrar)
 bool ferry_registrar_may_abort(const struct ferry_registrar *registrar)
 {
 	ferry_assert(registrar);
-	return registrar->is_registered && !registrar->reset_is_due && !registrar->is_verifying;
+	return registrar->is_registered && !registrar->reset_is_due &&
+	       (!registrar->is_verifying || registrar->is_routine);
 }
 
 void ferry_registrar_look_at_reset(struct ferry_registrar *registrar)
 {
 	ferry_assert(registrar);
 	registrar->reset_is_due = true;
+	ferry_registrar_poke(registrar);
+}
+
+void ferry_registrar_look_at_durable(struct ferry_registrar *registrar)
+{
+	struct ferry_lane *lane = local_lane(registrar);
+
+	ferry_assert(registrar && registrar->config.restarts_go_untold);
+	if (registrar->state != FERRY_REGISTRAR_IN) { /* The keys say nothing of that FLUSH. */
+		ferry_lane_durable(lane, lane->held_last, /* is_same= */ false);
+		return;
+	}
+	registrar->durable_is_due = true;
 	ferry_registrar_poke(registrar);
 }
 

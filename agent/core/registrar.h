@@ -46,6 +46,7 @@ struct ferry_registrar_config {
 	struct ferry_router *router;
 	const struct ferry_view *view;
 	struct ferry_key own;
+	bool restarts_go_untold; /* The lun has a cache to lose, and fence.h's hides_restarts. */
 	/* Whether a wish to kill this node's own nexus is on its way. */
 	bool (*is_being_laid)(void *context);
 	/*
@@ -78,6 +79,9 @@ struct ferry_registrar {
 	bool is_busy;
 	bool verify_is_due; /* Somebody else took the lun: is this node still registered? */
 	bool is_verifying;
+	bool is_routine;	 /* It is verifying for a FLUSH only, without a suspicion. */
+	bool durable_is_due;	 /* A FLUSH has ended, and is believed when the keys were read. */
+	uint64_t durable_until;	 /* Those that had ended when they were last asked for. */
 	bool reset_is_due;	 /* A reset was reported, and has not been looked at since. */
 	bool session_is_new;	 /* Since the last registration was lost. */
 	bool is_registered;	 /* This session has been, since the keys were last looked at. */
@@ -88,8 +92,9 @@ struct ferry_registrar {
 	uint32_t registers_left; /* A witness raises the count until everybody sees it. */
 	uint64_t witness;	 /* The number of the restart that the owner has yet to note... */
 	uint64_t witness_last;
-	bool witness_noted; /* ...or this node, which is the owner, has noted... */
-	bool has_asked;	    /* ...in this epoch, who that is. */
+	uint64_t witness_ns; /* When last it had not been told of that, so far as known here. */
+	bool witness_noted;  /* ...or this node, which is the owner, has noted... */
+	bool has_asked;	     /* ...in this epoch, who that is. */
 	struct ferry_epoch witness_epoch;
 	bool is_apart;		/* Of two nodes, some time since it was last IN. */
 	uint64_t losses_seen;	/* Of the router's, when the keys were last as expected. */
@@ -141,6 +146,9 @@ void ferry_registrar_note_beside(struct ferry_registrar *registrar);
  * ferry_router_reset_seen() follows, or the session is made anew.
  */
 void ferry_registrar_look_at_reset(struct ferry_registrar *registrar);
+
+/* Something is held by the local lane (lane.h): ferry_lane_durable() follows. */
+void ferry_registrar_look_at_durable(struct ferry_registrar *registrar);
 
 /* The key was removed at this node's own wish. */
 void ferry_registrar_note_laid(struct ferry_registrar *registrar);

@@ -100,6 +100,13 @@ static void lane_marked(struct ferry_lane *lane, struct ferry_mark mark, bool is
 	lane->is_greeted |= is_done;
 }
 
+static void lane_look(void *context)
+{
+	struct ferry_router *router = context;
+
+	router->config.look_at_durable(router->config.context);
+}
+
 /* ---- The room's entrances. ---- */
 
 size_t ferry_router_memory_bytes(uint32_t inflight_max, bool flushes_by_path)
@@ -183,6 +190,8 @@ int ferry_router_add_path(struct ferry_router *router, struct ferry_path *path, 
 	};
 
 	ferry_assert(router && path);
+	if (path->kind == FERRY_PATH_LOCAL && config->look_at_durable)
+		lane_config.look_at_durable = lane_look;
 	ferry_assert((path->kind == FERRY_PATH_LOCAL) == (router->lanes_count == 0));
 	if (router->lanes_count == FERRY_LANES_MAX)
 		return -ENOSPC;

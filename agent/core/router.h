@@ -96,6 +96,8 @@ struct ferry_router_config {
 	 * ferry_router_reset_seen() follows, unless the session ends. NULL: nobody can look.
 	 */
 	void (*look_at_reset)(void *context);
+	/* The local lane's (lane.h). NULL: its path tells of every restart, or nobody can look. */
+	void (*look_at_durable)(void *context);
 	/* Have the ghosts of @lane's nexus laid; ferry_router_laid() follows, some time. */
 	void (*lay)(struct ferry_lane *lane, void *context);
 	/* The tracker changed its mind about this node's path. */

@@ -118,6 +118,11 @@ struct ferry_fence_ability {
 	enum ferry_laying_way laying; /* 0: PREEMPT proves nothing here. */
 	bool keeps_registrations;     /* Over a power cut of the target (APTPL in force). */
 	uint64_t quiesce_time_ns;     /* Promised by the administrator; 0: none. */
+	/*
+	 * The path's session is not ours: it may outlive its target, and nothing tell that the
+	 * target was restarted but its registrations (docs/decisions/0009).
+	 */
+	bool hides_restarts;
 };
 
 struct ferry_fence {
