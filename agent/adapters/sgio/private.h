@@ -73,8 +73,9 @@ enum ferry_sgio_answer ferry_sgio_judge(const struct sg_io_hdr *header, struct f
 struct ferry_sgio_worker {
 	atomic_uint references; /* The adapter's and the thread's. */
 	atomic_bool is_over;
-	int go_fd;   /* eventfd: there is a request, or it is over. */
-	int done_fd; /* eventfd: the request is done. */
+	int go_fd;			  /* eventfd: there is a request, or it is over. */
+	int done_fd;			  /* eventfd: the request is done. */
+	struct ferry_sgio_worker *lender; /* Whose descriptors these are; NULL: its own. */
 	int disks[FERRY_SGIO_PATHS_MAX];
 	uint32_t disks_count;
 	uint32_t disk;		      /* That answered last. */

@@ -23,8 +23,12 @@ struct ferry_sgio {
 	struct ferry_timer deadline;
 	struct ferry_list queue;
 	struct ferry_fence_request *current;
-	bool is_out;	     /* The thread has a request, */
-	bool is_out_current; /* and it is the current one, not one that was given up. */
+	bool is_out;		   /* The thread has a request, */
+	bool is_out_current;	   /* and it is the current one, not one that was given up. */
+	struct ferry_sgio *reader; /* Reads keys while this one is busy. */
+	struct ferry_sgio *first;  /* The reader's: whose it is. */
+	uint32_t generation;	   /* The last that either has read; */
+	bool is_counted_anew;	   /* a lower one than before, and the worker does not know. */
 };
 
 /* ---- The thread. ---- */
@@ -44,8 +48,9 @@ static void worker_unref(struct ferry_sgio_worker *worker)
 {
 	if (!worker || atomic_fetch_sub(&worker->references, 1) > 1)
 		return;
-	for (uint32_t i = 0; i < worker->disks_count; i++)
+	for (uint32_t i = 0; i < worker->disks_count && !worker->lender; i++)
 		(void)close(worker->disks[i]);
+	worker_unref(worker->lender);
 	if (worker->go_fd >= 0)
 		(void)close(worker->go_fd);
 	if (worker->done_fd >= 0)
@@ -128,6 +133,9 @@ static void feed_run(struct ferry_task *task)
 		return; /* It goes when the thread is back, or ends by its deadline. */
 	sgio->is_out = true;
 	sgio->is_out_current = true;
+	if (sgio->is_counted_anew)
+		sgio->worker->laid.v = 0; /* As walk.c does when it sees that itself. */
+	sgio->is_counted_anew = false;
 	sgio->worker->request = *sgio->current;
 	signal_write(sgio->worker->go_fd);
 }
@@ -137,6 +145,12 @@ static void deadline_run(struct ferry_timer *timer)
 	struct ferry_sgio *sgio = FERRY_CONTAINER_OF(timer, struct ferry_sgio, deadline);
 
 	finish(sgio, -ETIMEDOUT);
+}
+
+static void generation_note(struct ferry_sgio *sgio, uint32_t generation)
+{
+	sgio->is_counted_anew |= generation < sgio->generation;
+	sgio->generation = generation;
 }
 
 static void done_run(struct ferry_watch *watch, uint32_t ready)
@@ -163,7 +177,14 @@ static void done_run(struct ferry_watch *watch, uint32_t ready)
 	request->keys_count = worker->request.keys_count;
 	request->holder = worker->request.holder;
 	request->generation = worker->request.generation;
+	if (request->op == FERRY_FENCE_READ_KEYS && worker->error == 0)
+		generation_note(sgio->first ? sgio->first : sgio, request->generation);
 	finish(sgio, worker->error);
+}
+
+static bool is_busy(const struct ferry_sgio *sgio)
+{
+	return sgio->current || sgio->is_out || !ferry_list_is_empty(&sgio->queue);
 }
 
 static void fence_submit(struct ferry_fence *fence, struct ferry_fence_request *request)
@@ -171,6 +192,8 @@ static void fence_submit(struct ferry_fence *fence, struct ferry_fence_request *
 	struct ferry_sgio *sgio = FERRY_CONTAINER_OF(fence, struct ferry_sgio, fence);
 
 	FERRY_ASSERT_ON_LOOP(sgio->config.loop);
+	if (request->op == FERRY_FENCE_READ_KEYS && is_busy(sgio))
+		sgio = sgio->reader;
 	ferry_list_append(&sgio->queue, &request->link);
 	ferry_task_post(sgio->config.loop, &sgio->feed);
 }
@@ -207,6 +230,20 @@ static struct ferry_sgio_worker *worker_new(const int *disks, uint32_t disks_cou
 	return worker;
 }
 
+/* What reads while @first is busy: by the same descriptors. */
+static struct ferry_sgio_worker *worker_borrow(struct ferry_sgio_worker *first)
+{
+	struct ferry_sgio_worker *worker = worker_new(first->disks, 0);
+
+	if (!worker)
+		return NULL;
+	memcpy(worker->disks, first->disks, sizeof(worker->disks));
+	worker->disks_count = first->disks_count;
+	worker->lender = first;
+	atomic_fetch_add(&first->references, 1);
+	return worker;
+}
+
 static enum ferry_laying_way choose_laying(const struct ferry_sgio_config *config, bool is_untrue)
 {
 	ferry_assert(config->laying == 0 || config->laying == FERRY_LAYING_ABORT ||
@@ -219,6 +256,63 @@ static enum ferry_laying_way choose_laying(const struct ferry_sgio_config *confi
 	return config->quiesce_time_ns ? FERRY_LAYING_QUIESCE : 0;
 }
 
+/* Give @sgio its thread: @worker's from now on. */
+static int hand_start(struct ferry_sgio *sgio, const struct ferry_sgio_config *config,
+		      struct ferry_sgio_worker *worker, struct ferry_error *reterr)
+{
+	int r;
+
+	sgio->worker = worker;
+	if (worker->go_fd < 0 || worker->done_fd < 0)
+		return ferry_error_set(reterr, -EMFILE, "no descriptors for reservations");
+	sgio->config = *config;
+	if (sgio->config.timeout_ns == 0)
+		sgio->config.timeout_ns = TIMEOUT_NS_DEFAULT;
+	sgio->feed.run = feed_run;
+	sgio->deadline.run = deadline_run;
+	ferry_list_init(&sgio->queue);
+	sgio->watch = (struct ferry_watch){.run = done_run, .fd = worker->done_fd};
+	r = config->loop->ops->watch_start(config->loop, &sgio->watch, FERRY_WATCH_READ);
+	if (r < 0)
+		return ferry_error_set(reterr, r, "reservations: %s", strerror(-r));
+	r = thread_start(sgio);
+	if (r < 0) {
+		config->loop->ops->watch_stop(config->loop, &sgio->watch);
+		return ferry_error_set(reterr, r, "no thread for reservations: %s", strerror(-r));
+	}
+	return 0;
+}
+
+static void hand_close(struct ferry_sgio *sgio)
+{
+	sgio->config.loop->ops->watch_stop(sgio->config.loop, &sgio->watch);
+	ferry_timer_stop(sgio->config.loop, &sgio->deadline);
+	ferry_task_cancel(sgio->config.loop, &sgio->feed);
+	atomic_store(&sgio->worker->is_over, true);
+	signal_write(sgio->worker->go_fd);
+	if (sgio->is_out)
+		(void)pthread_detach(sgio->thread); /* It has a reference of its own. */
+	else
+		(void)pthread_join(sgio->thread, NULL);
+	sgio_freep(&sgio);
+}
+
+static int reader_start(struct ferry_sgio *sgio, struct ferry_error *reterr)
+{
+	_cleanup_(worker_unrefp) struct ferry_sgio_worker *worker = worker_borrow(sgio->worker);
+	_cleanup_(sgio_freep) struct ferry_sgio *reader = calloc(1, sizeof(*reader));
+	int r;
+
+	if (!worker || !reader)
+		return ferry_error_set(reterr, -ENOMEM, "no memory for reservations");
+	r = hand_start(reader, &sgio->config, TAKE_PTR(worker), reterr);
+	if (r < 0)
+		return r;
+	reader->first = sgio;
+	sgio->reader = TAKE_PTR(reader);
+	return 0;
+}
+
 int ferry_sgio_start(const struct ferry_sgio_config *config, const int *disks, uint32_t disks_count,
 		     bool is_untrue, struct ferry_sgio **ret, struct ferry_error *reterr)
 {
@@ -229,8 +323,6 @@ int ferry_sgio_start(const struct ferry_sgio_config *config, const int *disks, u
 	ferry_assert(disks_count > 0 && disks_count <= FERRY_SGIO_PATHS_MAX);
 	if (!worker || !sgio)
 		return ferry_error_set(reterr, -ENOMEM, "no memory for reservations");
-	if (worker->go_fd < 0 || worker->done_fd < 0)
-		return ferry_error_set(reterr, -EMFILE, "no descriptors for reservations");
 	worker->laying = choose_laying(config, is_untrue);
 	worker->quiesce_time_ns = config->quiesce_time_ns;
 	r = ferry_sgio_probe(worker, reterr);
@@ -240,23 +332,16 @@ int ferry_sgio_start(const struct ferry_sgio_config *config, const int *disks, u
 		.ops = &fence_ops,
 		.ability = {.laying = worker->laying,
 			    .keeps_registrations = true, /* Else it would not be open. */
+			    .hides_restarts = true,	 /* The session is the kernel's. */
 			    .quiesce_time_ns = config->quiesce_time_ns},
 	};
-	sgio->config = *config;
-	if (sgio->config.timeout_ns == 0)
-		sgio->config.timeout_ns = TIMEOUT_NS_DEFAULT;
-	sgio->feed.run = feed_run;
-	sgio->deadline.run = deadline_run;
-	ferry_list_init(&sgio->queue);
-	sgio->watch = (struct ferry_watch){.run = done_run, .fd = worker->done_fd};
-	sgio->worker = TAKE_PTR(worker);
-	r = config->loop->ops->watch_start(config->loop, &sgio->watch, FERRY_WATCH_READ);
+	r = hand_start(sgio, config, TAKE_PTR(worker), reterr);
 	if (r < 0)
-		return ferry_error_set(reterr, r, "reservations: %s", strerror(-r));
-	r = thread_start(sgio);
+		return r;
+	r = reader_start(sgio, reterr);
 	if (r < 0) {
-		config->loop->ops->watch_stop(config->loop, &sgio->watch);
-		return ferry_error_set(reterr, r, "no thread for reservations: %s", strerror(-r));
+		hand_close(TAKE_PTR(sgio));
+		return r;
 	}
 	*ret = TAKE_PTR(sgio);
 	return 0;
@@ -319,14 +404,6 @@ void ferry_sgio_close(struct ferry_sgio *sgio)
 	if (!sgio)
 		return;
 	FERRY_ASSERT_ON_LOOP(sgio->config.loop);
-	sgio->config.loop->ops->watch_stop(sgio->config.loop, &sgio->watch);
-	ferry_timer_stop(sgio->config.loop, &sgio->deadline);
-	ferry_task_cancel(sgio->config.loop, &sgio->feed);
-	atomic_store(&sgio->worker->is_over, true);
-	signal_write(sgio->worker->go_fd);
-	if (sgio->is_out)
-		(void)pthread_detach(sgio->thread); /* It has a reference of its own. */
-	else
-		(void)pthread_join(sgio->thread, NULL);
-	sgio_freep(&sgio);
+	hand_close(TAKE_PTR(sgio->reader));
+	hand_close(sgio);
 }

@@ -7,7 +7,8 @@
  *
  * SG_IO blocks until the target has answered, which PREEMPT AND ABORT may put off for as long as
  * one of the victim's writes hangs in its backend. So a thread of the adapter's own does it, one
- * request at a time; a request that has no answer in time ends -ETIMEDOUT, and the next one waits
+ * request at a time; a second one reads keys while the first is busy, since a FLUSH may wait for
+ * that. A request that has no answer in time ends -ETIMEDOUT, and the next one waits
  * until the thread is back. What a PREEMPT AND ABORT that was given up has proven in the end is not
  * lost: the next PREEMPT of the same victim is told so, unless registrations have changed since.
  *

@@ -609,6 +609,51 @@ static void test_a_late_abort_is_not_lost(void **state)
 	assert_int_equal(lun.resets, 2);
 }
 
+static void read_done(struct ferry_fence_request *which, int error)
+{
+	answer = error;
+	ferry_uring_loop_stop(loop);
+	(void)which;
+}
+
+/* A FLUSH may wait for what the keys are: whatever else the target is at, they are read. */
+static void test_reads_while_it_hangs(void **state)
+{
+	struct ferry_fence_request reads[3];
+	uint32_t generation;
+
+	(void)state;
+	start(10 * FERRY_NS_PER_S);
+	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x11, 0), 0);
+	generation = lun.generation;
+	lun.others[0] = 0x22;
+	lun.hangs_abort = true;
+	request = (struct ferry_fence_request){
+		.op = FERRY_FENCE_PREEMPT, .own = {0x11}, .victim = {0x22}, .on_done = done};
+	ferry_fence_submit(ferry_sgio_fence(sgio), &request);
+	for (size_t i = 0; i < FERRY_ARRAY_COUNT(reads); i++) {
+		reads[i] = (struct ferry_fence_request){.op = FERRY_FENCE_READ_KEYS,
+							.on_done = read_done};
+		(void)pthread_mutex_lock(&lun.lock);
+		lun.generation = i < 2 ? generation : 1; /* It counts anew. */
+		(void)pthread_mutex_unlock(&lun.lock);
+		ferry_fence_submit(ferry_sgio_fence(sgio), &reads[i]);
+		answer = 1;
+		assert_int_equal(ferry_uring_loop_run(loop), 0);
+		assert_int_equal(answer, 0);
+		assert_int_equal(reads[i].keys_count, DISKS + 1);
+		assert_int_equal(reads[i].generation, i < 2 ? generation : 1);
+	}
+	let_go(false);
+	assert_int_equal(ferry_uring_loop_run(loop), 0);
+	assert_int_equal(answer, 0);
+	assert_int_equal(lun.aborts, 1);
+	/* What was proven before a count that began anew counts no more, whoever has read that. */
+	lun.holder = 0x11;
+	assert_int_equal(ask(FERRY_FENCE_PREEMPT, 0x11, 0x22), 0);
+	assert_int_equal(lun.resets, 1);
+}
+
 static void test_closes_while_it_hangs(void **state)
 {
 	(void)state;
@@ -782,6 +827,7 @@ int main(void)
 		WITH_LOOP(test_untrue_target),
 		WITH_LOOP(test_laying_as_configured),
 		WITH_LOOP(test_a_late_abort_is_not_lost),
+		WITH_LOOP(test_reads_while_it_hangs),
 		WITH_LOOP(test_closes_while_it_hangs),
 		WITH_LOOP(test_classes),
 		WITH_LOOP(test_a_file_has_none),
