@@ -44,6 +44,39 @@ static void test_target_restarts_in_one_session(void **state)
 	}
 }
 
+/*
+ * The same where nothing gives a hint, the target least of all: a FLUSH is looked at, by the
+ * owner's path and by a peer's. The target is young: its count shows least.
+ */
+static void test_target_restarts_unheard(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 180; seed < 190; seed++) {
+		sim_cluster_init(&cluster, seed, 3);
+		cluster.lun.options.hides_restarts = true;
+		cluster.lun.options.has_aptpl = true;
+		cluster.lun.generation = 0;
+		start(/* depth= */ 0);
+		assert_int_equal(do_io(1, FERRY_OP_WRITE, 0), 0);
+		assert_int_equal(do_io(1, FERRY_OP_FLUSH, 0), 0);
+		if (seed % 2 == 0) {
+			sim_lun_cut(&cluster.lun, 1);
+			sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
+		}
+		for (uint64_t lba = 0; lba < 16; lba += 4)
+			assert_int_equal(do_io(1, FERRY_OP_WRITE, lba), 0);
+		sim_lun_restart_unheard(&cluster.lun);
+		assert_int_equal(do_io(1, FERRY_OP_FLUSH, 0), -EIO);
+		sim_cluster_run(&cluster, 10 * FERRY_NS_PER_S);
+		sim_cluster_clear(&cluster, 1);
+		sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
+		assert_int_equal(do_io(1, FERRY_OP_FLUSH, 0), 0);
+		assert_int_equal(do_io(1, FERRY_OP_WRITE, 0), 0);
+		assert_int_equal(do_io(1, FERRY_OP_FLUSH, 0), 0);
+		end();
+	}
+}
+
 /* The same, seen by the peers only: the owner's own path is a black hole all the time. */
 static void test_target_restarts_unseen_by_the_owner(void **state)
 {
@@ -191,6 +224,7 @@ int scenario_flush(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_target_restarts),
 		cmocka_unit_test(test_target_restarts_in_one_session),
+		cmocka_unit_test(test_target_restarts_unheard),
 		cmocka_unit_test(test_target_restarts_unseen_by_the_owner),
 		cmocka_unit_test(test_target_restarts_and_the_owner_is_last),
 		cmocka_unit_test(test_restarted_peers_do_not_vouch),

@@ -127,6 +127,20 @@ static void workload_draw(struct sim *sim, struct sim_workload *workload)
 	workload->shares[FERRY_OP_WRITE_ZEROES] = (uint32_t)sim_below(sim, SIM_WORKLOAD, 6);
 }
 
+static void unheard_draw(struct chaos *chaos)
+{
+	struct sim_cluster *cluster = &chaos->cluster;
+
+	/* Until somebody looks, a cache of this node's would still say what was. */
+	cluster->options.cache_lines = 0;
+	cluster->lun.generation = 0; /* A young one: a restart shows least there. */
+	cluster->lun.options.has_aptpl = true;
+	cluster->lun.options.reinstates = false;
+	cluster->workload.shares[FERRY_OP_FLUSH] += 10;
+	chaos->interval_ns_max = sim_between(&cluster->sim, SIM_CRASH, 100 * FERRY_NS_PER_MS,
+					     1500 * FERRY_NS_PER_MS);
+}
+
 /* The few kinds of faults that a seed is about meet what makes them matter. */
 static void focus_draw(struct chaos *chaos)
 {
@@ -187,6 +201,8 @@ static void focus_draw(struct chaos *chaos)
 		chaos->faults_ns += 3 * FERRY_NS_PER_S;
 		chaos->interval_ns_max =
 			sim_between(sim, SIM_CRASH, 200 * FERRY_NS_PER_MS, 1000 * FERRY_NS_PER_MS);
+	} else if (chaos->focus == SIM_FOCUS_UNHEARD) {
+		unheard_draw(chaos);
 	} else if (chaos->focus == SIM_FOCUS_LOSSES) {
 		workload->fua_per_mille = 0;
 		workload->shares[FERRY_OP_FLUSH] += 10;
@@ -427,6 +443,7 @@ void sim_chaos_run(uint64_t seed, const struct sim_chaos_options *options, struc
 	struct chaos *chaos = sim_alloc(sizeof(*chaos));
 	uint32_t nodes_count = counts[seed * UINT64_C(0x9e3779b97f4a7c15) >> 60];
 	bool is_by_path;
+	bool is_unheard;
 
 	chaos->result.seed = seed;
 	chaos->lies = options->takes_timeouts_as_failures;
@@ -438,7 +455,12 @@ void sim_chaos_run(uint64_t seed, const struct sim_chaos_options *options, struc
 	chaos->faults.cluster = &chaos->cluster;
 	/* One in sixteen: each path has a cache of its own. By the seed, like the nodes' count. */
 	is_by_path = (seed * UINT64_C(0x9e3779b97f4a7c15) >> 56 & 15) == 3;
-	chaos->focus = is_by_path ? SIM_FOCUS_NONE : focus_of(seed);
+	/* One in thirty-two: the kernels' sessions outlive a target that does not say so. */
+	is_unheard = (seed * UINT64_C(0x9e3779b97f4a7c15) >> 44 & 31) == 7 && !is_by_path;
+	chaos->focus = is_by_path   ? SIM_FOCUS_NONE
+		       : is_unheard ? SIM_FOCUS_UNHEARD
+				    : focus_of(seed);
+	chaos->cluster.lun.options.hides_restarts = is_unheard;
 	chaos->cluster.lun.options.caches_by_path = is_by_path;
 	chaos->cluster.options.flushes_by_path = is_by_path;
 	options_draw(chaos);

@@ -127,6 +127,11 @@ static void cache_lost(struct sim_planned *planned)
 	sim_lun_reset_hard(lun_of(planned));
 }
 
+static void unheard(struct sim_planned *planned)
+{
+	sim_lun_restart_unheard(lun_of(planned));
+}
+
 static void attention(struct sim_planned *planned)
 {
 	sim_lun_attention(lun_of(planned), planned->node, SIM_ATTENTION_OTHER);
@@ -393,6 +398,7 @@ static const struct kind {
 	[SIM_FAULT_OWNER_CUT] = {"owner-cut", owner_cut, uncut},
 	[SIM_FAULT_OWN_CACHE] = {"path-cache", path_cache, NULL},
 	[SIM_FAULT_RELAPSE] = {"relapse", relapse, relapse},
+	[SIM_FAULT_UNHEARD] = {"unheard", unheard, NULL},
 };
 
 const char *sim_fault_name(enum sim_fault fault)

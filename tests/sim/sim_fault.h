@@ -48,6 +48,7 @@ enum sim_fault {
 	SIM_FAULT_OWNER_CUT, /* A black hole on the path of whoever owns the pool. */
 	SIM_FAULT_OWN_CACHE, /* One path's own cache is lost: only where each has one. */
 	SIM_FAULT_RELAPSE,   /* Who is registered anew while an abort of its waits is in trouble. */
+	SIM_FAULT_UNHEARD,   /* The target is restarted, and nobody told: only where that may be. */
 	SIM_FAULTS_COUNT,
 };
 
@@ -63,6 +64,7 @@ enum sim_focus {
 	SIM_FOCUS_CARRYING, /* Peers carry, by connections that break. */
 	SIM_FOCUS_LOSSES,   /* The target's cache is lost, and who saw it. */
 	SIM_FOCUS_LAYING,   /* Aborts wait for what the target keeps, and peers go on carrying. */
+	SIM_FOCUS_UNHEARD,  /* The target is restarted beneath sessions that outlive it. */
 	SIM_FOCI_COUNT,
 };
 

@@ -8,6 +8,9 @@
 #include "tests/sim/sim_lun_private.h"
 #include "tests/sim/sim_path.h"
 
+/* A target is down for some time, and then the kernels have to log in. */
+#define UNHEARD_NS_MIN (4 * FERRY_NS_PER_S)
+
 static struct sim *sim_of(const struct sim_lun *lun)
 {
 	return lun->sim;
@@ -594,6 +597,29 @@ void sim_lun_restart(struct sim_lun *lun)
 {
 	sim_lun_power_cut(lun);
 	sim_lun_power(lun, true);
+}
+
+void sim_lun_restart_unheard(struct sim_lun *lun)
+{
+	ferry_assert(lun->options.has_aptpl);
+	if (lun->sim->now_ns - lun->restarted_ns < UNHEARD_NS_MIN)
+		return; /* It takes some time. */
+	lun->restarted_ns = lun->sim->now_ns;
+	sim_note(lun->sim, SIM_FAULT, 0, 22, "the target is restarted, unheard");
+	ferry_list_foreach (link, &lun->commands) {
+		struct sim_command *command = ferry_list_entry(link, struct sim_command, link);
+
+		if (command->stage != SIM_COMMAND_AT_TARGET)
+			continue;
+		if (!command->fence_op && ferry_op_changes_blocks(command->op) &&
+		    sim_chance(lun->sim, SIM_STORAGE, 500))
+			land_change(command);
+		command->waits_for = 0;
+		command->is_held = false;
+		sim_command_send(command);
+	}
+	sim_lun_lose_cache(lun);
+	registrations_lose(lun);
 }
 
 void sim_lun_attention(struct sim_lun *lun, uint32_t node, enum sim_attention attention)

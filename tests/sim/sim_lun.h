@@ -105,6 +105,7 @@ struct sim_lun_options {
 	bool caches_by_path; /* Each path has a cache of its own: a FLUSH reaches only that. */
 	bool abort_waits;    /* PREEMPT AND ABORT is answered when what ran has ended. */
 	bool has_aptpl;	     /* Registrations survive a restart. */
+	bool hides_restarts; /* To sessions that outlive one: sim_lun_restart_unheard(). */
 	bool proves_nothing; /* PREEMPT only removes a registration, and only for a person. */
 	/*
 	 * A login by the victim's name ends its session and waits for that nexus's commands only;
@@ -142,6 +143,7 @@ struct sim_lun {
 	uint32_t holder; /* A node; 0: no reservation. */
 	uint32_t generation;
 	bool is_off;
+	uint64_t restarted_ns;		/* Unheard. */
 	struct ferry_epoch epoch_floor; /* Landing a write of an older epoch breaks a promise. */
 	struct ferry_list commands;
 	struct ferry_list paths;       /* Those that are open. */
@@ -186,6 +188,11 @@ void sim_lun_power_cut(struct sim_lun *lun);
 void sim_lun_lose_path_cache(struct sim_lun *lun, uint32_t node);
 /* Off and on again. */
 void sim_lun_restart(struct sim_lun *lun);
+/*
+ * The same beneath kernels that hold the sessions: these are made anew, what was not answered is
+ * sent once more, and nobody is told. LIO does so; its registrations are kept (tests/vm).
+ */
+void sim_lun_restart_unheard(struct sim_lun *lun);
 void sim_lun_attention(struct sim_lun *lun, uint32_t node, enum sim_attention attention);
 /* What it has accepted stays where it is, until it is no longer stalled. */
 void sim_lun_stall(struct sim_lun *lun, bool is_stalled, bool stalls_fences);

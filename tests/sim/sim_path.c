@@ -319,6 +319,7 @@ void sim_path_open(struct sim_path *path, struct sim_lun *lun, struct sim_loop *
 		.node = node,
 	};
 	path->fence.ability.laying = laying_of(&lun->options);
+	path->fence.ability.hides_restarts = lun->options.hides_restarts;
 	ferry_list_init(&path->endings);
 	ferry_list_init(&path->link);
 	ferry_list_append(&lun->paths, &path->link);

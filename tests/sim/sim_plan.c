@@ -99,6 +99,15 @@ static const struct focus {
 					{SIM_FAULT_BREAK, 6},
 					{SIM_FAULT_SLOW, 3},
 					{SIM_FAULT_MOVE, 3}}},
+	[SIM_FOCUS_UNHEARD] = {.name = "unheard restarts",
+			       .aimed_per_mille_max = 300,
+			       .long_per_mille = 200,
+			       .kinds = {{SIM_FAULT_UNHEARD, 36},
+					 {SIM_FAULT_OWNER_CUT, 12},
+					 {SIM_FAULT_MOVE, 6},
+					 {SIM_FAULT_CRASH, 6},
+					 {SIM_FAULT_BREAK, 6},
+					 {SIM_FAULT_RESET, 6}}},
 	[SIM_FOCUS_LOSSES] = {.name = "losses",
 			      .aimed_per_mille_max = 300,
 			      .long_per_mille = 200,
@@ -124,7 +133,7 @@ static void weights_focus(struct sim_faults *faults)
 
 	if (faults->focus == SIM_FOCUS_NONE)
 		return;
-	for (size_t i = 0; i < SIM_FAULTS_COUNT; i++)
+	for (size_t i = 0; i <= SIM_FAULT_RELAPSE; i++)
 		if (!sim_chance(sim, SIM_CRASH, 200))
 			faults->weights[i] = 0;
 	for (size_t i = 0; focus->kinds[i].weight_max != 0; i++) {
