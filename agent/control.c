@@ -193,6 +193,43 @@ static void force(struct ferry_control *control, struct ferry_control_request *r
 		cluster_pool_force(pool, request);
 }
 
+/* That flushes fail is for applications to see: who still runs would take lost for written. */
+static void clear_answer(struct ferry_cluster *cluster, struct ferry_control_request *request)
+{
+	struct cluster_pool *pool = pool_find(cluster, request->pool);
+	const struct ferry_snapshot_pool *data;
+	struct ferry_event event = {.kind = FERRY_EVENT_ADMIN, .severity = FERRY_SEVERITY_WARNING};
+
+	ferry_assert(pool); /* It was there when it was asked. */
+	data = &cluster->snapshot->pools[pool->index];
+	if (!data->is_open || !data->flush_is_suspect) {
+		ferry_control_done(request, -EPERM,
+				   "its flushes do not fail on this node: nothing to clear");
+	} else if (data->clients + data->opens > 0 && !request->is_force) {
+		ferry_control_done(request, -EPERM,
+				   "it is in use, by who may miss what it has written: unmount and "
+				   "detach first (--force: nevertheless)");
+	} else if (cluster->data_was_told) {
+		ferry_control_done(request, -ESHUTDOWN, "the agent is stopping");
+	} else {
+		(void)snprintf(event.pool, sizeof(event.pool), "%s", pool->config->name);
+		ferry_event_emit(&cluster->events, event,
+				 "an administrator has cleared it: flushes may succeed again");
+		cluster_pool_tell(pool, (struct ferry_mail){.kind = FERRY_MAIL_CLEAR});
+		ferry_control_done(request, 0, NULL);
+	}
+}
+
+static void clear(struct ferry_control *control, struct ferry_control_request *request)
+{
+	struct ferry_cluster *cluster = cluster_of(control);
+
+	if (!pool_find(cluster, request->pool))
+		none_such(request, "pool", request->pool);
+	else
+		control_snapshot_want(cluster, request, clear_answer);
+}
+
 /* ---- Registrations, and fencing. ---- */
 
 const char *control_node_name(const struct ferry_cluster *cluster, struct ferry_node node)
@@ -365,6 +402,7 @@ const struct ferry_control_ops control_ops = {
 	.release = release,
 	.move = move,
 	.force = force,
+	.clear = clear,
 	.list_keys = list_keys,
 	.clean_key = clean_key,
 	.fence = fence,

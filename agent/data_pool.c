@@ -586,7 +586,8 @@ void data_pool_mail(struct data_pool *pool, const struct ferry_mail *mail)
 		data_keys_mail(pool, mail);
 		break;
 	case FERRY_MAIL_CLEAR:
-		ferry_router_clear_suspect(&pool->engine.router);
+		if (pool->is_open)
+			ferry_router_clear_suspect(&pool->engine.router);
 		break;
 	case FERRY_MAIL_FAULT:
 		if (pool->has_fault)

@@ -118,6 +118,7 @@ size_t cli_key_count(const ProtobufCMessage *message, size_t index);
 /* keys.c, force.c: the commands that ask before they act. */
 int cli_keys(const struct cli_agent *agent, struct ferry_error *reterr) FERRY_MUST_CHECK;
 int cli_own(const struct cli_agent *agent, struct ferry_error *reterr) FERRY_MUST_CHECK;
+int cli_clear(const struct cli_agent *agent, struct ferry_error *reterr) FERRY_MUST_CHECK;
 int cli_fence(const struct cli_agent *agent, struct ferry_error *reterr) FERRY_MUST_CHECK;
 
 /* torture.c. -EBADMSG: a violation. */

@@ -139,6 +139,12 @@ answer() {
 	passed=$((passed + 1))
 }
 
+run 5 clear pg </dev/null; err 'no terminal'
+run 0 clear pg --yes; agent_heard '^clear pg$' || fail 'a clearing that forces nothing'
+run 0 clear pg --yes --force; agent_heard '^clear pg force$' || fail 'forcing was not said'
+run 5 clear theirs --yes; run 2 clear pg --take; run 2 clear
+answer 0 pg clear pg; err 'may be lost'; answer 5 yes clear pg
+
 run 0 keys; out '^pg +0xfe00000200000005 +2 +n2 +5 +OWN +yes +-'
 out '^pg +0xfe00000900000001 x2 +9 +- +1 +ABSENT +- +STALE'
 [ "$(grep -c 0xfe00000900000001 "$dir/out")" = 1 ] || fail 'one key, two rows'

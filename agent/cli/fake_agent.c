@@ -243,6 +243,14 @@ static void force(struct ferry_control *control, struct ferry_control_request *r
 	answer(request, request->pool);
 }
 
+static void clear(struct ferry_control *control, struct ferry_control_request *request)
+{
+	(void)control;
+	printf("clear %s%s\n", request->pool, request->is_force ? " force" : "");
+	(void)fflush(stdout);
+	answer(request, request->pool);
+}
+
 static bool key_is_cleaned[6];
 
 /* A registration in each state; what was cleaned is gone. */
@@ -383,6 +391,7 @@ static const struct ferry_control_ops ops = {
 	.detach = detach,
 	.acquire = acquire,
 	.force = force,
+	.clear = clear,
 	.list_keys = list_keys,
 	.clean_key = clean_key,
 	.fence = fence,

@@ -1,4 +1,4 @@
-/* force.c - ferry own --force and ferry fence: where a node is passed over. */
+/* force.c - ferry own --force, ferry fence and ferry clear: where somebody is passed over. */
 #include <stdlib.h>
 
 #include "agent/cli/cli.h"
@@ -122,6 +122,37 @@ int cli_own(const struct cli_agent *agent, struct ferry_error *reterr)
 	if (r < 0)
 		return r;
 	cli_print(agent, message, cli_show_acquire);
+	protobuf_c_message_free_unpacked(message, NULL);
+	return 0;
+}
+
+int cli_clear(const struct cli_agent *agent, struct ferry_error *reterr)
+{
+	Ferry__V1__ClearPoolRequest request = FERRY__V1__CLEAR_POOL_REQUEST__INIT;
+	const struct cli_options *options = agent->options;
+	const char *pool = options->arguments[0];
+	char question[2 * CLI_CELL_BYTES], clean[CLI_CELL_BYTES];
+	ProtobufCMessage *message = NULL;
+	int r;
+
+	cli_clean(clean, sizeof(clean), pool);
+	if (!clean[0])
+		return ferry_error_set(reterr, -EINVAL, "a name is empty");
+	(void)snprintf(question, sizeof(question),
+		       "What was written to pool %s and not synced may be lost, in part, and from "
+		       "now on\nno flush says so. Will whoever uses it look first at what the disk "
+		       "really has\n(recovery, fsck)? Type the pool's name to go on:",
+		       clean);
+	r = cli_ask(options, question, pool, reterr);
+	if (r < 0)
+		return r;
+	request.pool = (char *)(uintptr_t)pool; /* Only read. */
+	request.force = options->is_force;
+	r = cli_call(agent, "ClearPool", &request.base, &ferry__v1__clear_pool_reply__descriptor,
+		     &message, reterr);
+	if (r < 0)
+		return r;
+	cli_print(agent, message, cli_show_nothing);
 	protobuf_c_message_free_unpacked(message, NULL);
 	return 0;
 }

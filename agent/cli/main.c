@@ -92,6 +92,14 @@ static const struct command commands[] = {
 	 "long as this command waits (--timeout). It takes the place of an acquire that waits.\n",
 	 "ForcePool", 1, SLOW_S, &ferry__v1__acquire_pool_reply__descriptor, cli_show_acquire,
 	 cli_own},
+	{"clear", "POOL", "have flushes succeed again after a lost cache",
+	 "  --force        also while its volume is in use: who uses it may miss what it wrote\n"
+	 "  --yes          answers the question that is asked before\n"
+	 "Where ferry status says that flushes fail: what was written and not synced may be lost.\n"
+	 "Stop what uses the volume, unmount, ferry detach, clear; then have filesystem and\n"
+	 "application recover. To release and acquire the pool does as much.\n",
+	 "ClearPool", 1, QUICK_S, &ferry__v1__clear_pool_reply__descriptor, cli_show_nothing,
+	 cli_clear},
 	{"keys", "[POOL|LUN]", "the registrations at the luns, read there just now",
 	 "  --clean        remove from the pool those of nodes without an agent, and older ones\n"
 	 "  --foreign      with --clean: also those that are not Ferry's\n"
@@ -483,18 +491,21 @@ static int options_check(const struct command *command, const struct cli_options
 {
 	bool is_own = command->run == cli_own;
 	bool is_keys = command->run == cli_keys;
+	bool is_clear = command->run == cli_clear;
 
 	if ((options->is_follow || options->is_from_given) && command->run != run_events)
 		return usage_error("--follow and --from are for events, not for ", command->name);
 	if ((options->is_clean || options->is_foreign) && !is_keys)
 		return usage_error("--clean and --foreign are for keys, not for ", command->name);
 	if (options->is_force && !is_own && !is_method(command, "ReleasePool") &&
-	    !is_method(command, "MovePool"))
-		return usage_error("--force is for own, release and move, not for ", command->name);
+	    !is_method(command, "MovePool") && !is_clear)
+		return usage_error("--force is for own, release, move and clear, not for ",
+				   command->name);
 	if (options->is_take && !is_method(command, "AcquirePool"))
 		return usage_error("--take is for acquire, not for ", command->name);
-	if (options->is_yes && !is_own && !is_keys && command->run != cli_fence)
-		return usage_error("--yes is for own, keys and fence, not for ", command->name);
+	if (options->is_yes && !is_own && !is_keys && !is_clear && command->run != cli_fence)
+		return usage_error("--yes is for own, clear, keys and fence, not for ",
+				   command->name);
 	if (options->is_torture && command->run != cli_torture)
 		return usage_error(
 			"--seconds, --seed, --nbd and --report are for torture, not for ",

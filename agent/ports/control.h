@@ -225,7 +225,7 @@ struct ferry_control_request {
 	char key[FERRY_CONTROL_NAME_BYTES];    /* clean_key: as text */
 	char faults[FERRY_CONTROL_NAME_BYTES]; /* arm_faults: the plan as text */
 	bool is_foreign;		       /* clean_key: a foreign key is meant */
-	bool is_force;			       /* release, move: also while it is in use */
+	bool is_force;			       /* release, move, clear: also while it is in use */
 	bool is_take;			       /* acquire: also from an owner that serves */
 	struct ferry_members nodes;	       /* force: whom a person answers for */
 	uint64_t deadline_ns;		       /* By the loop's clock: the asker waits no longer. */
@@ -289,6 +289,7 @@ struct ferry_control_ops {
 	void (*release)(struct ferry_control *control, struct ferry_control_request *request);
 	void (*move)(struct ferry_control *control, struct ferry_control_request *request);
 	void (*force)(struct ferry_control *control, struct ferry_control_request *request);
+	void (*clear)(struct ferry_control *control, struct ferry_control_request *request);
 	void (*list_keys)(struct ferry_control *control, struct ferry_control_request *request);
 	void (*clean_key)(struct ferry_control *control, struct ferry_control_request *request);
 	void (*fence)(struct ferry_control *control, struct ferry_control_request *request);

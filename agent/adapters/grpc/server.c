@@ -24,6 +24,7 @@ const struct ferry_grpc_method ferry_grpc_methods[] = {
 	REQUEST("ReleasePool", release_pool_request, release),
 	REQUEST("MovePool", move_pool_request, move),
 	REQUEST("ForcePool", force_pool_request, force),
+	REQUEST("ClearPool", clear_pool_request, clear),
 	REQUEST("ListKeys", list_keys_request, list_keys),
 	REQUEST("CleanKey", clean_key_request, clean_key),
 	REQUEST("FenceNode", fence_request, fence),
