@@ -90,6 +90,51 @@ guest_must 3 'modprobe -a fuse loop && mount "$(ferry attach data)" /mnt &&
 guest_must 3 'umount /mnt && e2fsck -fn $(ferry attach data) && ferry detach data' >/dev/null
 passed "vm3 owns the pool and finds each byte, by FUSE and a loop device ($SECONDS s)"
 
+# --- The target loses power, and what was written and not flushed may be gone. LIO tells nobody, and the
+# kernel's session outlives it: that a FLUSH fails nevertheless is Ferry's own doing (decision 0009).
+# Whoever closes the volume's file flushes it, so it stays open.
+cat >"$HOST/unflushed.py" <<-'END'
+	import mmap, os, time
+	fd = os.open("/run/ferry/volumes/data", os.O_RDWR | os.O_DIRECT)
+	page = mmap.mmap(-1, 4096)
+	def write():
+	    os.pwritev(fd, [page], 16380 * 4096)
+	begun = time.monotonic()
+	for i in range(10):
+	    write()
+	    os.fdatasync(fd)
+	print("ten writes and FLUSHes: %.1f s" % (time.monotonic() - begun), flush=True)
+	write()
+	open("/host/written", "w").close()
+	while not os.path.exists("/host/restarted"):
+	    time.sleep(0.1)
+	try:
+	    os.fdatasync(fd)
+	except OSError as error:
+	    print("FLUSH:", error.strerror, flush=True)
+	    os._exit(0)
+	os._exit(1)
+END
+guest_do 3 "grep -q 'write back' /sys/block/\$(basename \$(readlink -e $DISK))/queue/write_cache" ||
+	fail "the lun has no volatile cache: $DISK"
+guest_begin 3 "python3 /host/unflushed.py"
+JOB_3=$JOB
+within 120 test -e "$HOST/written" || fail "no writes: $(cat "$HOST/vm3/out.$JOB_3")"
+guest_kill 1
+target_start
+guest_up 1
+guest_must 1 "/host/guest-target $SERIAL plain"
+touch "$HOST/restarted"
+guest_result 3 "$JOB_3" >"$WORK/out" || fail "a FLUSH succeeded after the loss: $(cat "$WORK/out")"
+grep -q 'FLUSH: Input/output error' "$WORK/out" || fail "not as a loss: $(cat "$WORK/out")"
+sed 's/^/    vm3: /' "$WORK/out"
+passed "the target was restarted, unheard: a FLUSH fails ($SECONDS s)"
+wait_for 240 "vm3's path works again" is 3 status '.pools[0].health | . == "healthy" or
+	. == "probation"'
+guest_do 3 "ferry clear data" >"$WORK/out" 2>&1 && fail "cleared without a word: $(cat "$WORK/out")"
+guest_must 3 "ferry clear data --yes && sync -d /run/ferry/volumes/data"
+passed "cleared: FLUSHes succeed ($SECONDS s)"
+
 # --- Fenced: from now on its writes are refused, whoever sends them.
 LAST='bs=4096 seek=16383 count=1 oflag=direct'
 guest_must 3 'ferry fence vm2 --yes' >/dev/null
