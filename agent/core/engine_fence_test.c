@@ -753,6 +753,32 @@ static void test_carried_ghosts(void **state)
 	assert_int_equal(at.drained, 6);
 }
 
+/* Of those whose writes may yet land none is dropped for want of room. */
+static void test_more_suspects_than_can_be(void **state)
+{
+	struct ferry_drained_keys drained = {.keys = {key(2, 1)}, .count = 1};
+
+	(void)state;
+	open_fenced();
+	join();
+	for (uint32_t i = 0; i < FERRY_KEYS_MAX; i++)
+		drained.suspects[drained.suspects_count++] = key(4, 1 + i);
+	at.view.epoch.v = 6;
+	at.view.owner.v = 1;
+	at.view.is_in_force = false;
+	look();
+	ferry_engine_take(&at.engine, &drained);
+	run_ms(1);
+	assert_int_equal(at.takes, 0);
+	take_in(7, /* is_answered_for= */ false, /* knows_suspect= */ true); /* One of them. */
+	assert_int_equal(at.takes, 0);
+	drained.suspects[0] = key(4, 1 + FERRY_KEYS_MAX);
+	drained.suspects_count = 1;
+	ferry_engine_take(&at.engine, &drained);
+	assert_int_equal(at.takes, 1);
+	assert_int_equal(at.taken, -EIO);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -787,6 +813,7 @@ int main(void)
 		TEST(test_take_is_overtaken_before_it_begins),
 		TEST(test_takes_anew),
 		TEST(test_a_word_proves_nothing),
+		TEST(test_more_suspects_than_can_be),
 		TEST(test_carried_ghosts),
 	};
 

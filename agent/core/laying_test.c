@@ -99,6 +99,19 @@ static void test_asks_the_owner_first(void **state)
 	assert_null(asked(FERRY_FENCE_RESET));
 }
 
+/* Nothing is asked again when it is over. */
+static void test_answer_after_the_end(void **state)
+{
+	(void)state;
+	open_fenced();
+	own();
+	peer_up(0, 40);
+	want_own();
+	ferry_laying_done(&at.engine.laying);
+	refuse(0);
+	assert_false(ferry_timer_is_started(&at.engine.laying.retry_timer));
+}
+
 /* An owner that is no member any more is not waited for. */
 static void test_owner_has_left(void **state)
 {
@@ -258,6 +271,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_teardown(name, engine_teardown)
 		TEST(test_asks_another_each_time),
 		TEST(test_asks_the_owner_first),
+		TEST(test_answer_after_the_end),
 		TEST(test_owner_has_left),
 		TEST(test_asks_those_without_a_path),
 		TEST(test_resets_what_nobody_else_owns),

@@ -791,6 +791,18 @@ static void test_was_killed_at_its_own_wish(void **state)
 	assert_int_equal(on.path.resets, 2);
 }
 
+/* What is answered when it is over starts nothing: its path may be gone by then. */
+static void test_answer_after_the_end(void **state)
+{
+	(void)state;
+	ferry_registrar_session(&on.registrar, true);
+	expect(FERRY_FENCE_READ_KEYS);
+	ferry_registrar_done(&on.registrar);
+	answer(-ENOTCONN);
+	assert_false(ferry_timer_is_started(&on.registrar.retry_timer));
+	assert_null(on.pending);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -827,6 +839,7 @@ int main(void)
 		TEST(test_owner_is_preempted),
 		TEST(test_lost_while_asking),
 		TEST(test_was_killed_at_its_own_wish),
+		TEST(test_answer_after_the_end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
