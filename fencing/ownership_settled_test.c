@@ -22,8 +22,8 @@ static int setup_of_two(void **state)
 static struct ferry_key taken_from(void)
 {
 	assert_int_equal(ownership.phase, FERRY_OWNERSHIP_TAKING);
-	assert_int_equal(drained.suspects_count, 1);
-	return drained.suspects[0];
+	assert_true(drained.suspects_count > 0);
+	return drained.suspects[drained.suspects_count - 1];
 }
 
 static void test_what_has_been_taken_is_settled(void **state)
@@ -117,6 +117,57 @@ static void test_what_another_served_is_settled(void **state)
 	assert_int_equal(taken_from().v, ferry_key_of_nobody().v);
 }
 
+/* In force, by the word of somebody else: what its owner left may be forgotten. */
+static void test_what_is_served_unheard_is_forgotten(void **state)
+{
+	(void)state;
+	own(1); /* It served itself; and that is no proof of what came later. */
+	hear(2, FERRY_GROUP_STATE, 2, 3, FERRY_GROUP_IS_IN_FORCE);
+	echo();
+	ferry_ownership_acquire(&ownership, /* is_take= */ true);
+	all_drain(3);
+	assert_int_equal(taken_from().v, ferry_key_of_forgotten().v);
+}
+
+/* Another agent of the node that served has drained: of its elder's that says nothing. */
+static void test_what_an_elder_served_is_forgotten(void **state)
+{
+	struct ferry_group_message anew = message_of(FERRY_GROUP_STATE, 2, 0, 0);
+
+	(void)state;
+	own(1);
+	hear(2, FERRY_GROUP_CLAIM, 2, 2, 0);
+	hear(2, FERRY_GROUP_IN_FORCE, 2, 2, 0);
+	anew.incarnation.v = 2;
+	ferry_ownership_message(&ownership, (struct ferry_node){2}, &anew);
+	echo();
+	ferry_ownership_acquire(&ownership, /* is_take= */ true);
+	echo();
+	ferry_ownership_drained(&ownership, (struct ferry_epoch){3});
+	echo();
+	anew = message_of(FERRY_GROUP_ACK, 3, 1, FERRY_GROUP_DRAINED);
+	anew.incarnation.v = 2;
+	ferry_ownership_message(&ownership, (struct ferry_node){2}, &anew);
+	assert_true(is_drained(2));
+	assert_int_equal(taken_from().v, ferry_key_of_forgotten().v);
+}
+
+/* Taken only to fence a node: whom that removed this agent remembers all the same. */
+static void test_a_fencing_is_remembered(void **state)
+{
+	(void)state;
+	assert_int_equal(ferry_ownership_fence(&ownership, (struct ferry_node){3}), 0);
+	echo();
+	all_drain(1);
+	ferry_ownership_taken(&ownership, (struct ferry_epoch){1}, 0);
+	echo();
+	echo();
+	assert_int_equal(ownership.phase, FERRY_OWNERSHIP_IDLE);
+	ferry_ownership_acquire(&ownership, /* is_take= */ true);
+	all_drain(2);
+	assert_int_equal(taken_from().v, ferry_key_of_nobody().v);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup_of_two, teardown)
@@ -127,6 +178,9 @@ int main(void)
 		TEST(test_own_claims_above_anothers_settle_nothing),
 		TEST(test_anothers_claim_of_the_same_number),
 		TEST(test_what_another_served_is_settled),
+		TEST(test_what_is_served_unheard_is_forgotten),
+		TEST(test_what_an_elder_served_is_forgotten),
+		TEST(test_a_fencing_is_remembered),
 	};
 
 	return cmocka_run_group_tests_name("ownership_settled", tests, NULL, NULL);
