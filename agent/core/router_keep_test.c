@@ -74,6 +74,60 @@ static void test_lost_path_is_replayed(void **state)
 	assert_false(at.router.flush.is_suspect);
 }
 
+/* The write of what a path has lost that @path has got; its first byte. */
+static uint8_t written_anew(struct stand_path *path)
+{
+	struct ferry_attempt *attempt = path->attempts[path->count - 1];
+	uint8_t byte = 0;
+
+	assert_non_null(attempt);
+	assert_int_equal(attempt->op, FERRY_OP_WRITE);
+	ferry_segments_read(&attempt->segments, 0, &byte, 1);
+	return byte;
+}
+
+/*
+ * The older of two is written anew, and while the newer one waits for room in that path, that one
+ * is lost too: the older goes first again.
+ */
+static void test_second_loss_while_it_is_replayed(void **state)
+{
+	struct stand_path *first, *second;
+
+	(void)state;
+	for (uint32_t i = 0; i < 2; i++) { /* The second one over the first. */
+		submit(i, FERRY_OP_WRITE, 2 * i);
+		ferry_segments_write(&at.ios[i].segments, 0, &(uint8_t){(uint8_t)(7 + i)}, 1);
+		stand_done(&at.paths[0], i);
+	}
+	local_is_lost();
+	submit(2, FERRY_OP_FLUSH, 0);
+	stand_run_ms(&at.stand, 1);
+	first = peer_with(1);
+	second = first == &at.paths[1] ? &at.paths[2] : &at.paths[1];
+	assert_int_equal(second->count, 0);
+	assert_int_equal(written_anew(first), 7);
+	peer_done(first, 0, 1);
+	first->submit_error = -EAGAIN;
+	stand_run_ms(&at.stand, 1);
+	assert_int_equal(first->count + second->count, 1); /* It follows the older one. */
+	first->path.is_up = false;
+	first->path.on_state(&first->path, false, FERRY_CAUSE_PATH);
+	for (uint32_t i = 0; i < 2; i++) {
+		stand_run_ms(&at.stand, 1);
+		assert_int_equal(second->count, 1 + i);
+		assert_int_equal(written_anew(second), 7 + i);
+		assert_int_equal(at.results[2], 1);
+		peer_done(second, i, 1);
+	}
+	stand_run_ms(&at.stand, 1);
+	assert_int_equal(second->attempts[2]->op, FERRY_OP_FLUSH);
+	peer_done(second, 2, 1);
+	stand_run_ms(&at.stand, 1);
+	assert_int_equal(at.results[2], 0);
+	assert_false(at.router.flush.is_suspect);
+}
+
 /* A reset seen by a peer: what it had goes anew; a write that was under way too. */
 static void test_peers_loss_is_replayed(void **state)
 {
@@ -195,6 +249,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		BY_PATH(test_flush_goes_to_every_path),
 		BY_PATH(test_lost_path_is_replayed),
+		BY_PATH(test_second_loss_while_it_is_replayed),
 		BY_PATH(test_peers_loss_is_replayed),
 		BY_PATH(test_durable_write_over_a_lost_one),
 		BY_PATH(test_kept_writes_are_bounded),

@@ -129,6 +129,56 @@ static void test_deposed_retries_nothing(void **state)
 	assert_int_equal(at.router.ghosts_count, 0);
 }
 
+/* The local path is down; a second, in which @detours writes are carried by peers. */
+static void second_of(uint32_t detours)
+{
+	uint64_t until_ns = at.stand.sim.now_ns + FERRY_NS_PER_S;
+
+	for (uint32_t i = 0; i < detours; i++) {
+		at.results[i] = 1;
+		submit(i, FERRY_OP_WRITE, 8 * i);
+		stand_run_ms(&at.stand, 1);
+		peers_done();
+		assert_int_equal(at.results[i], 0);
+	}
+	sim_run_until(&at.stand.sim, until_ns);
+}
+
+/* In two intervals it failed where peers succeeded: the path is broken, until it works again. */
+static void test_pairs_convict_the_local_path(void **state)
+{
+	(void)state;
+	local_is_lost();
+	stand_run_ms(&at.stand, 500); /* Each second ends between two probes. */
+	second_of(1);
+	assert_int_equal(at.verdict, FERRY_VERDICT_NONE);
+	second_of(1);
+	assert_int_equal(at.verdict, FERRY_VERDICT_LOCAL_PATH);
+	assert_int_equal(ferry_router_local(&at.router)->state, FERRY_LANE_CONVICTED);
+	at.paths[0].path.is_up = true;
+	at.paths[0].path.on_state(&at.paths[0].path, true, FERRY_CAUSE_NONE);
+	stand_run_ms(&at.stand, 1);
+	assert_int_equal(at.paths[0].attempts[0]->op, FERRY_OP_READ);
+	stand_done(&at.paths[0], 0);
+	assert_int_equal(at.verdict, FERRY_VERDICT_NONE);
+}
+
+/* Without a peer's success in that very interval it may be the storage; nor do many make two. */
+static void test_failures_alone_convict_nobody(void **state)
+{
+	(void)state;
+	local_is_lost();
+	stand_run_ms(&at.stand, 500);
+	for (int i = 0; i < 3; i++)
+		second_of(0);
+	second_of(4);
+	for (int i = 0; i < 3; i++)
+		second_of(0);
+	assert_int_equal(at.verdict, FERRY_VERDICT_NONE);
+	second_of(1);
+	assert_int_equal(at.verdict, FERRY_VERDICT_LOCAL_PATH);
+}
+
 int main(void)
 {
 #define BY_PATH(name) cmocka_unit_test_setup_teardown(name, router_setup_by_path, router_teardown)
@@ -141,6 +191,8 @@ int main(void)
 		TEST(test_nothing_can_carry),
 		TEST(test_closed_admits_nothing),
 		TEST(test_deposed_retries_nothing),
+		TEST(test_pairs_convict_the_local_path),
+		TEST(test_failures_alone_convict_nobody),
 		BY_PATH(test_local_path_first),
 	};
 
