@@ -16,11 +16,6 @@ static void on_verdict(enum ferry_verdict now, void *context)
 	at.verdict = now;
 }
 
-static void nothing(void *context)
-{
-	(void)context;
-}
-
 static void on_done(struct ferry_io *io, int error)
 {
 	assert_int_equal(at.results[io - at.ios], 1); /* Once. */
@@ -36,26 +31,14 @@ void peer_done(struct stand_path *path, uint32_t i, uint64_t losses)
 
 static int open_with(bool flushes_by_path)
 {
-	struct ferry_router_config config = {
-		.loop = &at.stand.loop.loop,
-		.arena = &at.stand.arena,
-		.pool = "pool",
-		.self = {1},
-		.block_bytes = STAND_BLOCK_BYTES,
-		.inflight_max = ROUTER_IOS_MAX,
-		.flushes_by_path = flushes_by_path,
-		.path_timeout_ns = 1 * FERRY_NS_PER_S,
-		.hold_timeout_ns = 5 * FERRY_NS_PER_S,
-		.convict_failures = 2,
-		.convict_window_ns = 60 * FERRY_NS_PER_S,
-		.lay = on_lay,
-		.on_verdict = on_verdict,
-		.on_lanes = nothing,
-		.on_idle = nothing,
-	};
+	struct ferry_router_config config = stand_router_config(&at.stand);
 	struct ferry_lane *lane;
 
 	stand_open(&at.stand);
+	config.inflight_max = ROUTER_IOS_MAX;
+	config.flushes_by_path = flushes_by_path;
+	config.lay = on_lay;
+	config.on_verdict = on_verdict;
 	at.lays = 0;
 	at.verdict = FERRY_VERDICT_NONE;
 	assert_int_equal(ferry_router_init(&at.router, &at.stand.region, &config), 0);
