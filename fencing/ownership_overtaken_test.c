@@ -73,6 +73,45 @@ static void test_in_force_is_not_said_of_a_claim(void **state)
 	assert_int_equal(says[FERRY_GROUP_IN_FORCE], 0);
 }
 
+/* A STATE of a ring that is gone is late: it answers nothing that was asked in this one. */
+static void test_late_answers_do_not_count(void **state)
+{
+	struct ferry_group_message late = message_of(FERRY_GROUP_STATE, 0, 0, 0);
+
+	(void)state;
+	ring_of(3, true);
+	speak(0, 0, 0);
+	ferry_ownership_ask(&ownership, 1);
+	echo();
+	ferry_ownership_message(&ownership, (struct ferry_node){2}, &late);
+	ferry_ownership_message(&ownership, (struct ferry_node){3}, &late);
+	assert_int_equal(view.word, 0);
+	hear(2, FERRY_GROUP_STATE, 0, 0, 0);
+	assert_int_equal(view.word, 1);
+}
+
+/* Alone of two, by a person's word; with the other back the next claim waits for its voice. */
+static void test_a_persons_word_holds_for_one_wish(void **state)
+{
+	static const struct ferry_members second = {.nodes = {{2}}, .count = 1};
+
+	(void)state;
+	reopen_as(2, /* has_reservations= */ false);
+	ring_of(1, true);
+	assert_int_equal(ferry_ownership_force(&ownership, &second), 0);
+	all_drain(1);
+	ferry_ownership_taken(&ownership, (struct ferry_epoch){1}, 0);
+	echo();
+	assert_true(view.is_in_force);
+	ring_of(2, true);
+	speak(1, 1, 0);
+	ferry_ownership_preempted(&ownership);
+	echo();
+	stand_run_ms(&stand, CLAIM_MS + 1);
+	echo();
+	assert_int_equal(ownership.phase, FERRY_OWNERSHIP_CLAIMING);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -82,6 +121,8 @@ int main(void)
 		TEST(test_claims_above_what_it_could_not_save),
 		TEST(test_a_release_that_is_overtaken_is_over),
 		TEST(test_in_force_is_not_said_of_a_claim),
+		TEST(test_late_answers_do_not_count),
+		TEST(test_a_persons_word_holds_for_one_wish),
 	};
 
 	return cmocka_run_group_tests_name("ownership_overtaken", tests, NULL, NULL);

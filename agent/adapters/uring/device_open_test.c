@@ -1,5 +1,6 @@
 /* What may be opened, by whom, and what the lun says that it is. */
 #include <linux/loop.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
