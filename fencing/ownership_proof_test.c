@@ -86,6 +86,22 @@ static void test_a_taking_in_force_proves_it(void **state)
 	assert_true(is_for_sure());
 }
 
+/* The group took nothing just then: who asked hears of it all the same. */
+static void test_the_answer_is_said_later(void **state)
+{
+	(void)state;
+	own(1);
+	hear_fence(2, FERRY_GROUP_FENCE, 3, 0, 0);
+	all_drain(2);
+	refusal = -EAGAIN;
+	ferry_ownership_taken(&ownership, (struct ferry_epoch){2}, -EIO);
+	assert_int_equal(says[FERRY_GROUP_FENCED], 0);
+	refusal = 0;
+	stand_run_ms(&stand, RESEND_MS + 1);
+	assert_int_equal(says[FERRY_GROUP_FENCED], 1);
+	assert_int_equal(last[FERRY_GROUP_FENCED].victim.v, 3);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -95,6 +111,7 @@ int main(void)
 		TEST(test_a_proof_is_of_one_agent),
 		TEST(test_an_overtaken_taking_proves_nothing),
 		TEST(test_a_taking_in_force_proves_it),
+		TEST(test_the_answer_is_said_later),
 	};
 
 	return cmocka_run_group_tests_name("ownership_proof", tests, NULL, NULL);
