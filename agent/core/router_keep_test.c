@@ -1,6 +1,28 @@
 /* Where each path has a cache of its own (rule 10): what a path has lost is written anew. */
 #include "agent/core/router_stand.h"
 
+/* By the local path, but a read of what is being written: writing anew may undo what it saw. */
+static void test_read_waits_for_the_write_that_it_overlaps(void **state)
+{
+	(void)state;
+	submit(0, FERRY_OP_WRITE, 0);
+	submit(1, FERRY_OP_READ, 0);
+	submit(2, FERRY_OP_READ, 8);
+	stand_run_ms(&at.stand, 1);
+	assert_int_equal(at.paths[0].count, 2);
+	assert_int_equal(at.paths[0].attempts[0]->epoch.v, 7);
+	assert_int_equal(at.paths[0].attempts[1]->lba.v, 8);
+	end_all(0);
+	stand_run_ms(&at.stand, 1);
+	assert_int_equal(at.results[1], 1);
+	assert_int_equal(at.paths[0].count, 3);
+	assert_int_equal(at.paths[0].attempts[2]->op, FERRY_OP_READ);
+	end_all(0);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(at.results[i], 0);
+	assert_int_equal(at.router.stats.detours, 0);
+}
+
 /* A FLUSH goes to each path that has something; and to no other. */
 static void test_flush_goes_to_every_path(void **state)
 {
@@ -247,6 +269,7 @@ int main(void)
 {
 #define BY_PATH(name) cmocka_unit_test_setup_teardown(name, router_setup_by_path, router_teardown)
 	const struct CMUnitTest tests[] = {
+		BY_PATH(test_read_waits_for_the_write_that_it_overlaps),
 		BY_PATH(test_flush_goes_to_every_path),
 		BY_PATH(test_lost_path_is_replayed),
 		BY_PATH(test_second_loss_while_it_is_replayed),

@@ -182,7 +182,6 @@ static void test_failures_alone_convict_nobody(void **state)
 
 int main(void)
 {
-#define BY_PATH(name) cmocka_unit_test_setup_teardown(name, router_setup_by_path, router_teardown)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, router_setup, router_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_local_path_first),
@@ -194,7 +193,6 @@ int main(void)
 		TEST(test_deposed_retries_nothing),
 		TEST(test_pairs_convict_the_local_path),
 		TEST(test_failures_alone_convict_nobody),
-		BY_PATH(test_local_path_first),
 	};
 
 	return cmocka_run_group_tests_name("router", tests, NULL, NULL);
