@@ -619,6 +619,27 @@ static void test_hint_while_joining(void **state)
 	}
 }
 
+/* While it waits for the grant its key is looked for, and is gone: only a new session asks again.
+ */
+static void test_key_is_gone_while_asking(void **state)
+{
+	(void)state;
+	on.view.may_register = false;
+	ferry_registrar_session(&on.registrar, true);
+	answer_keys(KEYS(.generation = 10, .keys = {key(2, 1)}));
+	answer(0);
+	assert_int_equal(on.registrar.state, FERRY_REGISTRAR_ASKING);
+	report_reset();
+	answer_keys(KEYS(.generation = 12, .keys = {key(2, 1)}));
+	assert_int_equal(on.registrar.state, FERRY_REGISTRAR_OUT);
+	assert_int_equal(on.path.resets, 1);
+	on.view.may_register = true;
+	ferry_registrar_poke(&on.registrar);
+	stand_run_ms(&on.stand, REGISTRAR_RETRY_MS + 1);
+	assert_null(on.pending);
+	assert_false(is_allowed());
+}
+
 /* Its own nexus is being laid, in a session that lives on: peers may still be aborted by it. */
 static void test_reset_while_it_is_laid(void **state)
 {
@@ -831,6 +852,7 @@ int main(void)
 		TEST(test_witness_becomes_the_owner),
 		TEST(test_witness_beside_foreign_keys),
 		TEST(test_hint_while_joining),
+		TEST(test_key_is_gone_while_asking),
 		TEST(test_reset_while_it_is_laid),
 		TEST(test_registering_is_refused),
 		TEST(test_verify),
