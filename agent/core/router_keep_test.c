@@ -192,21 +192,21 @@ static void test_durable_write_over_a_kept_one(void **state)
 {
 	(void)state;
 	submit(0, FERRY_OP_WRITE, 0);
-	stand_done(&paths[0], 0);
-	assert_int_equal(router.keep.count, 1);
+	stand_done(&at.paths[0], 0);
+	assert_int_equal(at.router.keep.count, 1);
 	submit_flagged(1, FERRY_OP_WRITE, FERRY_IO_FUA, 0);
-	stand_run_ms(&stand, 1);
-	assert_int_equal(paths[0].count, 2);
-	assert_int_equal(paths[0].attempts[1]->op, FERRY_OP_FLUSH);
-	stand_done(&paths[0], 1);
-	stand_run_ms(&stand, 1);
-	assert_int_equal(paths[0].attempts[2]->flags, FERRY_IO_FUA);
-	stand_done(&paths[0], 2);
-	assert_int_equal(results[1], 0);
-	assert_int_equal(router.keep.count, 0);
+	stand_run_ms(&at.stand, 1);
+	assert_int_equal(at.paths[0].count, 2);
+	assert_int_equal(at.paths[0].attempts[1]->op, FERRY_OP_FLUSH);
+	stand_done(&at.paths[0], 1);
+	stand_run_ms(&at.stand, 1);
+	assert_int_equal(at.paths[0].attempts[2]->flags, FERRY_IO_FUA);
+	stand_done(&at.paths[0], 2);
+	assert_int_equal(at.results[1], 0);
+	assert_int_equal(at.router.keep.count, 0);
 	local_is_lost();
-	stand_run_ms(&stand, 1);
-	assert_int_equal(paths[1].count + paths[2].count, 0); /* Nothing is written anew. */
+	stand_run_ms(&at.stand, 1);
+	assert_int_equal(at.paths[1].count + at.paths[2].count, 0); /* Nothing is written anew. */
 }
 
 /* What is kept is bounded: flushes are forced. */
