@@ -681,6 +681,8 @@ static void request_done(struct ferry_fence_request *request, int error)
 
 	ferry_assert(registrar->is_busy);
 	registrar->is_busy = false;
+	if (registrar->is_over)
+		return;
 	if (request->op == FERRY_FENCE_PREEMPT) {
 		ferry_router_reset_answered(registrar->config.router);
 		registrar->verify_is_due |= registrar->config.restarts_go_untold;
@@ -756,6 +758,7 @@ void ferry_registrar_init(struct ferry_registrar *registrar,
 
 void ferry_registrar_done(struct ferry_registrar *registrar)
 {
+	registrar->is_over = true;
 	ferry_timer_stop(registrar->config.loop, &registrar->retry_timer);
 }
 
