@@ -65,7 +65,7 @@ static bool restarts_go_untold(const struct ferry_engine_config *config)
 /* It has raised the count of registrations: had the target been restarted, one would not see it. */
 static void look_after_abort(struct ferry_engine *engine)
 {
-	if (restarts_go_untold(&engine->config))
+	if (restarts_go_untold(&engine->config) && !engine->registrar.is_over)
 		ferry_registrar_verify(&engine->registrar);
 }
 
