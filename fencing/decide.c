@@ -79,10 +79,14 @@ bool ferry_decide_is_alone(const struct ferry_situation *situation)
 	return situation->nodes_expected == 2 && situation->members->count == 1;
 }
 
-static bool has_silent(const struct ferry_situation *situation)
+/*
+ * Of two nodes the other is silent; and this agent has heard it. A later epoch than it had then
+ * needs this one's voice, or its power being cut: who starts alone may not know the newest.
+ */
+static bool is_other_silent(const struct ferry_situation *situation)
 {
-	for (uint32_t i = 0; situation->power && situation->power[i].node.v != 0; i++)
-		if (ferry_decide_is_silent(situation, situation->power[i].node))
+	for (uint32_t i = 0; i < FERRY_NODES_MAX && situation->seen[i].node.v != 0; i++)
+		if (ferry_decide_is_silent(situation, situation->seen[i].node))
 			return true;
 	return false;
 }
@@ -96,7 +100,7 @@ static uint32_t voices_needed(const struct ferry_situation *situation)
 {
 	bool is_alone = ferry_decide_is_alone(situation);
 	bool has_word =
-		is_alone ? ferry_decide_answered_count(situation) > 0 || has_silent(situation)
+		is_alone ? ferry_decide_answered_count(situation) > 0 || is_other_silent(situation)
 			 : situation->is_forced;
 
 	if (situation->nodes_expected == 2 && (is_alone || situation->is_by_lun) &&

@@ -121,11 +121,12 @@ static void on_report(struct ferry_power *power, const struct ferry_power_report
 	watch->is_looking = false;
 	for (uint32_t i = 0; watch->nodes[i].node.v != 0; i++) {
 		struct ferry_power_node *node = &watch->nodes[i];
+		bool is_missing = !node->is_member && !node->is_passed;
 		const char *refusal = NULL;
 
 		is_changed |= report && hear(watch, node, report, &refusal);
 		node->is_passed = false;
-		if (refusal && !node->is_member && node->silent_ns == 0)
+		if (refusal && is_missing && node->silent_ns == 0)
 			why = refusal;
 	}
 	if (why && !watch->was_refused)

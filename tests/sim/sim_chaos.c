@@ -134,8 +134,9 @@ static void workload_draw(struct sim *sim, struct sim_workload *workload)
  * lands as late as the storage promises. Paths are well there, since without reservations only its
  * own end lays what one has lost.
  */
-static void power_draw(struct sim_cluster *cluster)
+static void power_draw(struct chaos *chaos)
 {
+	struct sim_cluster *cluster = &chaos->cluster;
 	struct sim *sim = &cluster->sim;
 	struct sim_lun_options *lun = &cluster->lun.options;
 	struct sim_stonith *stonith = &cluster->stonith;
@@ -167,6 +168,10 @@ static void power_draw(struct sim_cluster *cluster)
 		 stonith->stays_off_per_mille,
 		 stonith->only_storage ? ", all of the storage only" : "",
 		 stonith->reaction_ns_max / FERRY_NS_PER_MS);
+	cluster->workload.shares[FERRY_OP_WRITE] += 60;
+	chaos->faults_ns += 10 * FERRY_NS_PER_S;
+	chaos->interval_ns_max =
+		sim_between(sim, SIM_CRASH, 1000 * FERRY_NS_PER_MS, 5000 * FERRY_NS_PER_MS);
 }
 
 /* The few kinds of faults that a seed is about meet what makes them matter. */
@@ -230,11 +235,7 @@ static void focus_draw(struct chaos *chaos)
 		chaos->interval_ns_max =
 			sim_between(sim, SIM_CRASH, 200 * FERRY_NS_PER_MS, 1000 * FERRY_NS_PER_MS);
 	} else if (chaos->focus == SIM_FOCUS_POWER) {
-		power_draw(cluster);
-		workload->shares[FERRY_OP_WRITE] += 60;
-		chaos->faults_ns += 10 * FERRY_NS_PER_S;
-		chaos->interval_ns_max =
-			sim_between(sim, SIM_CRASH, 1000 * FERRY_NS_PER_MS, 5000 * FERRY_NS_PER_MS);
+		power_draw(chaos);
 	} else if (chaos->focus == SIM_FOCUS_LOSSES) {
 		workload->fua_per_mille = 0;
 		workload->shares[FERRY_OP_FLUSH] += 10;
