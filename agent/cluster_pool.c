@@ -149,6 +149,9 @@ static void ownership_open(struct cluster_pool *pool, const struct ferry_mail *m
 		.lun = mail->identity.uuid,
 		.incarnation = cluster->incarnation,
 		.has_reservations = mail->flag,
+		.quiesce_time_ns =
+			cluster->settings->config.luns[pool->config->luns[0]].quiesce_time_ns,
+		.power = cluster->stonith ? &cluster->power : NULL,
 		.drain_timeout_ns = cluster->settings->config.path_timeout_ns,
 		.set_view = set_view,
 		.take = take,
