@@ -1,5 +1,6 @@
 /*
- * history_fuzz - what crm_mon prints of nodes, fence devices and fencings, in memory of just its size.
+ * history_fuzz - what crm_mon prints of nodes, fence devices and fencings, in memory of just its
+ * size.
  */
 #include <stdlib.h>
 

@@ -7,7 +7,7 @@
 tgt_prepare() {
 	tgt_preload_make tgt-count
 	[ "$LAB_BACKING" != volatile ] || tgt_preload_make tgt-volatile
-	[ "$LAB_PLAIN" = no ] || tgt_preload_make tgt-plain
+	[ "$LAB_PLAIN" = no ] || tgt_preload_make tgt-plain # target/tgt-plain.c
 }
 
 tgt_preload_make() {

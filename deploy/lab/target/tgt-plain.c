@@ -1,9 +1,9 @@
 /*
  * tgt-plain.c - preloaded into tgtd: its luns know no persistent reservations.
  *
- * tgtd reads each iSCSI PDU's basic header segment (48 bytes; RFC 7143, 11.2.1) by itself. In a SCSI
- * Command, PERSISTENT RESERVE IN and OUT become an operation code that no device knows, so that tgtd
- * itself answers INVALID COMMAND OPERATION CODE.
+ * tgtd reads each iSCSI PDU's basic header segment (48 bytes; RFC 7143, 11.2.1) by itself. In a
+ * SCSI Command, PERSISTENT RESERVE IN and OUT become an operation code that no device knows, so
+ * that tgtd itself answers INVALID COMMAND OPERATION CODE.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
