@@ -150,6 +150,8 @@ static void on_members(struct ferry_group *group, const struct ferry_members *me
 	struct ferry_cluster *cluster = group->context;
 
 	cluster->members = *members;
+	if (cluster->stonith)
+		ferry_power_watch_members(&cluster->power, members);
 	for (uint32_t i = 0; i < cluster->peers_count; i++) {
 		struct ferry_mail mail = {.kind = FERRY_MAIL_PEER,
 					  .node = cluster->peers[i].node,
@@ -187,6 +189,8 @@ static void on_quorum(struct ferry_group *group)
 				     cluster->settings->config.quorum_timeout_ns);
 	ferry_log(FERRY_SEVERITY_NOTICE, "quorum: %s, ring %llx", group->is_quorate ? "yes" : "NO",
 		  (unsigned long long)group->ring);
+	if (cluster->stonith)
+		ferry_power_watch_quorum(&cluster->power, group->is_quorate);
 	for (uint32_t i = 0; i < cluster->pools_count; i++)
 		if (cluster->pools[i].is_open)
 			ferry_ownership_quorum(&cluster->pools[i].ownership);
@@ -333,6 +337,9 @@ static int cluster_connect(struct ferry_cluster *cluster, struct ferry_error *re
 	(void)snprintf(cluster->node_name, sizeof(cluster->node_name), "%s",
 		       ferry_corosync_node_name(cluster->corosync, cluster->self));
 	r = peers_find(cluster, reterr);
+	if (r < 0)
+		return r;
+	r = cluster_power_open(cluster, reterr);
 	if (r < 0)
 		return r;
 	if (config->is_published)
@@ -542,6 +549,7 @@ struct ferry_cluster *ferry_cluster_close(struct ferry_cluster *cluster)
 	if (cluster->snapshot_is_out)
 		control_snapped(cluster);
 	ferry_grpc_server_close(cluster->grpc);
+	cluster_power_close(cluster);
 	ferry_pacemaker_close(cluster->pacemaker);
 	ferry_corosync_close(cluster->corosync);
 	cluster->auth = ferry_auth_file_close(cluster->auth);

@@ -11,6 +11,7 @@
 #include "agent/adapters/corosync/corosync.h"
 #include "agent/adapters/grpc/grpc.h"
 #include "agent/adapters/pacemaker/pacemaker.h"
+#include "agent/adapters/pacemaker/stonith.h"
 #include "agent/adapters/qb/qb.h"
 #include "agent/adapters/statefile/statefile.h"
 #include "agent/cluster.h"
@@ -101,6 +102,8 @@ struct ferry_cluster {
 	struct ferry_corosync *corosync;
 	struct ferry_group *group; /* NULL: standalone. */
 	struct ferry_pacemaker *pacemaker;
+	struct ferry_stonith *stonith; /* NULL: nobody can tell whose power was cut. */
+	struct ferry_power_watch power;
 	struct ferry_grpc_server *grpc;
 	struct ferry_control control;
 	struct ferry_events events;
@@ -147,6 +150,11 @@ const struct ferry_ownership_member *cluster_pool_member(const struct cluster_po
 /* @request is done, if there is one, and then NULL. */
 void cluster_pool_answer(struct ferry_control_request **request, int error, const char *why);
 void cluster_pool_acquired(struct cluster_pool *pool, int error, const char *why);
+
+/* cluster_power.c */
+/* If there is a promised quiesce time, and an agent that cuts the power. */
+int cluster_power_open(struct ferry_cluster *cluster, struct ferry_error *reterr) FERRY_MUST_CHECK;
+void cluster_power_close(struct ferry_cluster *cluster);
 
 /* cluster_wish.c */
 void cluster_pool_acquire(struct cluster_pool *pool, struct ferry_control_request *request);

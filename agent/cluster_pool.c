@@ -161,6 +161,9 @@ static void ownership_open(struct cluster_pool *pool, const struct ferry_mail *m
 		.lun = mail->identity.uuid,
 		.incarnation = cluster->incarnation,
 		.has_reservations = mail->flag,
+		.quiesce_time_ns =
+			cluster->settings->config.luns[pool->config->luns[0]].quiesce_time_ns,
+		.power = cluster->stonith ? &cluster->power : NULL,
 		/* Longer than a thread stands still without asking who owns the pool. */
 		.drain_timeout_ns = ferry_max_u64(cluster->settings->config.path_timeout_ns,
 						  2 * FERRY_ENGINE_FREEZE_NS),

@@ -93,6 +93,35 @@ static uint32_t agents_needed(const struct cluster_pool *pool, bool is_forced)
 	return expected == 2 && is_lun_a_voice ? 1 : ferry_decide_majority(expected);
 }
 
+/* A member, or known to have been switched off and not to have been back. */
+static bool is_off(const struct cluster_pool *pool, struct ferry_node node)
+{
+	const struct ferry_power_node *nodes = pool->cluster->power.nodes;
+
+	if (cluster_pool_member(pool, node))
+		return true;
+	for (uint32_t i = 0; nodes[i].node.v != 0; i++)
+		if (nodes[i].node.v == node.v)
+			return nodes[i].silent_ns != 0;
+	return false;
+}
+
+static void quiesce_say(const struct cluster_pool *pool, char *ret, size_t size_bytes)
+{
+	uint64_t until_ns = pool->ownership.quiesce_until_ns;
+	uint64_t now_ns = ferry_loop_now_ns(pool->cluster->loop);
+	char missing[100];
+
+	missing_list(pool, is_off, missing, sizeof(missing));
+	if (until_ns == 0)
+		(void)snprintf(ret, size_bytes, "waits until %s is fenced by its power, or back",
+			       missing);
+	else
+		(void)snprintf(ret, size_bytes, "waits for the lun's quiesce time, %u s more",
+			       (unsigned int)((ferry_max_u64(until_ns, now_ns) - now_ns) /
+					      FERRY_NS_PER_S));
+}
+
 void cluster_pool_waits_for(const struct cluster_pool *pool, char *ret, size_t size_bytes)
 {
 	const struct ferry_cluster *cluster = pool->cluster;
@@ -110,6 +139,8 @@ void cluster_pool_waits_for(const struct cluster_pool *pool, char *ret, size_t s
 	} else if (ownership->phase == FERRY_OWNERSHIP_CLAIMING) {
 		missing_list(pool, has_acked, missing, sizeof(missing));
 		(void)snprintf(ret, size_bytes, "waits for the agents of %s to agree", missing);
+	} else if (ownership->phase == FERRY_OWNERSHIP_DRAINING && ownership->is_quiescing) {
+		quiesce_say(pool, ret, size_bytes);
 	} else if (ownership->phase == FERRY_OWNERSHIP_DRAINING) {
 		missing_list(pool, has_drained, missing, sizeof(missing));
 		(void)snprintf(ret, size_bytes, "waits for what %s has in flight",

@@ -379,7 +379,8 @@ static const char *class_text(const struct ferry_cluster *cluster,
 	return data->ability.keeps_registrations ? "reservations" : "volatile";
 }
 
-static const char *laying_text(const struct ferry_snapshot_pool *data)
+static const char *laying_text(const struct cluster_pool *pool,
+			       const struct ferry_snapshot_pool *data)
 {
 	static const char *const TEXTS[] = {
 		[0] = "",
@@ -389,6 +390,9 @@ static const char *laying_text(const struct ferry_snapshot_pool *data)
 		[FERRY_LAYING_QUIESCE] = "preempt, quiesce time",
 	};
 
+	if (!data->has_reservations && pool->ownership.config.power &&
+	    pool->ownership.config.quiesce_time_ns > 0)
+		return "power fencing, quiesce time";
 	ferry_assert(data->ability.laying < FERRY_ARRAY_COUNT(TEXTS));
 	return TEXTS[data->ability.laying];
 }
@@ -407,7 +411,7 @@ static void luns_answer(struct ferry_cluster *cluster, struct ferry_control_requ
 		row->block_bytes = data->identity.block_bytes;
 		row->has_reservations = data->has_reservations;
 		COPY(row->lun_class, class_text(cluster, data));
-		COPY(row->laying, laying_text(data));
+		COPY(row->laying, laying_text(&cluster->pools[i], data));
 		row->can_discard = data->identity.can_discard;
 		row->is_flush_scope_path = data->flushes_by_path;
 		row->is_open = data->is_open;

@@ -1,7 +1,7 @@
 #include "fencing/decide.h"
 
 #include "agent/base/museum.h"
-#include "agent/core/key.h"
+#include "fencing/decide_private.h"
 
 const char *ferry_ownership_phase_name(enum ferry_ownership_phase phase)
 {
@@ -24,7 +24,7 @@ uint32_t ferry_decide_majority(uint32_t nodes_expected)
 
 /* ---- Who has said what. ---- */
 
-static int member_index(const struct ferry_situation *situation, struct ferry_node node)
+int ferry_decide_member_index(const struct ferry_situation *situation, struct ferry_node node)
 {
 	for (uint32_t i = 0; i < situation->members->count; i++)
 		if (situation->members->nodes[i].v == node.v)
@@ -63,25 +63,15 @@ static uint32_t acked_count(const struct ferry_situation *situation, bool wants_
 /*
  * Those for whom a person answers, as far as they are not there: who is a member speaks for itself.
  */
-static uint32_t answered_count(const struct ferry_situation *situation)
+uint32_t ferry_decide_answered_count(const struct ferry_situation *situation)
 {
 	const struct ferry_members *named = situation->answered_for;
 	uint32_t count = 0;
 
 	for (uint32_t i = 0; situation->is_forced && i < named->count; i++)
 		count += named->nodes[i].v != situation->self.v &&
-			 member_index(situation, named->nodes[i]) < 0;
+			 ferry_decide_member_index(situation, named->nodes[i]) < 0;
 	return count;
-}
-
-static bool is_answered_for(const struct ferry_situation *situation, struct ferry_node node)
-{
-	const struct ferry_members *named = situation->answered_for;
-
-	for (uint32_t i = 0; situation->is_forced && i < named->count; i++)
-		if (named->nodes[i].v == node.v)
-			return member_index(situation, node) < 0;
-	return false;
 }
 
 bool ferry_decide_is_alone(const struct ferry_situation *situation)
@@ -90,14 +80,28 @@ bool ferry_decide_is_alone(const struct ferry_situation *situation)
 }
 
 /*
+ * Of two nodes the other is silent; and this agent has heard it. A later epoch than it had then
+ * needs this one's voice, or its power being cut: who starts alone may not know the newest.
+ */
+static bool is_other_silent(const struct ferry_situation *situation)
+{
+	for (uint32_t i = 0; i < FERRY_NODES_MAX && situation->seen[i].node.v != 0; i++)
+		if (ferry_decide_is_silent(situation, situation->seen[i].node))
+			return true;
+	return false;
+}
+
+/*
  * A change of owner: with two nodes both, since each may be the one that is cut off. Unless the lun
  * can say which (it has reservations, and only one of two registrants can preempt the other), or a
- * person does (rules 12 and 14).
+ * person does, or the other's power was cut (rules 12 and 14).
  */
 static uint32_t voices_needed(const struct ferry_situation *situation)
 {
 	bool is_alone = ferry_decide_is_alone(situation);
-	bool has_word = is_alone ? answered_count(situation) > 0 : situation->is_forced;
+	bool has_word =
+		is_alone ? ferry_decide_answered_count(situation) > 0 || is_other_silent(situation)
+			 : situation->is_forced;
 
 	if (situation->nodes_expected == 2 && (is_alone || situation->is_by_lun) &&
 	    (situation->has_reservations || has_word))
@@ -156,7 +160,7 @@ static bool is_drained_here(const struct ferry_situation *situation)
 static bool has_grant(const struct ferry_situation *situation)
 {
 	return situation->nodes_expected != 2 || !situation->has_reservations ||
-	       situation->is_sole || answered_count(situation) > 0 ||
+	       situation->is_sole || ferry_decide_answered_count(situation) > 0 ||
 	       spoken_count(situation, false) == 2;
 }
 
@@ -177,173 +181,7 @@ void ferry_decide_rights(const struct ferry_situation *situation, struct ferry_v
 	view->may_help =
 		view->is_quorate && !situation->is_fenced && (is_mine(situation) || is_agreed);
 	view->only_if_kept = !has_grant(situation);
-}
-
-/* ---- Taking. ---- */
-
-/*
- * Drained is an agent's word for itself: what its elder at the same node had in flight may land
- * yet (rule 8). Finding no key of the elder's proves nothing: whoever took the lun before may have
- * been overtaken between removing it and the end of the reset. Only a taking that this node itself
- * has seen through settles it.
- */
-static bool elder_is_suspect(const struct ferry_ownership_seen *seen)
-{
-	return seen->incarnation.v > ferry_max_u64(seen->laid.v, 1) &&
-	       !FERRY_MUSEUM(OLD_KEY_IGNORED);
-}
-
-static struct ferry_key elder_key(const struct ferry_ownership_seen *seen)
-{
-	ferry_assert(seen->incarnation.v > 1);
-	return ferry_key_make(seen->node, (struct ferry_incarnation){seen->incarnation.v - 1});
-}
-
-static bool has_drained(const struct ferry_situation *situation,
-			const struct ferry_ownership_seen *seen)
-{
-	int index = member_index(situation, seen->node);
-	const struct ferry_ownership_member *member = &situation->known[index < 0 ? 0 : index];
-
-	if (FERRY_MUSEUM(FENCED_IS_LAID) && index < 0)
-		return true;
-	return index >= 0 && seen->node.v != situation->victim.v &&
-	       member->ack_ring == situation->ring && member->acked_for.v == situation->self.v &&
-	       member->incarnation.v == seen->incarnation.v &&
-	       member->drained.v == situation->claimed.v;
-}
-
-static void suspect_add(struct ferry_drained_keys *keys, struct ferry_key key)
-{
-	ferry_assert(keys->suspects_count < FERRY_KEYS_MAX);
-	keys->suspects[keys->suspects_count++] = key;
-}
-
-/*
- * Whether something may be in flight of an agent that has left no name: whose registration was
- * removed, and the proof not seen. A taker that died half way leaves that, and an owner that died
- * while it, or a peer for it, laid what others had carried. An owner that has drained has waited
- * for all of it, and what was before it its taking has proven.
- */
-static bool may_be_forgotten(const struct ferry_situation *situation)
-{
-	if (situation->claimed.v <= 1)
-		return false; /* Nobody has ever written. */
-	if (situation->settled.v + 1 < situation->claimed.v)
-		return true;
-	if (situation->served_by.v == situation->self.v)
-		return false; /* This agent remembers whom it removes. */
-	for (uint32_t i = 0; i < FERRY_NODES_MAX && situation->seen[i].node.v != 0; i++)
-		if (situation->seen[i].node.v == situation->served_by.v)
-			return situation->seen[i].incarnation.v != situation->served_as.v ||
-			       !has_drained(situation, &situation->seen[i]);
-	return true;
-}
-
-/* Who has drained in this ring, and which of the agents ever heard of has not. */
-static void keys_find(const struct ferry_situation *situation, struct ferry_drained_keys *ret)
-{
-	uint32_t seen_count = 0;
-
-	*ret = (struct ferry_drained_keys){0};
-	for (uint32_t i = 0; i < FERRY_NODES_MAX && situation->seen[i].node.v != 0; i++) {
-		const struct ferry_ownership_seen *seen = &situation->seen[i];
-		bool is_drained = has_drained(situation, seen);
-
-		seen_count++;
-		if (is_drained)
-			ret->keys[ret->count++] = ferry_key_make(seen->node, seen->incarnation);
-		/* Who takes does not preempt itself: it waits for what it carries (engine.c). */
-		if (!is_drained && seen->node.v != situation->self.v)
-			suspect_add(ret, ferry_key_make(seen->node, seen->incarnation));
-		else if (elder_is_suspect(seen))
-			suspect_add(ret, elder_key(seen));
-	}
-	/*
-	 * A node that this agent has never heard may have died with its registration. Elsewhere the
-	 * lun has kept that; unless another has removed it, and died before the proof.
-	 */
-	ret->nodes_expected = situation->nodes_expected;
-	if (seen_count < situation->nodes_expected)
-		suspect_add(ret, may_be_forgotten(situation) ? ferry_key_of_forgotten()
-							     : ferry_key_of_nobody());
-}
-
-static bool has_drained_key(const struct ferry_drained_keys *keys, struct ferry_node node)
-{
-	for (uint32_t i = 0; i < keys->count; i++)
-		if (ferry_key_node(keys->keys[i]).v == node.v)
-			return true;
-	return false;
-}
-
-/* A member that goes on with what it has, or has not been heard yet. */
-static bool has_undrained_member(const struct ferry_situation *situation,
-				 const struct ferry_drained_keys *keys)
-{
-	for (uint32_t i = 0; i < situation->members->count; i++) {
-		struct ferry_node node = situation->members->nodes[i];
-
-		if (node.v != situation->self.v && !has_drained_key(keys, node))
-			return true;
-	}
-	return false;
-}
-
-/*
- * Each node of the cluster, heard or not, has drained, or is one of those that a person has named.
- * This one itself waits for what it carries (engine.c).
- */
-static bool is_all_answered_for(const struct ferry_situation *situation,
-				const struct ferry_drained_keys *keys)
-{
-	uint32_t others = 0;
-
-	if (!situation->is_forced || has_undrained_member(situation, keys))
-		return false;
-	for (uint32_t i = 0; i < FERRY_NODES_MAX && situation->seen[i].node.v != 0; i++) {
-		struct ferry_node node = situation->seen[i].node;
-
-		if (node.v != situation->self.v && !has_drained_key(keys, node) &&
-		    !is_answered_for(situation, node))
-			return false;
-	}
-	for (uint32_t i = 0; i < keys->count; i++)
-		others += ferry_key_node(keys->keys[i]).v != situation->self.v;
-	return 1 + others + answered_count(situation) >= situation->nodes_expected;
-}
-
-static const char *why_refused(const struct ferry_situation *situation,
-			       const struct ferry_drained_keys *keys)
-{
-	if (!situation->is_forced)
-		return "the lun has no reservations and not every node has drained: fence "
-		       "the missing nodes, or start their agents";
-	if (has_undrained_member(situation, keys))
-		return "a member of the group has not drained: nobody has answered for it, "
-		       "stop its agent first";
-	return "a node that is missing has not drained, and nobody has answered for it";
-}
-
-static void decide_taking(const struct ferry_situation *situation, struct ferry_decision *ret)
-{
-	bool is_answered;
-
-	keys_find(situation, &ret->keys);
-	is_answered = is_all_answered_for(situation, &ret->keys);
-	if (situation->has_reservations || is_answered ||
-	    ret->keys.count >= situation->nodes_expected) {
-		ret->kind = FERRY_DECISION_TAKE;
-		ret->keys.is_answered_for = is_answered;
-		if (is_answered && ret->keys.count < situation->nodes_expected)
-			ret->why = "taking over by force: a person answers for the nodes that "
-				   "have not drained";
-		return;
-	}
-	/* Rule 14: nobody can keep the missing ones from writing. */
-	ret->kind = FERRY_DECISION_REFUSE;
-	ret->error = -EPERM;
-	ret->why = why_refused(situation, &ret->keys);
+	ferry_decide_dead(situation, &view->dead);
 }
 
 /* ---- What is next. ---- */
@@ -359,7 +197,7 @@ static struct ferry_epoch epoch_highest(const struct ferry_situation *situation)
 
 bool ferry_decide_is_served_elsewhere(const struct ferry_situation *situation)
 {
-	int index = member_index(situation, situation->owner);
+	int index = ferry_decide_member_index(situation, situation->owner);
 	const struct ferry_ownership_member *owner;
 
 	if (!situation->is_in_force || situation->owner.v == 0 || is_mine(situation) || index < 0)
@@ -407,7 +245,7 @@ static void decide_draining(const struct ferry_situation *situation, struct ferr
 {
 	if (situation->drain_is_over ||
 	    acked_count(situation, /* wants_drained= */ true) == situation->members->count)
-		decide_taking(situation, ret);
+		ferry_decide_taking(situation, ret);
 	else
 		ret->kind = FERRY_DECISION_WAIT_DRAIN;
 }
@@ -598,7 +436,8 @@ static struct ferry_reaction decide_fence(const struct ferry_situation *situatio
 					  const struct ferry_group_message *message)
 {
 	bool has_owner = situation->owner.v != 0 && situation->owner.v != message->victim.v &&
-			 situation->is_in_force && member_index(situation, situation->owner) >= 0;
+			 situation->is_in_force &&
+			 ferry_decide_member_index(situation, situation->owner) >= 0;
 	struct ferry_node by = has_owner ? situation->owner : from;
 
 	if (by.v != situation->self.v)
@@ -612,7 +451,7 @@ struct ferry_reaction ferry_decide_message(const struct ferry_situation *situati
 					   struct ferry_node from,
 					   const struct ferry_group_message *message)
 {
-	if (member_index(situation, from) < 0)
+	if (ferry_decide_member_index(situation, from) < 0)
 		return ignore("its sender is not a member");
 	if (!ferry_uuid_equal(&message->lineage, &situation->lineage))
 		return ignore("it is another lineage's");

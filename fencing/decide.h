@@ -14,6 +14,7 @@
 #include "agent/core/view.h"
 #include "agent/ports/fence.h"
 #include "agent/ports/group.h"
+#include "fencing/power.h"
 #include "proto/group_message.h"
 
 enum ferry_ownership_phase {
@@ -52,6 +53,7 @@ struct ferry_ownership_seen {
 	struct ferry_incarnation laid;	 /* What this one's elders wrote is known to be dead. */
 	struct ferry_incarnation fenced; /* It and its elders may not register any more. */
 	struct ferry_incarnation proven; /* And whoever fenced it has verified that at the lun. */
+	uint64_t heard_ns; /* When this agent first heard that one: its elders were gone by then. */
 };
 
 struct ferry_situation {
@@ -64,10 +66,15 @@ struct ferry_situation {
 	const struct ferry_ownership_member *known; /* By members' index. */
 	const struct ferry_ownership_seen *seen; /* FERRY_NODES_MAX; the first with node 0 ends. */
 
+	uint64_t now_ns;
+	/* Whose power was cut, as far as is known; a node 0 ends. NULL: nobody can tell. */
+	const struct ferry_power_node *power;
+
 	/* The pool, as this node has it on its disk and in its view. */
 	struct ferry_uuid lineage;
 	struct ferry_uuid lun;
 	bool has_reservations;
+	uint64_t quiesce_time_ns; /* The storage promises it; 0: it does not. */
 	struct ferry_epoch epoch;
 	struct ferry_node owner;
 	bool is_in_force;
@@ -105,11 +112,12 @@ enum ferry_decision_kind {
 	FERRY_DECISION_RECLAIM,	 /* Wish for what this node's last agent owned. */
 	FERRY_DECISION_CLAIM,	 /* epoch. */
 	FERRY_DECISION_WAIT_ACKS,
-	FERRY_DECISION_WAIT_DRAIN, /* is_by_lun. */
-	FERRY_DECISION_TAKE,	   /* keys: who needs no preempting, and who is to be aborted. */
-	FERRY_DECISION_IN_FORCE,   /* The epoch is: serve. */
-	FERRY_DECISION_LET_GO,	   /* It was taken to fence a node: nobody is to serve. */
-	FERRY_DECISION_REFUSE,	   /* The wish is over: error. */
+	FERRY_DECISION_WAIT_DRAIN,   /* is_by_lun. */
+	FERRY_DECISION_WAIT_QUIESCE, /* until_ns; 0: until a power fencing is confirmed. */
+	FERRY_DECISION_TAKE,	     /* keys: who needs no preempting, and who is to be aborted. */
+	FERRY_DECISION_IN_FORCE,     /* The epoch is: serve. */
+	FERRY_DECISION_LET_GO,	     /* It was taken to fence a node: nobody is to serve. */
+	FERRY_DECISION_REFUSE,	     /* The wish is over: error. */
 };
 
 struct ferry_decision {
@@ -118,6 +126,7 @@ struct ferry_decision {
 	int error;
 	struct ferry_epoch epoch;
 	bool is_by_lun;
+	uint64_t until_ns;
 	struct ferry_drained_keys keys;
 };
 
@@ -149,7 +158,7 @@ struct ferry_reaction ferry_decide_message(const struct ferry_situation *situati
 					   struct ferry_node from,
 					   const struct ferry_group_message *message);
 
-/* What the data thread may do now: fills is_quorate and the may_ fields. */
+/* What the data thread may do now: fills is_quorate, the may_ fields, and dead. */
 void ferry_decide_rights(const struct ferry_situation *situation, struct ferry_view *view);
 
 /*
@@ -172,6 +181,11 @@ bool ferry_decide_is_served_elsewhere(const struct ferry_situation *situation);
 
 /* Of two nodes, this one is alone: the lun is the third voice. */
 bool ferry_decide_is_alone(const struct ferry_situation *situation);
+
+/*
+ * When the next node will be dead for the lun, too, that is silent now; 0: none will by itself.
+ */
+uint64_t ferry_decide_dead_next_ns(const struct ferry_situation *situation);
 
 /* How many members' acknowledgements put an epoch in force (rule 12). */
 uint32_t ferry_decide_majority(uint32_t nodes_expected);

@@ -40,6 +40,9 @@ struct ferry_situation ferry_ownership_situation(const struct ferry_ownership *o
 		.lineage = config->lineage,
 		.lun = config->lun,
 		.has_reservations = config->has_reservations,
+		.quiesce_time_ns = config->quiesce_time_ns,
+		.now_ns = now_ns,
+		.power = config->power ? config->power->nodes : NULL,
 		.epoch = ownership->view.epoch,
 		.owner = ownership->view.owner,
 		.is_in_force = ownership->view.is_in_force,
@@ -143,6 +146,7 @@ int ferry_ownership_open(struct ferry_ownership *ownership,
 		.pool = ferry_hash128(config->pool, strlen(config->pool)),
 		.view = {.lineage = config->lineage},
 		.timer = {.run = ferry_ownership_timer_ran},
+		.quiesce_timer = {.run = ferry_ownership_quiesce_ran},
 		.fencing = {.timer = {.run = ferry_ownership_fence_timer_ran}},
 	};
 	r = ferry_ownership_epoch_load(ownership, reterr);
@@ -156,5 +160,6 @@ void ferry_ownership_done(struct ferry_ownership *ownership)
 {
 	ferry_assert(ownership);
 	ferry_timer_stop(ownership->config.loop, &ownership->timer);
+	ferry_timer_stop(ownership->config.loop, &ownership->quiesce_timer);
 	ferry_timer_stop(ownership->config.loop, &ownership->fencing.timer);
 }

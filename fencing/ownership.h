@@ -47,7 +47,9 @@ struct ferry_ownership_config {
 	struct ferry_uuid lun;
 	struct ferry_incarnation incarnation;
 	bool has_reservations;
-	uint64_t drain_timeout_ns; /* Then those who have not drained are preempted. */
+	uint64_t quiesce_time_ns;	 /* Promised by the storage; 0: nothing is. */
+	struct ferry_power_watch *power; /* Whose power was cut; NULL: nobody can tell. */
+	uint64_t drain_timeout_ns;	 /* Then those who have not drained are preempted. */
 
 	/* To the data thread. */
 	void (*set_view)(const struct ferry_view *view, void *context);
@@ -111,6 +113,9 @@ struct ferry_ownership {
 	bool is_word_heard;  /* It has come back: who speaks from here on has heard it too. */
 	uint64_t claim_deadline_ns;
 	uint64_t drain_deadline_ns;
+	bool is_quiescing;	   /* All have drained that will; waits for time to pass... */
+	uint64_t quiesce_until_ns; /* ...until then; 0: for a power fencing. */
+	struct ferry_timer quiesce_timer;  /* For that, and for who will be dead. */
 	bool is_forced;			   /* By a person, who answers for: */
 	struct ferry_members answered_for; /* None of them has been a member since. */
 	bool is_taken_by_word;		   /* The taking under way has that word for a proof. */
@@ -135,6 +140,9 @@ void ferry_ownership_members(struct ferry_ownership *ownership,
 void ferry_ownership_quorum(struct ferry_ownership *ownership);
 void ferry_ownership_message(struct ferry_ownership *ownership, struct ferry_node from,
 			     const struct ferry_group_message *message);
+
+/* config.power knows of another node. */
+void ferry_ownership_power_news(struct ferry_ownership *ownership);
 
 /* From the data thread. */
 void ferry_ownership_drained(struct ferry_ownership *ownership, struct ferry_epoch epoch);

@@ -6,8 +6,8 @@
  *          part, phase by phase), ownership_ring.c (members and their words),
  *          ownership_messages.c (out and in), ownership_epoch.c (stable storage),
  *          ownership_claim.c (claims and acknowledgements), ownership_take.c (draining, taking,
- *          serving), ownership_move.c (planned moves), ownership_fence.c (fencing a node),
- *          ownership_restart.c (the target's restarts).
+ *          serving), ownership_quiesce.c (the quiesce time), ownership_move.c (planned moves),
+ *          ownership_fence.c (fencing a node), ownership_restart.c (the target's restarts).
  * Thread:  the cluster loop.
  * Rooms:   private to ownership.
  */
@@ -127,6 +127,13 @@ void ferry_ownership_ack_note(struct ferry_ownership *ownership,
 void ferry_ownership_drain_begin(struct ferry_ownership *ownership, bool is_by_lun);
 void ferry_ownership_take_begin(struct ferry_ownership *ownership,
 				const struct ferry_decision *decision);
+
+/* ---- ownership_quiesce.c ---- */
+
+/* Nothing but time, or a power fencing, is missing. */
+void ferry_ownership_quiesce_wait(struct ferry_ownership *ownership,
+				  const struct ferry_decision *decision);
+void ferry_ownership_quiesce_ran(struct ferry_timer *timer);
 
 /* ---- ownership_move.c ---- */
 

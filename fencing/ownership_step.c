@@ -44,6 +44,9 @@ static bool step(struct ferry_ownership *ownership, const struct ferry_decision 
 			return false;
 		ferry_ownership_drain_begin(ownership, decision->is_by_lun);
 		return true;
+	case FERRY_DECISION_WAIT_QUIESCE:
+		ferry_ownership_quiesce_wait(ownership, decision);
+		return false;
 	case FERRY_DECISION_TAKE:
 		ferry_ownership_take_begin(ownership, decision);
 		return false;
@@ -83,7 +86,7 @@ void ferry_ownership_timer_ran(struct ferry_timer *timer)
 	ferry_ownership_advance(ownership);
 	if (ferry_timer_is_started(timer))
 		return;
-	if (ownership->phase == FERRY_OWNERSHIP_DRAINING)
+	if (ownership->phase == FERRY_OWNERSHIP_DRAINING && !ownership->is_quiescing)
 		ferry_timer_start(ownership->config.loop, timer, ownership->drain_deadline_ns);
 	else if (ownership->phase == FERRY_OWNERSHIP_CLAIMING)
 		ferry_timer_start(ownership->config.loop, timer, ownership->claim_deadline_ns);

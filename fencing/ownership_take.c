@@ -10,6 +10,7 @@ void ferry_ownership_drain_begin(struct ferry_ownership *ownership, bool is_by_l
 
 	ownership->phase = FERRY_OWNERSHIP_DRAINING;
 	ownership->is_by_lun = is_by_lun;
+	ownership->is_quiescing = false;
 	ownership->drain_deadline_ns = ferry_loop_now_ns(loop) + ownership->config.drain_timeout_ns;
 	ferry_timer_start(loop, &ownership->timer, ownership->drain_deadline_ns);
 }

@@ -29,6 +29,8 @@
 	PIECE(OVERLAP, "4", "a write is admitted over a ghost")                                    \
 	PIECE(DONE_IS_LAID, "4", "a ghost counts as dead once its write was done elsewhere")       \
 	PIECE(FLIGHT_BESIDE_GHOST, "4", "a retry overtakes what was in flight with its ghost")     \
+	PIECE(POWER_IS_LAID, "3,14", "a power fencing counts for the quiesce time, too")           \
+	PIECE(OLD_FENCING, "14", "a power fencing from before a node came back counts")            \
 	PIECE(FROZEN_UNAWARE, "14,15", "an owner that was frozen does not ask who owns")           \
 	PIECE(REGISTERS_ITSELF, "6,13", "after a conflict a node registers on its own word")       \
 	PIECE(EPOCH_UNCHECKED, "7", "a peer carries for whoever asks, in any epoch")               \

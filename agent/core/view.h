@@ -21,6 +21,11 @@ struct ferry_view {
 	bool is_in_force;	  /* A majority has it; the owner may admit I/O. */
 	bool may_register;	  /* The owner's grant, or nobody owns the pool. */
 	bool only_if_kept;	  /* And only if the lun still has a key of this node's. */
+	/*
+	 * Nodes that are no members, of which nothing can land any more: their power was cut, and
+	 * the lun's quiesce time has passed since.
+	 */
+	struct ferry_members dead;
 	bool may_help; /* Have its key on the lun, to abort others, if not for its own I/O. */
 	/*
 	 * The newest ferry_engine_config.on_ask() that the group has answered: this view is at

@@ -35,6 +35,8 @@ enum {
 	FERRY_CONFIG_WWID_BYTES = 96,
 	FERRY_CONFIG_CHAP_USER_BYTES = 128,
 	FERRY_CONFIG_ATTRIBUTE_BYTES = 65,
+	FERRY_CONFIG_POWER_AGENTS_MAX = 8,
+	FERRY_CONFIG_POWER_AGENT_BYTES = 64,
 
 	FERRY_CONFIG_PORT_DEFAULT = 7077,
 	FERRY_CONFIG_ISCSI_PORT_DEFAULT = 3260, /* IANA */
@@ -143,6 +145,9 @@ struct ferry_config {
 	/* [pacemaker] */
 	bool is_published;
 	char attribute[FERRY_CONFIG_ATTRIBUTE_BYTES]; /* The node attributes' prefix. */
+	/* Fence agents that cut the power, by the administrator's word. */
+	char power_agents[FERRY_CONFIG_POWER_AGENTS_MAX][FERRY_CONFIG_POWER_AGENT_BYTES];
+	uint32_t power_agents_count;
 
 	/* [nbd], [fuse]: on if there is such a section. */
 	bool is_nbd;

@@ -41,7 +41,8 @@ struct ferry_drained_keys {
 	struct ferry_key suspects[FERRY_KEYS_MAX];
 	uint32_t suspects_count;
 	uint32_t nodes_expected;
-	bool is_answered_for; /* A person does, for all that cannot be proven. */
+	/* For all that cannot be proven: a person does, or power fencing and the quiesce time. */
+	bool is_answered_for;
 };
 
 enum ferry_fence_op {

@@ -83,7 +83,8 @@ begin() {
 }
 
 # shellcheck disable=SC2120 # refuse_test.sh passes one.
-# config_make [lun]: a configuration file; PATH_TIMEOUT, HOLD_TIMEOUT and LUN_MORE shape it.
+# config_make [lun]: a configuration file; PATH_TIMEOUT, HOLD_TIMEOUT, LUN_MORE and PACEMAKER_MORE
+# shape it.
 config_make() {
 	cat <<-END
 		[agent]
@@ -102,6 +103,7 @@ config_make() {
 		window = 10s
 		[pacemaker]
 		publish = no
+		${PACEMAKER_MORE:-}
 		[nbd]
 		listen = unix:/run/ferry/nbd.sock
 		[fuse]

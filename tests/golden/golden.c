@@ -10,10 +10,14 @@
  *   member N inc N [said RING] [lun X] [epoch N] [acked RING:N [for N]] [drained N] [answered]
  *          [serves]
  *   left N ...           as a member; after the members: its words are still there, it is not
- *   seen N inc N [laid N] [fenced N]
+ *   seen N inc N [laid N] [fenced N] [heard S]
  *   answered-for N...    by a person, with the flag `forced`
+ *   quiesce S              the storage's promise, in seconds; now S
+ *   power N [member] [clean S [newest S]] [passed] [silent S]
+ *                          what is known of a node's power; `power` alone: of nobody's
+ *   history [other-devices] asked S answered S; then: fencing N cut|pending|proves-not [ended S]
  *   served N inc N         whose agent served last; without it, this one
- *   ? next | ? rights | ? synced | ? answered
+ *   ? next | ? rights | ? synced | ? answered | ? power N
  *   ? TYPE from N ring N epoch N [inc N] [owner N] [lun X] [lineage X] [victim N] [in-force]
  *   ? join own KEY keys [KEY...] [holder KEY] [only-if-kept]
  *   ? take own KEY keys [KEY...] [holder KEY] [drained KEY...]
@@ -39,6 +43,9 @@ struct golden {
 	struct ferry_ownership_member known[FERRY_NODES_MAX];
 	struct ferry_ownership_seen seen[FERRY_NODES_MAX];
 	struct ferry_members answered_for;
+	struct ferry_power_node power[FERRY_NODES_MAX + 1];
+	uint32_t power_count;
+	struct ferry_power_report history;
 	uint32_t seen_count;
 	char *words[WORDS_MAX]; /* Of the line; NULL after the last. */
 	uint32_t words_count;
@@ -184,6 +191,41 @@ static void read_seen(struct golden *golden)
 		.incarnation = {value_number(golden, "inc", 1)},
 		.laid = {value_number(golden, "laid", 0)},
 		.fenced = {value_number(golden, "fenced", 0)},
+		.heard_ns = value_number(golden, "heard", 0) * FERRY_NS_PER_S,
+	};
+}
+
+/* Without a node: somebody could tell, and has told of nobody. */
+static void read_power(struct golden *golden)
+{
+	golden->situation.power = golden->power;
+	if (!golden->words[1])
+		return;
+	if (golden->power_count == FERRY_NODES_MAX)
+		fail(golden, "too many nodes", golden->words[1]);
+	golden->power[golden->power_count++] = (struct ferry_power_node){
+		.node = {(uint32_t)number(golden, golden->words[1])},
+		.is_member = has(golden, "member"),
+		.is_clean = has(golden, "clean"),
+		.clean_s = value_number(golden, "clean", 0),
+		.newest_s = value_number(golden, "newest", 0),
+		.is_passed = has(golden, "passed"),
+		.silent_ns = value_number(golden, "silent", 0) * FERRY_NS_PER_S,
+	};
+}
+
+static void read_fencing(struct golden *golden)
+{
+	struct ferry_power_report *history = &golden->history;
+
+	if (history->count == FERRY_POWER_FENCINGS_MAX)
+		fail(golden, "too many fencings", golden->words[1]);
+	history->fencings[history->count++] = (struct ferry_power_fencing){
+		.node = {(uint32_t)number(golden, golden->words[1])},
+		.result = has(golden, "cut")	   ? FERRY_POWER_CUT
+			  : has(golden, "pending") ? FERRY_POWER_PENDING
+						   : FERRY_POWER_PROVES_NOT,
+		.ended_s = value_number(golden, "ended", 0),
 	};
 }
 
@@ -248,6 +290,10 @@ static void read_fact(struct golden *golden)
 	const char *name = golden->words[0];
 	const char *first = golden->words[1];
 
+	if (strcmp(name, "power") == 0) {
+		read_power(golden);
+		return;
+	}
 	if (!first)
 		fail(golden, "says nothing", name);
 	if (strcmp(name, "self") == 0) {
@@ -279,6 +325,16 @@ static void read_fact(struct golden *golden)
 		situation->served_as.v = value_number(golden, "inc", 0);
 	} else if (strcmp(name, "seen") == 0) {
 		read_seen(golden);
+	} else if (strcmp(name, "quiesce") == 0) {
+		situation->quiesce_time_ns = number(golden, first) * FERRY_NS_PER_S;
+	} else if (strcmp(name, "now") == 0) {
+		situation->now_ns = number(golden, first) * FERRY_NS_PER_S;
+	} else if (strcmp(name, "history") == 0) {
+		golden->history.cuts_power = !has(golden, "other-devices");
+		golden->history.asked_s = value_number(golden, "asked", 0);
+		golden->history.answered_s = value_number(golden, "answered", 0);
+	} else if (strcmp(name, "fencing") == 0) {
+		read_fencing(golden);
 	} else if (strcmp(name, "answered-for") == 0) {
 		read_answered_for(golden);
 	} else {
@@ -314,6 +370,7 @@ static void ask_next(struct golden *golden)
 		[FERRY_DECISION_CLAIM] = "claim",
 		[FERRY_DECISION_WAIT_ACKS] = "wait for acknowledgements",
 		[FERRY_DECISION_WAIT_DRAIN] = "wait for all to drain",
+		[FERRY_DECISION_WAIT_QUIESCE] = "wait",
 		[FERRY_DECISION_TAKE] = "take the lun",
 		[FERRY_DECISION_IN_FORCE] = "serve: the epoch is in force",
 		[FERRY_DECISION_LET_GO] = "let go: nobody is to serve",
@@ -325,6 +382,9 @@ static void ask_next(struct golden *golden)
 	say(golden, "next: %s", names[decision.kind]);
 	if (decision.kind == FERRY_DECISION_CLAIM)
 		say(golden, " %llu", (unsigned long long)decision.epoch.v);
+	if (decision.kind == FERRY_DECISION_WAIT_QUIESCE && decision.until_ns != 0)
+		say(golden, " until %llu",
+		    (unsigned long long)(decision.until_ns / FERRY_NS_PER_S));
 	if (decision.is_by_lun)
 		say(golden, ", the lun being the third voice");
 	if (decision.kind == FERRY_DECISION_TAKE) {
@@ -425,6 +485,28 @@ static void ask_keys(struct golden *golden, bool is_join)
 	say(golden, "\n");
 }
 
+static void ask_power(struct golden *golden)
+{
+	static const char *const names[] = {
+		[FERRY_POWER_NOTHING] = "nothing",
+		[FERRY_POWER_CLEAN] = "what is new from here on counts",
+		[FERRY_POWER_CONFIRMED] = "its power was cut",
+	};
+	uint64_t node = number(golden, golden->words[2]);
+
+	for (uint32_t i = 0; i < golden->power_count; i++) {
+		const char *why = NULL;
+
+		if (golden->power[i].node.v != node)
+			continue;
+		say(golden, "power of %llu: %s", (unsigned long long)node,
+		    names[ferry_power_judge(&golden->power[i], &golden->history, &why)]);
+		say(golden, "%s%s\n", why ? ": " : "", why ? why : "");
+		return;
+	}
+	fail(golden, "nothing is known of its power", golden->words[2]);
+}
+
 static void ask(struct golden *golden)
 {
 	const char *what = golden->words[1] ? golden->words[1] : "";
@@ -438,6 +520,8 @@ static void ask(struct golden *golden)
 		say(golden, "synced: %d\n", ferry_decide_is_synced(&golden->situation));
 	else if (strcmp(what, "answered") == 0)
 		say(golden, "answered: %d\n", ferry_decide_is_answered(&golden->situation));
+	else if (strcmp(what, "power") == 0)
+		ask_power(golden);
 	else if (strcmp(what, "join") == 0 || strcmp(what, "take") == 0)
 		ask_keys(golden, what[0] == 'j');
 	else if (!what[0] || !ask_message(golden))

@@ -21,6 +21,7 @@
 /* Each file's, by subject; how many of them failed. */
 int scenario_aborts(void);
 int scenario_paths(void);
+int scenario_power(void);
 int scenario_ghosts(void);
 int scenario_flush(void);
 int scenario_peers(void);

@@ -41,6 +41,8 @@ static void figures_take(struct sim_result *result, const struct sim_node *node)
 	result->imported += cache->imported;
 	result->convictions += node->convictions;
 	result->carried_again += node->carrier.stats.repeated;
+	result->power_heard += node->watch.confirmed;
+	result->power_takes += node->power_takes;
 }
 
 static void before_crash(struct sim_cluster *cluster, const struct sim_node *node)
@@ -141,6 +143,51 @@ static void unheard_draw(struct chaos *chaos)
 					     1500 * FERRY_NS_PER_MS);
 }
 
+/*
+ * A lun without reservations: nodes that are missing are fenced by their power, and what they left
+ * lands as late as the storage promises. Paths are well there, since without reservations only its
+ * own end lays what one has lost.
+ */
+static void power_draw(struct chaos *chaos)
+{
+	struct sim_cluster *cluster = &chaos->cluster;
+	struct sim *sim = &cluster->sim;
+	struct sim_lun_options *lun = &cluster->lun.options;
+	struct sim_stonith *stonith = &cluster->stonith;
+	struct sim_node_options *options = &cluster->options;
+
+	options->quiesce_time_ns =
+		sim_between(sim, SIM_CLOCK, 300 * FERRY_NS_PER_MS, 2000 * FERRY_NS_PER_MS);
+	options->path_timeout_ns = ferry_max_u64(options->path_timeout_ns, FERRY_NS_PER_S);
+	*lun = (struct sim_lun_options){
+		.has_no_reservations = true,
+		.quiesce_ns = options->quiesce_time_ns / 10 * 9,
+		.latency_ns_max = lun->latency_ns_max,
+		.service_ns_max = lun->service_ns_max,
+		.slow_per_mille = (uint32_t)sim_between(sim, SIM_STORAGE, 20, 300),
+		.slow_ns_max = 100 * FERRY_NS_PER_MS,
+	};
+	cluster->corosync.token_ns_min = 100 * FERRY_NS_PER_MS;
+	cluster->corosync.token_ns_max = 400 * FERRY_NS_PER_MS;
+	stonith->fails_per_mille = (uint32_t)sim_below(sim, SIM_CRASH, 400);
+	stonith->stays_off_per_mille = (uint32_t)sim_below(sim, SIM_CRASH, 1000);
+	stonith->forgets_per_mille = (uint32_t)sim_below(sim, SIM_CRASH, 100);
+	stonith->only_storage = sim_chance(sim, SIM_CRASH, 100);
+	stonith->reaction_ns_max =
+		sim_between(sim, SIM_CRASH, 50 * FERRY_NS_PER_MS, 800 * FERRY_NS_PER_MS);
+	sim_note(sim, SIM_NODE, 0, options->quiesce_time_ns,
+		 "lun: no reservations, quiesce time %" PRIu64 " ms; of 1000 fencings %u fail, %u "
+		 "leave nodes off%s, begun within %" PRIu64 " ms",
+		 options->quiesce_time_ns / FERRY_NS_PER_MS, stonith->fails_per_mille,
+		 stonith->stays_off_per_mille,
+		 stonith->only_storage ? ", all of the storage only" : "",
+		 stonith->reaction_ns_max / FERRY_NS_PER_MS);
+	cluster->workload.shares[FERRY_OP_WRITE] += 60;
+	chaos->faults_ns += 10 * FERRY_NS_PER_S;
+	chaos->interval_ns_max =
+		sim_between(sim, SIM_CRASH, 1000 * FERRY_NS_PER_MS, 5000 * FERRY_NS_PER_MS);
+}
+
 /* The few kinds of faults that a seed is about meet what makes them matter. */
 static void focus_draw(struct chaos *chaos)
 {
@@ -203,6 +250,8 @@ static void focus_draw(struct chaos *chaos)
 			sim_between(sim, SIM_CRASH, 200 * FERRY_NS_PER_MS, 1000 * FERRY_NS_PER_MS);
 	} else if (chaos->focus == SIM_FOCUS_UNHEARD) {
 		unheard_draw(chaos);
+	} else if (chaos->focus == SIM_FOCUS_POWER) {
+		power_draw(chaos);
 	} else if (chaos->focus == SIM_FOCUS_LOSSES) {
 		workload->fua_per_mille = 0;
 		workload->shares[FERRY_OP_FLUSH] += 10;
@@ -380,6 +429,8 @@ static void figures_finish(struct chaos *chaos)
 	result->owners = cluster->owner_changes;
 	result->releases = cluster->releases;
 	result->clears = cluster->clears;
+	result->power_cuts = cluster->stonith.cuts;
+	result->power_failures = cluster->stonith.failures;
 	if (cluster->sim.violations > 0) {
 		result->exit_code = SIM_EXIT_WRONG;
 		(void)snprintf(result->what, sizeof(result->what), "%s",
@@ -401,6 +452,8 @@ static void phases(struct chaos *chaos, const struct sim_chaos_options *options)
 	sim_cluster_manage(cluster, true);
 	sim_cluster_run(cluster, 1500 * FERRY_NS_PER_MS);
 	sim_faults_start(&chaos->faults, options->skip);
+	if (chaos->focus == SIM_FOCUS_POWER)
+		sim_stonith_start(&cluster->stonith);
 	sim_cluster_run(cluster, chaos->faults_ns);
 	sim_faults_stop(&chaos->faults);
 	sim_cluster_heal(cluster);
@@ -442,8 +495,7 @@ void sim_chaos_run(uint64_t seed, const struct sim_chaos_options *options, struc
 	static const uint32_t counts[16] = {3, 3, 3, 3, 3, 3, 3, 2, 2, 2, 4, 4, 5, 5, 6, 7};
 	struct chaos *chaos = sim_alloc(sizeof(*chaos));
 	uint32_t nodes_count = counts[seed * UINT64_C(0x9e3779b97f4a7c15) >> 60];
-	bool is_by_path;
-	bool is_unheard;
+	bool is_by_path, is_unheard, is_by_power;
 
 	chaos->result.seed = seed;
 	chaos->lies = options->takes_timeouts_as_failures;
@@ -455,11 +507,14 @@ void sim_chaos_run(uint64_t seed, const struct sim_chaos_options *options, struc
 	chaos->faults.cluster = &chaos->cluster;
 	/* One in sixteen: each path has a cache of its own. By the seed, like the nodes' count. */
 	is_by_path = (seed * UINT64_C(0x9e3779b97f4a7c15) >> 56 & 15) == 3;
+	is_by_power = (seed * UINT64_C(0x9e3779b97f4a7c15) >> 56 & 15) == 11;
 	/* One in thirty-two: the kernels' sessions outlive a target that does not say so. */
-	is_unheard = (seed * UINT64_C(0x9e3779b97f4a7c15) >> 44 & 31) == 7 && !is_by_path;
-	chaos->focus = is_by_path   ? SIM_FOCUS_NONE
-		       : is_unheard ? SIM_FOCUS_UNHEARD
-				    : focus_of(seed);
+	is_unheard = (seed * UINT64_C(0x9e3779b97f4a7c15) >> 44 & 31) == 7 && !is_by_path &&
+		     !is_by_power;
+	chaos->focus = is_by_path    ? SIM_FOCUS_NONE
+		       : is_by_power ? SIM_FOCUS_POWER
+		       : is_unheard  ? SIM_FOCUS_UNHEARD
+				     : focus_of(seed);
 	chaos->cluster.lun.options.hides_restarts = is_unheard;
 	chaos->cluster.lun.options.caches_by_path = is_by_path;
 	chaos->cluster.options.flushes_by_path = is_by_path;

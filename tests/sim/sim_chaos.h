@@ -44,6 +44,10 @@
 	F(imported, "lines imported")                                                              \
 	F(convictions, "convictions")                                                              \
 	F(carried_again, "answered again")                                                         \
+	F(power_cuts, "nodes fenced")                                                              \
+	F(power_failures, "fencings failed")                                                       \
+	F(power_heard, "fencings believed")                                                        \
+	F(power_takes, "taken after them")                                                         \
 	F(stale_reads, "stale reads of deposed nodes")
 
 struct sim_result {

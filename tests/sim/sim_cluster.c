@@ -119,6 +119,21 @@ static void cache_lost(void *context)
 	ferry_check_lost(&cluster->workload.check);
 }
 
+/* ---- What fencing does to a node. ---- */
+
+static void power_cut(void *context, uint32_t node)
+{
+	struct sim_cluster *cluster = context;
+
+	sim_cluster_crash(cluster, node, /* is_power_cut= */ true);
+	sim_corosync_node_up(&cluster->corosync, node, false); /* Its agent may have been dead. */
+}
+
+static void power_on(void *context, uint32_t node)
+{
+	sim_cluster_start(context, node);
+}
+
 void sim_cluster_init(struct sim_cluster *cluster, uint64_t seed, uint32_t nodes_count)
 {
 	memset(cluster, 0, sizeof(*cluster));
@@ -130,6 +145,10 @@ void sim_cluster_init(struct sim_cluster *cluster, uint64_t seed, uint32_t nodes
 	sim_net_init(&cluster->net, &cluster->sim);
 	sim_corosync_init(&cluster->corosync, &cluster->sim, nodes_count);
 	sim_workload_init(&cluster->workload, &cluster->sim, SIM_LUN_BLOCKS);
+	sim_stonith_init(&cluster->stonith, &cluster->sim, &cluster->corosync);
+	cluster->stonith.power_cut = power_cut;
+	cluster->stonith.power_on = power_on;
+	cluster->stonith.context = cluster;
 	cluster->lun.on_lost = cache_lost;
 	cluster->lun.context = cluster;
 	cluster->manager_ns_max = 600 * FERRY_NS_PER_MS;
@@ -150,6 +169,7 @@ void sim_cluster_done(struct sim_cluster *cluster)
 {
 	cluster->sim.check = NULL;
 	sim_cancel(&cluster->sim, &cluster->manager_event);
+	sim_stonith_stop(&cluster->stonith);
 	for (uint32_t i = 1; i <= cluster->nodes_count; i++)
 		if (cluster->nodes[i].node)
 			cluster->nodes[i].node =
@@ -169,6 +189,7 @@ void sim_cluster_start(struct sim_cluster *cluster, uint32_t id)
 		.net = &cluster->net,
 		.corosync = &cluster->corosync,
 		.store = &slot->store,
+		.stonith = &cluster->stonith,
 		.workload = &cluster->workload,
 		.nodes_count = cluster->nodes_count,
 		.options = cluster->options,
@@ -361,6 +382,7 @@ void sim_cluster_join_all(struct sim_cluster *cluster)
 void sim_cluster_heal(struct sim_cluster *cluster)
 {
 	sim_note(&cluster->sim, SIM_FAULT, 0, 14, "faults stop");
+	sim_stonith_stop(&cluster->stonith);
 	if (cluster->lun.is_off)
 		sim_lun_power(&cluster->lun, true);
 	if (cluster->lun.is_holding)

@@ -33,6 +33,7 @@ struct sim_cluster {
 	struct sim_lun lun;
 	struct sim_net net;
 	struct sim_corosync corosync;
+	struct sim_stonith stonith;
 	struct sim_workload workload;
 	struct sim_cluster_node nodes[SIM_NODES_MAX + 1];
 	uint32_t nodes_count;

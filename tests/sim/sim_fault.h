@@ -65,6 +65,7 @@ enum sim_focus {
 	SIM_FOCUS_LOSSES,   /* The target's cache is lost, and who saw it. */
 	SIM_FOCUS_LAYING,   /* Aborts wait for what the target keeps, and peers go on carrying. */
 	SIM_FOCUS_UNHEARD,  /* The target is restarted beneath sessions that outlive it. */
+	SIM_FOCUS_POWER,    /* No reservations: nodes go missing, and are fenced by their power. */
 	SIM_FOCI_COUNT,
 };
 

@@ -106,6 +106,12 @@ struct sim_lun_options {
 	bool abort_waits;    /* PREEMPT AND ABORT is answered when what ran has ended. */
 	bool has_aptpl;	     /* Registrations survive a restart. */
 	bool hides_restarts; /* To sessions that outlive one: sim_lun_restart_unheard(). */
+	bool has_no_reservations;
+	/*
+	 * What a machine leaves there when its power is cut lands at any time up to this, or never:
+	 * what the storage promises; 0: as fast as else.
+	 */
+	uint64_t quiesce_ns;
 	bool proves_nothing; /* PREEMPT only removes a registration, and only for a person. */
 	/*
 	 * A login by the victim's name ends its session and waits for that nexus's commands only;

@@ -142,6 +142,7 @@ static void ownership_take(const struct ferry_drained_keys *drained, void *conte
 	struct sim_node *node = context;
 
 	post_new(node, SIM_POST_TAKE)->drained = *drained;
+	node->power_takes += drained->is_answered_for && !node->ownership.is_forced;
 }
 
 static void ownership_peer_has_path(struct ferry_node peer, bool has_path, void *context)
@@ -299,6 +300,8 @@ static void group_members(struct ferry_group *group, const struct ferry_members 
 {
 	struct sim_node *node = group->context;
 
+	if (node->ownership.config.power)
+		ferry_power_watch_members(&node->watch, members);
 	ferry_ownership_members(&node->ownership, members);
 }
 
@@ -306,6 +309,8 @@ static void group_quorum(struct ferry_group *group)
 {
 	struct sim_node *node = group->context;
 
+	if (node->ownership.config.power)
+		ferry_power_watch_quorum(&node->watch, group->is_quorate);
 	ferry_ownership_quorum(&node->ownership);
 }
 
@@ -420,7 +425,7 @@ static void engine_start(struct sim_node *node, const struct sim_node_world *wor
 		.lineage = lineage,
 		.identity = world->lun->identity,
 		.path = &node->path.path,
-		.fence = &node->path.fence,
+		.fence = world->lun->options.has_no_reservations ? NULL : &node->path.fence,
 		.carrier = &node->carrier,
 		.inflight_max = options->inflight_max,
 		.resets_keep_cache = world->lun->options.preempt_waits,
@@ -480,6 +485,31 @@ static void peers_start(struct sim_node *node, const struct sim_node_world *worl
 	}
 }
 
+static void watch_changed(void *context)
+{
+	struct sim_node *node = context;
+
+	ferry_ownership_power_news(&node->ownership);
+}
+
+static void watch_start(struct sim_node *node, const struct sim_node_world *world)
+{
+	struct ferry_power_watch_config config = {
+		.loop = &node->loop.loop,
+		.power = &node->power.power,
+		.events = &node->events,
+		.self = {node->id},
+		.nodes_count = world->nodes_count,
+		.on_change = watch_changed,
+		.context = node,
+	};
+
+	for (uint32_t i = 0; i < world->nodes_count; i++)
+		config.nodes[i].v = i + 1;
+	sim_power_open(&node->power, world->stonith, &node->loop);
+	ferry_power_watch_init(&node->watch, &config);
+}
+
 static void cluster_start(struct sim_node *node, const struct sim_node_world *world)
 {
 	struct ferry_ownership_config config = {
@@ -491,7 +521,9 @@ static void cluster_start(struct sim_node *node, const struct sim_node_world *wo
 		.lineage = lineage,
 		.lun = world->lun->identity.uuid,
 		.incarnation = node->incarnation,
-		.has_reservations = true,
+		.has_reservations = !world->lun->options.has_no_reservations,
+		.quiesce_time_ns = world->options.quiesce_time_ns,
+		.power = world->options.quiesce_time_ns != 0 ? &node->watch : NULL,
 		.drain_timeout_ns = world->options.drain_timeout_ns,
 		.set_view = ownership_set_view,
 		.take = ownership_take,
@@ -509,6 +541,8 @@ static void cluster_start(struct sim_node *node, const struct sim_node_world *wo
 	node->group.group.context = node;
 	node->group.group.self.v = node->id;
 	node->group.group.nodes_expected = world->nodes_count;
+	if (config.power)
+		watch_start(node, world);
 	r = ferry_ownership_open(&node->ownership, &config, NULL);
 	ferry_assert(r == 0);
 	sim_group_join(&node->group, world->corosync, &node->loop, node->id);
@@ -562,7 +596,8 @@ struct sim_node *sim_node_crash(struct sim_node *node, bool is_power_cut)
 	sim_note(node->sim, SIM_NODE, node->id, is_power_cut, "agent dies%s",
 		 is_power_cut ? ": power cut" : "");
 	sim_client_crash(&node->client);
-	sim_path_crash(&node->path);
+	sim_path_crash(&node->path, is_power_cut);
+	sim_power_close(&node->power);
 	sim_transport_crash(&node->transport, is_power_cut);
 	sim_group_leave(&node->group);
 	while (!ferry_list_is_empty(&node->posts))

@@ -16,6 +16,7 @@
 #include "tests/sim/sim_group.h"
 #include "tests/sim/sim_link.h"
 #include "tests/sim/sim_path.h"
+#include "tests/sim/sim_stonith.h"
 #include "tests/sim/sim_store.h"
 #include "tests/sim/sim_workload.h"
 
@@ -65,6 +66,7 @@ struct sim_node_options {
 	uint32_t path_depth;	   /* Commands that a local path takes at once; 0: many. */
 	uint32_t stall_per_mille;  /* Of what one thread tells the other, so much waits... */
 	uint64_t stall_ns_max;	   /* ...up to this. */
+	uint64_t quiesce_time_ns;  /* As configured; 0: none. */
 	uint64_t warm_patience_ns; /* A new owner waits so long for the last one's cache. */
 };
 
@@ -87,6 +89,8 @@ struct sim_node {
 	struct ferry_carrier carrier;
 	struct ferry_engine engine;
 	struct sim_group group;
+	struct sim_power power;
+	struct ferry_power_watch watch; /* Of whose power was cut, where a quiesce time is. */
 	struct ferry_ownership ownership;
 	struct ferry_pull pull; /* Of the last owner's cache, if there is a cache. */
 	uint64_t warm_patience_ns;
@@ -103,8 +107,9 @@ struct sim_node {
 	void (*on_event)(void *context, uint32_t node, const struct ferry_event *event);
 	void *on_event_context;
 	uint64_t convictions;
-	int wish_error;	 /* What became of the last wish; 1 while it is open. */
-	int fence_error; /* And of the last ferry_ownership_fence(). */
+	uint64_t power_takes; /* Takings of what nodes left that were fenced. */
+	int wish_error;	      /* What became of the last wish; 1 while it is open. */
+	int fence_error;      /* And of the last ferry_ownership_fence(). */
 };
 
 /* What an agent finds when it starts. */
@@ -114,6 +119,7 @@ struct sim_node_world {
 	struct sim_net *net;
 	struct sim_corosync *corosync;
 	struct sim_store *store;
+	struct sim_stonith *stonith;
 	struct sim_workload *workload;
 	uint32_t nodes_count;
 	struct sim_node_options options;

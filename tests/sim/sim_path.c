@@ -295,6 +295,12 @@ static const struct ferry_path_ops sim_path_ops = {
 	.reset = path_reset,
 };
 
+/* The kernel cannot be asked to give up: what is in flight ends when it ends. */
+static const struct ferry_path_ops sim_device_ops = {
+	.name = "sim",
+	.submit = path_submit,
+};
+
 static const struct ferry_fence_ops sim_fence_ops = {
 	.name = "sim",
 	.submit = fence_submit,
@@ -312,7 +318,9 @@ static enum ferry_laying_way laying_of(const struct sim_lun_options *options)
 void sim_path_open(struct sim_path *path, struct sim_lun *lun, struct sim_loop *loop, uint32_t node)
 {
 	*path = (struct sim_path){
-		.path = {.ops = &sim_path_ops, .kind = FERRY_PATH_LOCAL, .node = {node}},
+		.path = {.ops = lun->options.has_no_reservations ? &sim_device_ops : &sim_path_ops,
+			 .kind = FERRY_PATH_LOCAL,
+			 .node = {node}},
 		.fence = {.ops = &sim_fence_ops},
 		.lun = lun,
 		.loop = loop,
@@ -329,7 +337,20 @@ void sim_path_open(struct sim_path *path, struct sim_lun *lun, struct sim_loop *
 	login_later(path);
 }
 
-void sim_path_crash(struct sim_path *path)
+/* What a machine had sent stays at the target, for as long as that may take. */
+static void linger(struct sim_command *command)
+{
+	struct sim_lun *lun = command->lun;
+
+	if (lun->options.quiesce_ns == 0 || !ferry_op_changes_blocks(command->op) ||
+	    (command->stage != SIM_COMMAND_TO_TARGET && command->stage != SIM_COMMAND_AT_TARGET))
+		return;
+	command->stage = SIM_COMMAND_AT_TARGET;
+	sim_in(lun->sim, &command->event,
+	       sim_below(lun->sim, SIM_STORAGE, lun->options.quiesce_ns));
+}
+
+void sim_path_crash(struct sim_path *path, bool is_power_cut)
 {
 	ferry_list_foreach_safe (link, &path->lun->commands) {
 		struct sim_command *command = ferry_list_entry(link, struct sim_command, link);
@@ -346,6 +367,8 @@ void sim_path_crash(struct sim_path *path)
 		if (is_unsent(path, command) || command->op == FERRY_OP_READ ||
 		    command->stage == SIM_COMMAND_LOST)
 			sim_command_free(command);
+		else if (is_power_cut)
+			linger(command);
 	}
 	while (!ferry_list_is_empty(&path->endings))
 		ending_free(ferry_list_entry(path->endings.next, struct sim_ending, link));

@@ -57,7 +57,7 @@ struct sim_path {
 void sim_path_open(struct sim_path *path, struct sim_lun *lun, struct sim_loop *loop,
 		   uint32_t node);
 /* The node has crashed: what is on its way goes on without it. */
-void sim_path_crash(struct sim_path *path);
+void sim_path_crash(struct sim_path *path, bool is_power_cut);
 
 /* The session is lost: everything in flight ends. */
 void sim_path_drop(struct sim_path *path, enum ferry_cause cause);

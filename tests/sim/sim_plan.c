@@ -16,6 +16,24 @@ static void weights_by_path(struct sim_faults *faults)
 	memcpy(faults->weights, weights, sizeof(weights));
 }
 
+/* Where the lun has no reservations (sim_chaos.c): of nodes and the cluster's network only. */
+static void weights_by_power(struct sim_faults *faults)
+{
+	static const bool is_of_nodes[SIM_FAULTS_COUNT] = {
+		[SIM_FAULT_CRASH] = true, [SIM_FAULT_POWER] = true,
+		[SIM_FAULT_STOP] = true,  [SIM_FAULT_FREEZE] = true,
+		[SIM_FAULT_PAUSE] = true, [SIM_FAULT_ISOLATE] = true,
+		[SIM_FAULT_CHURN] = true, [SIM_FAULT_PARTITION] = true,
+		[SIM_FAULT_MOVE] = true,  [SIM_FAULT_RELEASE] = true,
+		[SIM_FAULT_STORE] = true, [SIM_FAULT_ROLL] = true,
+	};
+
+	for (size_t i = 0; i < SIM_FAULTS_COUNT; i++)
+		if (!is_of_nodes[i])
+			faults->weights[i] = 0;
+	faults->weights[SIM_FAULT_POWER] += 2;
+}
+
 static const struct focus {
 	const char *name;
 	uint32_t aimed_per_mille_max;
@@ -118,6 +136,20 @@ static const struct focus {
 					{SIM_FAULT_CUT, 6},
 					{SIM_FAULT_RESET, 6},
 					{SIM_FAULT_MOVE, 6}}},
+	[SIM_FOCUS_POWER] = {.name = "fencing",
+			     .aimed_per_mille_max = 600,
+			     .long_per_mille = 600,
+			     .kinds = {{SIM_FAULT_POWER, 30},
+				       {SIM_FAULT_FREEZE, 20},
+				       {SIM_FAULT_ISOLATE, 20},
+				       {SIM_FAULT_STOP, 6},
+				       {SIM_FAULT_PAUSE, 6},
+				       {SIM_FAULT_PARTITION, 6},
+				       {SIM_FAULT_CHURN, 6},
+				       {SIM_FAULT_CRASH, 6},
+				       {SIM_FAULT_ROLL, 3},
+				       {SIM_FAULT_MOVE, 12},
+				       {SIM_FAULT_RELEASE, 6}}},
 };
 
 const char *sim_focus_name(enum sim_focus focus)
@@ -162,6 +194,8 @@ static void weights_draw(struct sim_faults *faults)
 	weights_focus(faults);
 	if (faults->cluster->lun.options.caches_by_path)
 		weights_by_path(faults);
+	if (faults->cluster->lun.options.has_no_reservations)
+		weights_by_power(faults);
 }
 
 /* Where a kind of fault does most harm: half of what is aimed is aimed so. */

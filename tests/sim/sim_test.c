@@ -68,6 +68,7 @@ int main(void)
 	failed += scenario_restarts();
 	failed += scenario_targets();
 	failed += scenario_two_nodes();
+	failed += scenario_power();
 	failed += scenario_wishes();
 	failed += scenario_aborts();
 	failed += cmocka_run_group_tests_name("the simulator", tests, NULL, NULL);

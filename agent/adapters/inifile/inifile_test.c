@@ -83,6 +83,8 @@ static const struct bad {
 	{"[decision]\nwindow = 2h\n", 2, "whole number with its unit"},
 	{"[pacemaker]\npublish = true\n", 2, "must be yes or no, not true"},
 	{"[pacemaker]\nattribute = a b\n", 2, "letters, digits"},
+	{"[pacemaker]\npower_agent = fence_ferry\n", 2, "cuts no power"},
+	{"[pacemaker]\npower_agent = fence_a, fence_b\n", 2, "one fence agent"},
 	{"[nbd]\nlisten = /run/x\n", 2, "unix:PATH or tcp:ADDRESS:PORT"},
 	{"[nbd]\nlisten = tcp:127.0.0.1\n", 2, "unix:PATH or tcp:ADDRESS:PORT"},
 	{"[nbd]\nlisten = unix:/" HUNDRED TEN "\n", 2, "the socket is too long; at most 107"},
@@ -197,6 +199,7 @@ static const char full_text[] =
 	"[cache]\nsize = 0\n"
 	"[decision]\nmode = off\nfailures = 5\nwindow = 30s\n"
 	"[pacemaker]\npublish = no\nattribute = my-path\n"
+	"power_agent = fence_ipmilan\npower_agent = fence_lab\n"
 	"[nbd]\nlisten = tcp:[::1]:10809\nlisten = unix:/run/f/n.sock\n"
 	"[fuse]\nmount = /mnt/f\n"
 	"[peer n2]\nnode_id = 2\naddress = 192.0.2.2\nport = 9999\n"
@@ -234,6 +237,8 @@ static void full_file(void **state)
 	assert_int_equal(config.decision_window_ns, 30 * FERRY_NS_PER_S);
 	assert_false(config.is_published);
 	assert_string_equal(config.attribute, "my-path");
+	assert_int_equal(config.power_agents_count, 2);
+	assert_string_equal(config.power_agents[1], "fence_lab");
 	assert_int_equal(config.nbd_listens_count, 2);
 	assert_string_equal(config.nbd_listens[0].tcp.address, "::1");
 	assert_int_equal(config.nbd_listens[0].tcp.port, 10809);

@@ -91,6 +91,7 @@ int parse_flush_scope(struct parser *parser, const struct key *key, const char *
 int parse_decision(struct parser *parser, const struct key *key, const char *value, void *field);
 int parse_address(struct parser *parser, const struct key *key, const char *value, void *field);
 int parse_endpoint(struct parser *parser, const struct key *key, const char *value, void *field);
+int parse_power_agent(struct parser *parser, const struct key *key, const char *value, void *field);
 int parse_nbd_listen(struct parser *parser, const struct key *key, const char *value, void *field);
 int parse_lun_path(struct parser *parser, const struct key *key, const char *value, void *field);
 int parse_lun_url(struct parser *parser, const struct key *key, const char *value, void *field);

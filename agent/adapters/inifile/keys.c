@@ -34,6 +34,7 @@ static const struct key keys[] = {
 	{SECTION_PACEMAKER, "publish", parse_bool, AGENT(is_published), 0, 0, false},
 	{SECTION_PACEMAKER, "attribute", parse_word, AGENT(attribute), 0,
 	 FERRY_CONFIG_ATTRIBUTE_BYTES, false},
+	{SECTION_PACEMAKER, "power_agent", parse_power_agent, 0, 0, 0, true},
 
 	{SECTION_NBD, "listen", parse_nbd_listen, 0, 0, 0, true},
 	{SECTION_FUSE, "mount", parse_path, AGENT(fuse_mountpoint), 0, FERRY_CONFIG_PATH_BYTES,

@@ -361,6 +361,29 @@ int parse_endpoint(struct parser *parser, const struct key *key, const char *val
 	return 0;
 }
 
+int parse_power_agent(struct parser *parser, const struct key *key, const char *value, void *field)
+{
+	static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+				      "0123456789-_.";
+	struct ferry_config *config = field;
+	size_t length = strlen(value);
+
+	if (config->power_agents_count == FERRY_CONFIG_POWER_AGENTS_MAX)
+		return fail_at(parser, parser->line, "at most %d times %s",
+			       FERRY_CONFIG_POWER_AGENTS_MAX, key->name);
+	if (length == 0 || length >= FERRY_CONFIG_POWER_AGENT_BYTES ||
+	    strspn(value, allowed) != length)
+		return fail_at(parser, parser->line,
+			       "%s must be the name of one fence agent, such as fence_ipmilan",
+			       key->name);
+	if (strcmp(value, "fence_ferry") == 0)
+		return fail_at(parser, parser->line,
+			       "%s: fence_ferry cuts no power: it keeps a node from the storage",
+			       key->name);
+	memcpy(config->power_agents[config->power_agents_count++], value, length + 1);
+	return 0;
+}
+
 int parse_nbd_listen(struct parser *parser, const struct key *key, const char *value, void *field)
 {
 	struct ferry_config *config = field;

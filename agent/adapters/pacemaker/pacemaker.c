@@ -1,15 +1,15 @@
 #include "agent/adapters/pacemaker/pacemaker.h"
 
-#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "agent/adapters/pacemaker/process.h"
 
 enum { RETRY_DOUBLINGS_MAX = 5 };
 #define DEADLINE_NS_DEFAULT (10 * FERRY_NS_PER_S)
@@ -119,48 +119,6 @@ static void on_deadline(struct ferry_timer *timer)
 	running_kill(FERRY_CONTAINER_OF(timer, struct ferry_pacemaker, deadline_timer));
 }
 
-/*
- * posix_spawn(3), not fork: with gRPC's threads in this process nothing but exec may follow a
- * fork, and locked memory must not be copied. This thread waits for the exec, and no other does.
- */
-static int spawn(const char *program, char *const arguments[], pid_t *ret)
-{
-	static char path_environment[] = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
-	static char locale_environment[] = "LC_ALL=C";
-	char *const environment[] = {path_environment, locale_environment, NULL};
-	posix_spawn_file_actions_t actions;
-	posix_spawnattr_t attributes;
-	sigset_t none, all;
-	int r;
-
-	sigemptyset(&none);
-	sigfillset(&all);
-	r = posix_spawnattr_init(&attributes);
-	if (r != 0)
-		return -r;
-	r = posix_spawn_file_actions_init(&actions);
-	if (r != 0) {
-		(void)posix_spawnattr_destroy(&attributes);
-		return -r;
-	}
-	/* Our blocked signals and our descriptors are not for it. */
-	r = posix_spawnattr_setsigmask(&attributes, &none);
-	if (r == 0)
-		r = posix_spawnattr_setsigdefault(&attributes, &all);
-	if (r == 0)
-		r = posix_spawnattr_setflags(&attributes,
-					     POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-	for (int fd = 0; r == 0 && fd < 3; fd++)
-		r = posix_spawn_file_actions_addopen(&actions, fd, "/dev/null", O_RDWR, 0);
-	if (r == 0)
-		r = posix_spawn_file_actions_addclosefrom_np(&actions, 3);
-	if (r == 0)
-		r = posix_spawn(ret, program, &actions, &attributes, arguments, environment);
-	(void)posix_spawn_file_actions_destroy(&actions);
-	(void)posix_spawnattr_destroy(&attributes);
-	return -r;
-}
-
 static int attribute_send(struct ferry_pacemaker *pacemaker, struct attribute *attribute)
 {
 	struct ferry_loop *loop = pacemaker->config.loop;
@@ -176,7 +134,7 @@ static int attribute_send(struct ferry_pacemaker *pacemaker, struct attribute *a
 	(void)snprintf(value, sizeof(value), "--update=%s", attribute->wanted);
 	memcpy(attribute->sent, attribute->wanted, sizeof(attribute->sent));
 	attribute->is_outdated = false;
-	r = spawn(pacemaker->program, arguments, &attribute->pid);
+	r = ferry_process_start(pacemaker->program, arguments, /* output= */ -1, &attribute->pid);
 	if (r < 0) {
 		attribute->pid = 0;
 		return r;
@@ -332,7 +290,7 @@ int ferry_pacemaker_withdraw(const char *program, const char *name, uint64_t dea
 		return ferry_error_set(reterr, -EINVAL, "%s is no attribute's name", name);
 	(void)snprintf(path, sizeof(path), "%s", program ? program : program_default);
 	(void)snprintf(option, sizeof(option), "--name=%s", name);
-	r = spawn(path, arguments, &pid);
+	r = ferry_process_start(path, arguments, /* output= */ -1, &pid);
 	if (r < 0)
 		return ferry_error_set(reterr, r, "cannot run %s: %s", path, strerror(-r));
 	r = child_wait(pid, deadline_ns ? deadline_ns : DEADLINE_NS_DEFAULT, &status);

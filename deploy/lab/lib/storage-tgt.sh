@@ -7,6 +7,7 @@
 tgt_prepare() {
 	tgt_preload_make tgt-count
 	[ "$LAB_BACKING" != volatile ] || tgt_preload_make tgt-volatile
+	[ "$LAB_PLAIN" = no ] || tgt_preload_make tgt-plain # target/tgt-plain.c
 }
 
 tgt_preload_make() {
@@ -19,6 +20,7 @@ tgt_start() {
 		preload+=:$LAB/target/tgt-volatile.so
 		volatile=(TGT_VOLATILE="$LAB/target/volatile")
 	fi
+	[ "$LAB_PLAIN" = no ] || preload+=:$LAB/target/tgt-plain.so
 	rm -f "$LAB/target/pid" "$LAB"/target/tgtd.ipc*
 	storage_spawn "$(holder_pid st)" env TGT_IPC_SOCKET="$LAB/target/tgtd.ipc" \
 		TGT_COUNT="$LAB/target/counters" "${volatile[@]}" LD_PRELOAD="$preload" \
