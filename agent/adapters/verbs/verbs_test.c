@@ -3,10 +3,15 @@
  * machine that has an RDMA device: FERRY_RDMA_ADDRESS. Skipped without one; tests/vm/rdma.sh has
  * it.
  */
+#include <fcntl.h>
+#include <poll.h>
 #include <setjmp.h>
+#include <signal.h>
+#include <spawn.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -384,7 +389,19 @@ static void side_connect(struct side *side, struct side *far)
 	ferry_verbs_enable(link, &side->world->secret);
 }
 
-static int world_open(void **state)
+/* The same for every process of the test. */
+static void key_write(const char *path)
+{
+	static const char KEY[] = "a key that nobody has but this test, and it has no secrets";
+	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, KEY, sizeof(KEY)), sizeof(KEY));
+	close(fd);
+}
+
+/* With both sides, or the second alone. */
+static struct world *world_make(uint32_t first)
 {
 	struct world *world = aligned_alloc(64, (sizeof(*world) + 63) / 64 * 64);
 	struct ferry_error error = {};
@@ -393,14 +410,14 @@ static int world_open(void **state)
 	(void)snprintf(world->folder, sizeof(world->folder), "/tmp/ferry-verbs-XXXXXX");
 	assert_non_null(mkdtemp(world->folder));
 	(void)snprintf(world->key, sizeof(world->key), "%s/key", world->folder);
-	assert_int_equal(ferry_auth_file_create(world->key, NULL), 0);
+	key_write(world->key);
 	assert_int_equal(ferry_auth_file_open(world->key, &world->auth, NULL), 0);
 	assert_int_equal(ferry_uring_loop_open(&world->uring, NULL), 0);
 	world->loop = ferry_uring_loop_of(world->uring);
 	world->pause.run = pause_over;
 	world->events.emit = event_emit;
 	memset(world->secret.v, 's', sizeof(world->secret.v));
-	for (uint32_t i = 0; i < 2; i++) {
+	for (uint32_t i = first; i < 2; i++) {
 		struct side *side = &world->side[i];
 
 		side->world = world;
@@ -414,6 +431,13 @@ static int world_open(void **state)
 		if (side_open(side, 0, &error) < 0)
 			fail_msg("%s", error.message);
 	}
+	return world;
+}
+
+static int world_open(void **state)
+{
+	struct world *world = world_make(0);
+
 	side_connect(&world->side[0], &world->side[1]);
 	side_connect(&world->side[1], &world->side[0]);
 	*state = world;
@@ -478,6 +502,7 @@ static void carries_data_both_ways(void **state)
 		uint32_t blocks = SIZES[ferry_prng_below(&prng, FERRY_ARRAY_COUNT(SIZES))];
 		enum ferry_op op = ferry_prng_below(&prng, 2) ? FERRY_OP_READ : FERRY_OP_WRITE;
 
+		assert_true(asks->has_up);
 		if (requests - asks->messages >= 16 || request(asks, op, blocks) < 0) {
 			turn(world);
 			continue;
@@ -505,18 +530,19 @@ static void carries_data_both_ways(void **state)
 static void show(const char *what, struct ferry_verbs_counters a, struct ferry_verbs_counters b,
 		 double n)
 {
-	print_message("%-22s frames sent %.2f, windows %.2f, RDMA reads %.2f, writes %.2f, "
-		      "completions %.2f, posts %.2f, bytes copied %.0f, moved %.0f\n",
-		      what,
-		      (double)(b.messages_sent - a.messages_sent + b.credit_frames_sent -
-			       a.credit_frames_sent) /
-			      n,
-		      (double)(b.windows_opened - a.windows_opened) / n,
-		      (double)(b.rdma_reads - a.rdma_reads) / n,
-		      (double)(b.rdma_writes - a.rdma_writes) / n,
-		      (double)(b.completions - a.completions) / n, (double)(b.posts - a.posts) / n,
-		      (double)(b.bytes_copied - a.bytes_copied) / n,
-		      (double)(b.bytes_moved - a.bytes_moved) / n);
+	print_message(
+		"%-22s frames sent %.2f, windows %.2f, RDMA reads %.2f, writes %.2f, "
+		"completions %.2f, wake-ups %.2f, posts %.2f, bytes copied %.0f, moved %.0f\n",
+		what,
+		(double)(b.messages_sent - a.messages_sent + b.credit_frames_sent -
+			 a.credit_frames_sent) /
+			n,
+		(double)(b.windows_opened - a.windows_opened) / n,
+		(double)(b.rdma_reads - a.rdma_reads) / n,
+		(double)(b.rdma_writes - a.rdma_writes) / n,
+		(double)(b.completions - a.completions) / n, (double)(b.wakeups - a.wakeups) / n,
+		(double)(b.posts - a.posts) / n, (double)(b.bytes_copied - a.bytes_copied) / n,
+		(double)(b.bytes_moved - a.bytes_moved) / n);
 }
 
 /* What one I/O costs at each end. */
@@ -583,6 +609,7 @@ static void waits_for_room(void **state)
 	/* One way only: what is owed is given back by frames of its own. */
 	serves->is_keeping = true;
 	for (uint32_t sent = 0; sent < 300;) {
+		assert_true(asks->has_up);
 		if (request(asks, FERRY_OP_WRITE, 8) == 0)
 			sent++;
 		else
@@ -729,6 +756,127 @@ static void key_opens_no_more_than_it_says(void **state)
 	assert_int_equal(asks->downs, 1);
 	answer(serves, &serves->header);
 	WAIT(world, asks->messages == 1 && asks->busy == 0);
+}
+
+/* ---- A peer in a process of its own, which can be frozen. ---- */
+
+struct frozen {
+	pid_t pid;
+	int to;	  /* It reads its orders here. */
+	int from; /* And says what happened. */
+};
+
+static char frozen_said(const struct frozen *peer)
+{
+	struct pollfd ready = {.fd = peer->from, .events = POLLIN};
+	char said = 0;
+
+	if (poll(&ready, 1, /* timeout= */ 0) == 1)
+		assert_int_equal(read(peer->from, &said, 1), 1);
+	return said;
+}
+
+/* That process: 'g' when it got a request; at 'w' it writes to where it may, or might once; 'd'
+ * when its link is down. It ends by itself when its orders do. */
+static int frozen_main(int from, int to)
+{
+	struct world *world = world_make(1);
+	struct end *serves = &world->side[1].serves;
+	uint16_t port = ferry_verbs_port(world->side[1].verbs);
+	uint32_t messages = 0, downs = 0;
+	struct ferry_rdma_piece piece = {};
+	struct pollfd orders = {.fd = from, .events = POLLIN};
+	char order;
+
+	serves->is_keeping = true;
+	assert_int_equal(write(to, &port, sizeof(port)), sizeof(port));
+	for (;;) {
+		if (poll(&orders, 1, /* timeout= */ 0) == 1) {
+			if (read(from, &order, 1) != 1)
+				return 0;
+			forge_write(serves, piece); /* Before it can know what it slept through. */
+		}
+		turn(world);
+		if (serves->messages > messages) {
+			struct verbs_link *link = verbs_link_of(serves->link);
+
+			messages = serves->messages;
+			piece = link->rooms_in[serves->header.sequence % FERRY_WIRE_WINDOW_MAX]
+					.pieces[0];
+			assert_int_equal(write(to, "g", 1), 1);
+		}
+		if (serves->downs > downs) {
+			downs = serves->downs;
+			assert_int_equal(write(to, "d", 1), 1);
+		}
+	}
+}
+
+static uint16_t frozen_start(struct frozen *peer)
+{
+	char from[16], to[16], flag[] = "--peer", path[] = "/proc/self/exe";
+	char *arguments[] = {path, flag, from, to, NULL};
+	int orders[2], says[2];
+	uint16_t port = 0;
+
+	assert_int_equal(pipe(orders) + pipe(says), 0);
+	assert_int_equal(fcntl(orders[1], F_SETFD, FD_CLOEXEC), 0); /* It ends when we do. */
+	assert_int_equal(fcntl(says[0], F_SETFD, FD_CLOEXEC), 0);
+	(void)snprintf(from, sizeof(from), "%d", orders[0]);
+	(void)snprintf(to, sizeof(to), "%d", says[1]);
+	assert_int_equal(posix_spawn(&peer->pid, path, NULL, NULL, arguments, environ), 0);
+	close(orders[0]);
+	close(says[1]);
+	peer->to = orders[1];
+	peer->from = says[0];
+	assert_int_equal(read(peer->from, &port, sizeof(port)), sizeof(port));
+	return port;
+}
+
+/*
+ * The peer freezes with a READ's room open. The requester cuts, and uses its memory for something
+ * else; then the peer wakes up and writes, as if no time had passed.
+ */
+static void frozen_peer_writes_nowhere(void **state)
+{
+	struct world *world = *state;
+	struct side *side = &world->side[0];
+	struct end *asks = &side->asks;
+	struct ferry_segments again = {};
+	struct ferry_link *link = NULL;
+	struct frozen peer;
+	uint16_t port = frozen_start(&peer);
+	int status;
+
+	ferry_verbs_enable(asks->link, NULL); /* The neighbour in this process is another one. */
+	WAIT(world, !asks->has_up);
+	assert_int_equal(ferry_verbs_connect(side->verbs, (struct ferry_node){2}, address, port,
+					     &link, NULL),
+			 0);
+	memset(asks, 0, sizeof(*asks));
+	end_attach(side, asks, link);
+	ferry_verbs_enable(link, &world->secret);
+	WAIT(world, asks->has_up);
+	assert_int_equal(request(asks, FERRY_OP_READ, LARGE_BLOCKS), 0);
+	WAIT(world, frozen_said(&peer) == 'g');
+
+	assert_int_equal(kill(peer.pid, SIGSTOP), 0);
+	WAIT(world, asks->downs == 1);
+	assert_non_null(strstr(asks->why, "nothing heard from node 2"));
+	assert_int_equal(asks->unsure, 1);
+	assert_int_equal(ferry_arena_take(&side->arena, LARGE_BLOCKS * 512, &again), 0);
+	fill(&again, 555);
+	assert_int_equal(write(peer.to, "w", 1), 1);
+	assert_int_equal(kill(peer.pid, SIGCONT), 0);
+	WAIT(world, frozen_said(&peer) == 'd');
+	assert_true(is_filled(&again, 555));
+	ferry_segments_drop(&again);
+	WAIT(world, asks->has_up); /* And it is welcome again. */
+	close(peer.to);
+	assert_int_equal(waitpid(peer.pid, &status, 0), peer.pid);
+	assert_int_equal(status, 0);
+	WAIT(world, asks->downs == 2); /* A peer that died. */
+	close(peer.from);
 }
 
 /* ---- A peer that breaks the rules. ---- */
@@ -948,7 +1096,7 @@ static void wrong_configuration(void **state)
 
 #define TEST(function) cmocka_unit_test_setup_teardown(function, world_open, world_close)
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(comes_up),
@@ -958,6 +1106,7 @@ int main(void)
 		TEST(late_answer_touches_no_used_memory),
 		TEST(stale_key_is_refused),
 		TEST(key_dies_with_its_connection),
+		TEST(frozen_peer_writes_nowhere),
 		TEST(key_opens_no_more_than_it_says),
 		TEST(breaches_end_the_connection),
 		TEST(oversized_length_is_refused),
@@ -968,6 +1117,10 @@ int main(void)
 	};
 
 	address = getenv("FERRY_RDMA_ADDRESS");
+	if (argc == 4)
+		return frozen_main((int)strtol(argv[2], NULL, 10), (int)strtol(argv[3], NULL, 10));
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
 	if (!address) {
 		print_message("skipped: no FERRY_RDMA_ADDRESS\n");
 		return 77;
