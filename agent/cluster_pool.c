@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "agent/cluster_internal.h"
+#include "agent/core/engine.h"
 
 /* How long the next owner may take to own. */
 #define MOVE_PATIENCE_NS (20 * FERRY_NS_PER_S)
@@ -149,7 +150,9 @@ static void ownership_open(struct cluster_pool *pool, const struct ferry_mail *m
 		.lun = mail->identity.uuid,
 		.incarnation = cluster->incarnation,
 		.has_reservations = mail->flag,
-		.drain_timeout_ns = cluster->settings->config.path_timeout_ns,
+		/* Longer than a thread stands still without asking who owns the pool. */
+		.drain_timeout_ns = ferry_max_u64(cluster->settings->config.path_timeout_ns,
+						  2 * FERRY_ENGINE_FREEZE_NS),
 		.set_view = set_view,
 		.take = take,
 		.peer_has_path = peer_has_path,

@@ -139,8 +139,10 @@ static void resync(struct ferry_ownership *ownership)
 	 */
 	if (is_alone && !ownership->is_sole && ownership->config.has_reservations)
 		ownership->view.is_in_force = false;
+	/* And whoever takes the lun may have begun while the other was there, and spared it. */
 	if (ownership->phase == FERRY_OWNERSHIP_CLAIMING ||
-	    ownership->phase == FERRY_OWNERSHIP_DRAINING)
+	    ownership->phase == FERRY_OWNERSHIP_DRAINING ||
+	    (ownership->phase == FERRY_OWNERSHIP_TAKING && is_alone))
 		ferry_ownership_claim_again(ownership);
 	ferry_ownership_view_publish(ownership);
 	ferry_ownership_sync_check(ownership);

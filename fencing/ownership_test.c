@@ -228,6 +228,35 @@ static void test_new_ring_claims_anew(void **state)
 	assert_int_equal(says[FERRY_GROUP_CLAIM], 3);
 }
 
+/*
+ * Of two nodes the other goes while the lun is being taken with its consent: it has to be preempted
+ * all the same, for it may be taking the lun itself.
+ */
+static void test_the_other_of_two_goes_meanwhile(void **state)
+{
+	(void)state;
+	reopen_as(2, /* has_reservations= */ true);
+	ring_of(2, true);
+	speak(0, 0, 0);
+	ferry_ownership_acquire(&ownership, /* is_take= */ true);
+	echo();
+	hear(2, FERRY_GROUP_ACK, 1, 1, FERRY_GROUP_DRAINED);
+	stand_run_ms(&stand, DRAIN_MS); /* What this one carries takes long. */
+	assert_int_equal(takes, 1);
+	assert_true(is_drained(2));
+	ring_of(1, true);
+	ferry_ownership_drained(&ownership, (struct ferry_epoch){1});
+	echo();
+	ferry_ownership_taken(&ownership, (struct ferry_epoch){1}, 0);
+	assert_false(view.is_in_force);
+	all_drain(2);
+	assert_int_equal(takes, 2);
+	assert_false(is_drained(2));
+	ferry_ownership_taken(&ownership, (struct ferry_epoch){2}, 0);
+	echo();
+	assert_true(view.is_in_force);
+}
+
 static void test_taking_fails(void **state)
 {
 	static const int errors[] = {-EIO, -EPERM, -EACCES};
@@ -388,6 +417,7 @@ int main(void)
 		TEST(test_claim_timeout),
 		TEST(test_waits_for_quorum_and_for_words),
 		TEST(test_new_ring_claims_anew),
+		TEST(test_the_other_of_two_goes_meanwhile),
 		TEST(test_taking_fails),
 		TEST(test_installs_anothers_claim),
 		TEST(test_hears_only_its_own),

@@ -110,9 +110,11 @@ static void entry_free(struct ferry_check *check, struct ferry_check_entry *entr
 
 static void entry_is_durable(struct ferry_check *check, struct ferry_check_entry *entry)
 {
-	entry->durable = check->clock;
+	entry->durable = ferry_min_u64(entry->durable, check->clock);
 	entry->known = ferry_min_u64(entry->known, check->clock);
-	ferry_list_remove(&entry->in_volatiles);
+	/* Else it may land again, and only the first time was made durable. */
+	if (entry->is_acknowledged)
+		ferry_list_remove(&entry->in_volatiles);
 }
 
 /* Whether a read that began at @begin may not see @entry any more because of @other. */
@@ -200,6 +202,7 @@ int ferry_check_init(struct ferry_check *check, struct ferry_region *region,
 		entry_add(check, &before_all_time, i);
 		entry = of_sector(check->sectors[i].next);
 		entry->end = 0;
+		entry->is_acknowledged = true;
 		entry_is_durable(check, entry);
 	}
 	check->clock++;
@@ -321,7 +324,7 @@ static enum ferry_check_verdict content_check(struct ferry_check *check,
 		return finding->verdict;
 	/* From here on no read that begins later may see what was before; if it is that for sure.
 	 */
-	if (matches == 1 && io->start > check->lost) {
+	if (matches == 1 && io->start > check->lost && !io->is_of_the_past) {
 		match->known = ferry_min_u64(match->known, check->clock);
 		if (io->start > match->seen_start) {
 			match->seen_start = io->start;
@@ -364,7 +367,8 @@ void ferry_check_lost(struct ferry_check *check)
 		struct ferry_check_entry *entry =
 			ferry_list_entry(link, struct ferry_check_entry, in_volatiles);
 
-		entry->known = NEVER;
+		if (entry->durable == NEVER)
+			entry->known = NEVER;
 		entry->seen_start = 0;
 		entry->seen_end = NEVER;
 	}

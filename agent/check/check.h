@@ -11,6 +11,8 @@
  *    until one that was acknowledged is seen to have lost: then it does not come back.
  *  - A write that ended with an error, or whose application died, may have happened or not, and
  *    may still: until a later one is known (design, rule 4).
+ *  - A write that has not been acknowledged may happen more than once: tried on one path after
+ *    the other, it lands, is overtaken by one that overlaps it in time, and lands again.
  *  - A DISCARD leaves what was there or zeroes, now one, now the other, never anything else.
  *
  * What is durable: a write with FUA when it is acknowledged; all that was acknowledged before a
@@ -86,6 +88,7 @@ struct ferry_check_io {
 	uint32_t flags; /* FERRY_IO_FUA. */
 	uint64_t sector;
 	uint32_t sectors_count; /* 0: FLUSH. */
+	bool is_of_the_past;	/* READ: by one who may not know yet what has replaced it. */
 	uint64_t tag;		/* Set by begin: its number; WRITE: for ferry_check_encode(). */
 	uint64_t start;		/* The checker's. */
 	struct ferry_list link;
@@ -103,7 +106,7 @@ struct ferry_check {
 	struct ferry_check_config config;
 	struct ferry_list *sectors; /* Of entries, oldest first. */
 	struct ferry_list entries_free;
-	struct ferry_list volatiles; /* Entries that are not durable, by their second link. */
+	struct ferry_list volatiles; /* Entries of which a lost cache takes something back. */
 	struct ferry_list running;   /* I/Os, oldest first. */
 	uint32_t entries_used;
 	uint64_t clock; /* Ticks at each call that changes something. */
@@ -129,7 +132,7 @@ void ferry_check_cancel(struct ferry_check *check, struct ferry_check_io *io);
 
 /*
  * Before the end of a READ that succeeded: its sector @index came back as @from. @ret is filled in
- * unless FINE.
+ * unless FINE. A read of the past binds no other.
  */
 enum ferry_check_verdict ferry_check_sector(struct ferry_check *check,
 					    const struct ferry_check_io *io, uint32_t index,

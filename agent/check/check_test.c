@@ -388,6 +388,50 @@ static void test_seen_then_flushed(void **state)
 
 /* ---- Bounds. ---- */
 
+/*
+ * A write that is tried twice lands, is flushed, is overtaken by one that is durable at once, and
+ * lands again: what a lost cache takes back is the second time only.
+ */
+static void test_landed_twice(void **state)
+{
+	uint64_t twice, between;
+
+	(void)state;
+	begin(0, FERRY_OP_WRITE, 0);
+	twice = ios[0].tag;
+	assert_int_equal(whole_read(twice), FERRY_CHECK_FINE);
+	flush(0);
+	assert_int_equal(begin_flags(1, FERRY_OP_WRITE, 0, FERRY_IO_FUA), 0);
+	between = ios[1].tag;
+	end(1, 0);
+	assert_int_equal(whole_read(between), FERRY_CHECK_FINE);
+	assert_int_equal(whole_read(twice), FERRY_CHECK_FINE);
+	assert_int_equal(whole_read(between), FERRY_CHECK_IS_STALE);
+	ferry_check_lost(&check);
+	assert_int_equal(whole_read(between), FERRY_CHECK_FINE);
+	/* What was there before both is not even then. */
+	assert_int_equal(whole_read(0), FERRY_CHECK_IS_LOST);
+	end(0, -ESHUTDOWN);
+}
+
+static void test_read_of_the_past(void **state)
+{
+	uint64_t held, other;
+
+	(void)state;
+	begin(0, FERRY_OP_WRITE, 0);
+	held = ios[0].tag;
+	other = whole_write(0);
+	end(0, 0);
+	/* A node that was deposed answers from its cache, and does not know of the other. */
+	begin(1, FERRY_OP_READ, 0);
+	ios[1].is_of_the_past = true;
+	assert_int_equal(sees(1, other), FERRY_CHECK_FINE);
+	end(1, 0);
+	assert_int_equal(whole_read(held), FERRY_CHECK_FINE);
+	assert_int_equal(whole_read(other), FERRY_CHECK_IS_STALE);
+}
+
 static void test_entries_are_cut(void **state)
 {
 	(void)state;
@@ -449,6 +493,8 @@ int main(void)
 		TEST(test_forgiven_too_early),
 		TEST(test_in_flight_at_the_loss),
 		TEST(test_seen_then_flushed),
+		TEST(test_landed_twice),
+		TEST(test_read_of_the_past),
 		TEST(test_entries_are_cut),
 		TEST(test_wrong_configuration),
 	};

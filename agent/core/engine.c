@@ -5,9 +5,8 @@
 #include "agent/base/museum.h"
 #include "agent/core/key.h"
 
-/* How often the data thread looks at the clock, and what it takes for having been frozen. */
+/* How often the data thread looks at the clock. */
 #define TICK_NS (100 * FERRY_NS_PER_MS)
-#define FREEZE_NS (500 * FERRY_NS_PER_MS)
 
 static struct ferry_key own_key(const struct ferry_engine *engine)
 {
@@ -412,7 +411,8 @@ static void look_at_clock(struct ferry_engine *engine)
 				    .time_ns = now_ns};
 
 	engine->awake_ns = now_ns;
-	if (gap_ns < FREEZE_NS || !engine->config.on_ask || FERRY_MUSEUM(FROZEN_UNAWARE))
+	if (gap_ns < FERRY_ENGINE_FREEZE_NS || !engine->config.on_ask ||
+	    FERRY_MUSEUM(FROZEN_UNAWARE))
 		return;
 	(void)snprintf(event.pool, sizeof(event.pool), "%s", engine->config.pool);
 	ferry_event_emit(engine->config.events, event,

@@ -23,6 +23,9 @@
 #include "agent/core/volume.h"
 #include "agent/ports/identity.h"
 
+/* A thread that was not run for so long asks the group before it serves anything. */
+#define FERRY_ENGINE_FREEZE_NS (500 * FERRY_NS_PER_MS)
+
 struct ferry_engine;
 
 struct ferry_engine_config {

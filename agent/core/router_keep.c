@@ -238,8 +238,11 @@ enum ferry_start ferry_router_keep_look(struct ferry_router *router, struct ferr
 		keep->flush_until = keep->number_last;
 		return FERRY_START_GHOST;
 	}
-	/* Which of two at once was the last, only the lun would know. */
-	if (ferry_op_changes_blocks(io->op) && ferry_router_other_write_is_in_flight(router, route))
+	/*
+	 * Which of two at once was the last, only the lun would know. And a read goes to the path
+	 * that has it; what it saw of one that is not kept yet could be undone by writing anew.
+	 */
+	if (ferry_router_other_write_is_in_flight(router, route))
 		return FERRY_START_GHOST;
 	if (is_split(keep, io, is_replay)) {
 		keep->flush_until = keep->number_last;

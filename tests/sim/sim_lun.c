@@ -117,6 +117,11 @@ static void block_written(struct sim_lun *lun, uint64_t lba, bool is_durable)
 		       SIM_BLOCK_BYTES);
 }
 
+static bool is_zeroes(const uint8_t *bytes, size_t size_bytes)
+{
+	return bytes[0] == 0 && memcmp(bytes, bytes + 1, size_bytes - 1) == 0;
+}
+
 static void land_change(struct sim_command *command)
 {
 	struct sim_lun *lun = command->lun;
@@ -131,6 +136,7 @@ static void land_change(struct sim_command *command)
 		memcpy(to, command->data, bytes);
 		memcpy(&tag, command->data, sizeof(tag));
 	} else if (command->op == FERRY_OP_WRITE_ZEROES || sim_chance(lun->sim, SIM_STORAGE, 500)) {
+		is_there = is_zeroes(to, bytes);
 		memset(to, 0, bytes);
 	}
 	for (uint64_t i = 0; i < command->length_blocks; i++) {

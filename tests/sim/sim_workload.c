@@ -74,13 +74,14 @@ static void read_check(struct sim_io *io)
 	uint8_t bytes[SIM_BLOCK_BYTES];
 	char text[160];
 
+	io->check.is_of_the_past = workload->tolerates_stale_reads && client->is_deposed(client);
 	for (uint32_t i = 0; i < io->io.length_blocks; i++) {
 		ferry_segments_read(&io->io.segments, i * SIM_BLOCK_BYTES, bytes, SIM_BLOCK_BYTES);
 		if (ferry_check_sector(&workload->check, &io->check, i, bytes, &finding) ==
 		    FERRY_CHECK_FINE)
 			continue;
 		ferry_check_describe(&finding, text, sizeof(text));
-		if (workload->tolerates_stale_reads && client->is_deposed(client))
+		if (io->check.is_of_the_past)
 			workload->stale_reads++;
 		else
 			sim_violation(workload->sim, client->node, "io %" PRIu64 ": %s",
