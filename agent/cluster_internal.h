@@ -141,6 +141,9 @@ void cluster_pool_init(struct ferry_cluster *cluster, uint32_t index);
 void cluster_pool_mail(struct cluster_pool *pool, const struct ferry_mail *mail);
 void cluster_pool_tell(struct cluster_pool *pool, struct ferry_mail mail); /* The data thread. */
 void cluster_pool_reason(struct cluster_pool *pool, const char *reason);
+/* What the group has of @node; NULL: it is no member. */
+const struct ferry_ownership_member *cluster_pool_member(const struct cluster_pool *pool,
+							 struct ferry_node node);
 /* @request is done, if there is one, and then NULL. */
 void cluster_pool_answer(struct ferry_control_request **request, int error, const char *why);
 void cluster_pool_acquired(struct cluster_pool *pool, int error, const char *why);

@@ -26,6 +26,17 @@ void cluster_pool_answer(struct ferry_control_request **request, int error, cons
 		ferry_control_done(answered, error, why);
 }
 
+const struct ferry_ownership_member *cluster_pool_member(const struct cluster_pool *pool,
+							 struct ferry_node node)
+{
+	const struct ferry_ownership *ownership = &pool->ownership;
+
+	for (uint32_t i = 0; i < ownership->members.count; i++)
+		if (ownership->members.nodes[i].v == node.v)
+			return &ownership->known[i];
+	return NULL;
+}
+
 /* ---- Fitness: the one attribute that location rules look at. ---- */
 
 void cluster_pool_attribute(const struct ferry_config *config, const char *pool,

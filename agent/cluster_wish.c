@@ -27,26 +27,17 @@ bool cluster_pool_is_wished(const struct cluster_pool *pool)
 	       ownership->phase != FERRY_OWNERSHIP_IDLE;
 }
 
-static const struct ferry_ownership_member *member_of(const struct ferry_ownership *ownership,
-						      struct ferry_node node)
-{
-	for (uint32_t i = 0; i < ownership->members.count; i++)
-		if (ownership->members.nodes[i].v == node.v)
-			return &ownership->known[i];
-	return NULL;
-}
-
 /* What has been heard of one node's agent in this ring. */
 static bool has_spoken(const struct cluster_pool *pool, struct ferry_node node)
 {
-	const struct ferry_ownership_member *member = member_of(&pool->ownership, node);
+	const struct ferry_ownership_member *member = cluster_pool_member(pool, node);
 
 	return member && member->state_ring == pool->cluster->group->ring;
 }
 
 static bool has_acked(const struct cluster_pool *pool, struct ferry_node node)
 {
-	const struct ferry_ownership_member *member = member_of(&pool->ownership, node);
+	const struct ferry_ownership_member *member = cluster_pool_member(pool, node);
 
 	return member && member->ack_ring == pool->cluster->group->ring &&
 	       member->acked.v == pool->ownership.claimed.v;
@@ -54,7 +45,7 @@ static bool has_acked(const struct cluster_pool *pool, struct ferry_node node)
 
 static bool has_drained(const struct cluster_pool *pool, struct ferry_node node)
 {
-	const struct ferry_ownership_member *member = member_of(&pool->ownership, node);
+	const struct ferry_ownership_member *member = cluster_pool_member(pool, node);
 
 	return !member || member->drained.v == pool->ownership.claimed.v;
 }
@@ -388,7 +379,7 @@ void cluster_pool_release(struct cluster_pool *pool, struct ferry_control_reques
 static const char *move_refusal(const struct cluster_pool *pool, struct ferry_node node)
 {
 	const struct ferry_ownership *ownership = &pool->ownership;
-	const struct ferry_ownership_member *member = member_of(ownership, node);
+	const struct ferry_ownership_member *member = cluster_pool_member(pool, node);
 
 	ferry_assert(member);
 	for (uint32_t i = 0; i < FERRY_NODES_MAX; i++)

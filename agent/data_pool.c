@@ -349,12 +349,15 @@ static void iscsi_state(struct ferry_path *path, bool is_up, enum ferry_cause ca
 
 static void iscsi_attention(struct ferry_path *path, struct ferry_iscsi_unit_attention seen)
 {
-	struct ferry_lane *lane = ferry_fault_outermost(path)->context;
+	const struct ferry_path *outermost = ferry_fault_outermost(path);
+	const struct ferry_lane *lane = outermost->context;
 	struct ferry_router *router;
 	struct ferry_engine *engine;
 
 	if (seen.when != FERRY_ISCSI_AT_IO)
 		return; /* Each new session has some; and our own reset is our own doing. */
+	if (outermost->on_state == iscsi_state)
+		return; /* The path is the pool's still, not a lane's: nothing is served yet. */
 	router = lane->config.context;
 	engine = FERRY_CONTAINER_OF(router, struct ferry_engine, router);
 	ferry_engine_unit_attention(engine, seen.asc, seen.ascq);

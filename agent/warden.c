@@ -49,15 +49,6 @@ static const char *read_problem(int error)
 
 /* ---- Judging registrations. ---- */
 
-static const struct ferry_ownership_member *member_of(const struct ferry_ownership *ownership,
-						      struct ferry_node node)
-{
-	for (uint32_t i = 0; i < ownership->members.count; i++)
-		if (ownership->members.nodes[i].v == node.v)
-			return &ownership->known[i];
-	return NULL;
-}
-
 static uint64_t incarnation_of(struct ferry_key key)
 {
 	return key.v & UINT32_MAX; /* See core/key.h. */
@@ -76,7 +67,7 @@ static enum ferry_control_key_state judge(const struct cluster_pool *pool, struc
 	/* Who is no member of a part without quorum may well be the owner. */
 	if (!cluster->group || !pool->is_open || !pool->ownership.view.is_quorate)
 		return FERRY_CONTROL_KEY_UNKNOWN;
-	member = member_of(&pool->ownership, node);
+	member = cluster_pool_member(pool, node);
 	if (!member)
 		return FERRY_CONTROL_KEY_ABSENT;
 	/* Who has not spoken yet, or is newer than its word, is given the benefit of the doubt. */

@@ -734,7 +734,7 @@ static bool is_among(struct ferry_key key, const struct ferry_key *keys, uint32_
  * no more, and the group may never have heard. What a person has answered for is done for whoever
  * has that word, and proven for nobody, until the pool is served by it.
  */
-static void suspects_keep(struct ferry_engine *engine)
+static bool suspects_keep(struct ferry_engine *engine)
 {
 	const struct ferry_drained_keys *before = &engine->registrar.drained;
 	struct ferry_drained_keys *now = &engine->take_drained;
@@ -747,11 +747,13 @@ static void suspects_keep(struct ferry_engine *engine)
 		    0) /* Who takes says anew whether anybody is missing. */
 			continue;
 		if (is_among(key, now->keys, now->count) ||
-		    is_among(key, now->suspects, now->suspects_count) ||
-		    now->suspects_count == FERRY_KEYS_MAX)
+		    is_among(key, now->suspects, now->suspects_count))
 			continue;
+		if (now->suspects_count == FERRY_KEYS_MAX)
+			return false;
 		now->suspects[now->suspects_count++] = key;
 	}
+	return true;
 }
 
 void ferry_engine_take(struct ferry_engine *engine, const struct ferry_drained_keys *drained)
@@ -763,7 +765,10 @@ void ferry_engine_take(struct ferry_engine *engine, const struct ferry_drained_k
 	}
 	ferry_registrar_drop_take(&engine->registrar); /* What it proves is of an older epoch. */
 	engine->take_drained = *drained;
-	suspects_keep(engine);
+	if (!suspects_keep(engine)) {
+		engine->config.on_taken(engine, -EIO);
+		return;
+	}
 	engine->wants_take = true;
 	news_soon(engine);
 }

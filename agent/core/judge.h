@@ -2,7 +2,7 @@
  * judge.h - what is to be done after one attempt has ended: the design's rules 1-6 as a function.
  *
  * Owns:    nothing; pure.
- * Callers: router.c.
+ * Callers: router_try.c.
  * Thread:  any.
  * Rooms:   rank 2.
  */

@@ -31,6 +31,8 @@ static void wish_over(struct ferry_laying_wish *wish, int error, const char *by)
 
 	ferry_assert(wish->is_asking);
 	wish->is_asking = false;
+	if (laying->is_over)
+		return;
 	ferry_router_reset_answered(laying->config.router);
 	if (error == 0 || wish->is_settled) {
 		wish->lane = NULL;
@@ -227,6 +229,7 @@ void ferry_laying_init(struct ferry_laying *laying, const struct ferry_laying_co
 
 void ferry_laying_done(struct ferry_laying *laying)
 {
+	laying->is_over = true;
 	ferry_timer_stop(laying->config.loop, &laying->retry_timer);
 }
 

@@ -58,6 +58,7 @@ struct ferry_laying {
 	struct ferry_laying_config config;
 	struct ferry_laying_wish wishes[FERRY_LANES_MAX];
 	struct ferry_timer retry_timer;
+	bool is_over; /* What is answered from now on changes nothing. */
 	uint64_t failures;
 	struct ferry_key
 		victim_local; /* What to preempt of this node's: its own key, or an elder's. */

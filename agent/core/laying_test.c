@@ -16,6 +16,15 @@ static void open_fenced(void)
 	join();
 }
 
+/* This node owns the pool, and both peers' agents are there. */
+static void own_with_peers(void)
+{
+	open_fenced();
+	own();
+	peer_up(0, 40);
+	peer_up(1, 50);
+}
+
 static struct ferry_lane *lane_of(uint32_t peer)
 {
 	return &at.engine.router.lanes[1 + peer];
@@ -41,10 +50,7 @@ static void test_asks_another_each_time(void **state)
 	uint32_t asked_count[2] = {0};
 
 	(void)state;
-	open_fenced();
-	own();
-	peer_up(0, 40);
-	peer_up(1, 50);
+	own_with_peers();
 	want_own();
 	for (uint32_t i = 0; i < 8; i++) {
 		uint32_t peer = sent(0, FERRY_WIRE_LAY) ? 0 : 1;
@@ -99,6 +105,19 @@ static void test_asks_the_owner_first(void **state)
 	assert_null(asked(FERRY_FENCE_RESET));
 }
 
+/* Nothing is asked again when it is over. */
+static void test_answer_after_the_end(void **state)
+{
+	(void)state;
+	open_fenced();
+	own();
+	peer_up(0, 40);
+	want_own();
+	ferry_laying_done(&at.engine.laying);
+	refuse(0);
+	assert_false(ferry_timer_is_started(&at.engine.laying.retry_timer));
+}
+
 /* An owner that is no member any more is not waited for. */
 static void test_owner_has_left(void **state)
 {
@@ -117,10 +136,7 @@ static void test_owner_has_left(void **state)
 static void test_asks_those_without_a_path(void **state)
 {
 	(void)state;
-	open_fenced();
-	own();
-	peer_up(0, 40);
-	peer_up(1, 50);
+	own_with_peers();
 	ferry_engine_set_peer_has_path(&at.engine, (struct ferry_node){3}, false);
 	want_own();
 	for (uint32_t i = 0; i < 4; i++) {
@@ -164,10 +180,7 @@ static void test_resets_what_nobody_else_owns(void **state)
 static void test_peers_nexus(void **state)
 {
 	(void)state;
-	open_fenced();
-	own();
-	peer_up(0, 40);
-	peer_up(1, 50);
+	own_with_peers();
 	ferry_laying_want(&at.engine.laying, lane_of(0));
 	run_ms(1);
 	assert_true(asked(FERRY_FENCE_PREEMPT)->victim.v == key(2, 40).v);
@@ -200,10 +213,7 @@ static void test_peers_nexus_by_turns(void **state)
 	uint32_t by_peer = 0;
 
 	(void)state;
-	open_fenced();
-	own();
-	peer_up(0, 40);
-	peer_up(1, 50);
+	own_with_peers();
 	ferry_laying_want(&at.engine.laying, lane_of(0));
 	run_ms(1);
 	for (uint32_t i = 0; i < 9; i++) {
@@ -258,6 +268,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_teardown(name, engine_teardown)
 		TEST(test_asks_another_each_time),
 		TEST(test_asks_the_owner_first),
+		TEST(test_answer_after_the_end),
 		TEST(test_owner_has_left),
 		TEST(test_asks_those_without_a_path),
 		TEST(test_resets_what_nobody_else_owns),

@@ -637,6 +637,8 @@ static void request_done(struct ferry_fence_request *request, int error)
 
 	ferry_assert(registrar->is_busy);
 	registrar->is_busy = false;
+	if (registrar->is_over)
+		return;
 	if (request->op == FERRY_FENCE_PREEMPT)
 		ferry_router_reset_answered(registrar->config.router);
 	if (registrar->is_verifying && registrar->is_registered &&
@@ -708,6 +710,7 @@ void ferry_registrar_init(struct ferry_registrar *registrar,
 
 void ferry_registrar_done(struct ferry_registrar *registrar)
 {
+	registrar->is_over = true;
 	ferry_timer_stop(registrar->config.loop, &registrar->retry_timer);
 }
 

@@ -76,6 +76,7 @@ struct ferry_registrar {
 	uint32_t suspects_done;
 	struct ferry_fence_request request;
 	bool is_busy;
+	bool is_over; /* What is answered from now on changes nothing. */
 	bool verify_is_due; /* Somebody else took the lun: is this node still registered? */
 	bool is_verifying;
 	bool reset_is_due;	 /* A reset was reported, and has not been looked at since. */

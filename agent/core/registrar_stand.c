@@ -76,42 +76,13 @@ static void on_taken(int error, void *context)
 	on.taken = error;
 }
 
-static void on_lay(struct ferry_lane *lane, void *context)
-{
-	(void)lane;
-	(void)context;
-}
-
-static void on_verdict(enum ferry_verdict verdict, void *context)
-{
-	(void)verdict;
-	(void)context;
-}
-
-static void nothing(void *context)
-{
-	(void)context;
-}
-
 static void router_open(void)
 {
-	struct ferry_router_config config = {.loop = &on.stand.loop.loop,
-					     .arena = &on.stand.arena,
-					     .pool = "pool",
-					     .self = {1},
-					     .block_bytes = STAND_BLOCK_BYTES,
-					     .inflight_max = 8,
-					     .path_timeout_ns = 60 * FERRY_NS_PER_S,
-					     .hold_timeout_ns = 60 * FERRY_NS_PER_S,
-					     .convict_failures = 2,
-					     .convict_window_ns = 60 * FERRY_NS_PER_S,
-					     .aborts_may_reset = true,
-					     .lay = on_lay,
-					     .on_verdict = on_verdict,
-					     .on_lanes = nothing,
-					     .on_idle = nothing};
+	struct ferry_router_config config = stand_router_config(&on.stand);
 	struct ferry_lane *lane;
 
+	config.path_timeout_ns = config.hold_timeout_ns = 60 * FERRY_NS_PER_S;
+	config.aborts_may_reset = true;
 	assert_int_equal(ferry_router_init(&on.router, &on.stand.region, &config), 0);
 	stand_path_init(&on.path, FERRY_PATH_LOCAL, 1, /* can_reset= */ true);
 	assert_int_equal(

@@ -619,6 +619,27 @@ static void test_hint_while_joining(void **state)
 	}
 }
 
+/* While it waits for the grant its key is looked for, and is gone: only a new session asks again.
+ */
+static void test_key_is_gone_while_asking(void **state)
+{
+	(void)state;
+	on.view.may_register = false;
+	ferry_registrar_session(&on.registrar, true);
+	answer_keys(KEYS(.generation = 10, .keys = {key(2, 1)}));
+	answer(0);
+	assert_int_equal(on.registrar.state, FERRY_REGISTRAR_ASKING);
+	report_reset();
+	answer_keys(KEYS(.generation = 12, .keys = {key(2, 1)}));
+	assert_int_equal(on.registrar.state, FERRY_REGISTRAR_OUT);
+	assert_int_equal(on.path.resets, 1);
+	on.view.may_register = true;
+	ferry_registrar_poke(&on.registrar);
+	stand_run_ms(&on.stand, REGISTRAR_RETRY_MS + 1);
+	assert_null(on.pending);
+	assert_false(is_allowed());
+}
+
 /* Its own nexus is being laid, in a session that lives on: peers may still be aborted by it. */
 static void test_reset_while_it_is_laid(void **state)
 {
@@ -791,6 +812,18 @@ static void test_was_killed_at_its_own_wish(void **state)
 	assert_int_equal(on.path.resets, 2);
 }
 
+/* What is answered when it is over starts nothing: its path may be gone by then. */
+static void test_answer_after_the_end(void **state)
+{
+	(void)state;
+	ferry_registrar_session(&on.registrar, true);
+	expect(FERRY_FENCE_READ_KEYS);
+	ferry_registrar_done(&on.registrar);
+	answer(-ENOTCONN);
+	assert_false(ferry_timer_is_started(&on.registrar.retry_timer));
+	assert_null(on.pending);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -819,6 +852,7 @@ int main(void)
 		TEST(test_witness_becomes_the_owner),
 		TEST(test_witness_beside_foreign_keys),
 		TEST(test_hint_while_joining),
+		TEST(test_key_is_gone_while_asking),
 		TEST(test_reset_while_it_is_laid),
 		TEST(test_registering_is_refused),
 		TEST(test_verify),
@@ -827,6 +861,7 @@ int main(void)
 		TEST(test_owner_is_preempted),
 		TEST(test_lost_while_asking),
 		TEST(test_was_killed_at_its_own_wish),
+		TEST(test_answer_after_the_end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

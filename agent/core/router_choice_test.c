@@ -41,12 +41,6 @@ static void on_lay(struct ferry_lane *lane, void *context)
 	lays++;
 }
 
-static void on_verdict(enum ferry_verdict verdict, void *context)
-{
-	(void)verdict;
-	(void)context;
-}
-
 static void on_lanes(void *context)
 {
 	(void)context;
@@ -83,25 +77,18 @@ static void end_all(void)
 
 static int setup(void **state)
 {
-	struct ferry_router_config config = {.loop = &stand.loop.loop,
-					     .arena = &stand.arena,
-					     .events = &events,
-					     .pool = "pool",
-					     .self = {1},
-					     .block_bytes = STAND_BLOCK_BYTES,
-					     .inflight_max = IOS_MAX,
-					     .path_timeout_ns = 60 * FERRY_NS_PER_S,
-					     .hold_timeout_ns = HOLD_MS * FERRY_NS_PER_MS,
-					     .convict_failures = 2,
-					     .convict_window_ns = 60 * FERRY_NS_PER_S,
-					     .lay = on_lay,
-					     .on_verdict = on_verdict,
-					     .on_lanes = on_lanes,
-					     .on_idle = on_idle};
+	struct ferry_router_config config = stand_router_config(&stand);
 	struct ferry_lane *lane;
 
 	(void)state;
 	stand_open(&stand);
+	config.events = &events;
+	config.inflight_max = IOS_MAX;
+	config.path_timeout_ns = 60 * FERRY_NS_PER_S;
+	config.hold_timeout_ns = HOLD_MS * FERRY_NS_PER_MS;
+	config.lay = on_lay;
+	config.on_lanes = on_lanes;
+	config.on_idle = on_idle;
 	lays = idles = lanes_news = holds = resumes = suspects = 0;
 	assert_int_equal(ferry_router_init(&router, &stand.region, &config), 0);
 	for (uint32_t i = 0; i < LANES; i++) {

@@ -183,14 +183,8 @@ void ferry_router_keep_write(struct ferry_router *router, const struct ferry_try
 		}
 		return;
 	}
-	/*
-	 * What is durable needs no keeping, unless an older one would be written over it: of a lost
-	 * path's too, if they were lost while this one was on its way.
-	 */
-	if (attempt->flags & FERRY_IO_FUA &&
-	    !ferry_keep_find(keep, attempt->lba, attempt->length_blocks, /* is_orphan= */ false) &&
-	    !ferry_keep_find(keep, attempt->lba, attempt->length_blocks, /* is_orphan= */ true))
-		return;
+	if (attempt->flags & FERRY_IO_FUA)
+		return; /* Durable; and nothing older that it overlaps is kept: see below. */
 	ferry_keep_add(keep, attempt, lane);
 }
 
@@ -249,6 +243,11 @@ enum ferry_start ferry_router_keep_look(struct ferry_router *router, struct ferr
 		return FERRY_START_GHOST;
 	}
 	kept = ferry_keep_find(keep, io->lba, io->length_blocks, /* is_orphan= */ false);
+	/* What is durable once it is done must not be written over by what is older. */
+	if (kept && !is_replay && io->flags & FERRY_IO_FUA && ferry_op_changes_blocks(io->op)) {
+		keep->flush_until = keep->number_last;
+		return FERRY_START_GHOST;
+	}
 	if (kept && !ferry_lane_is_usable(kept->lane)) {
 		ferry_router_lose(router, kept->lane);
 		kept = NULL;

@@ -19,23 +19,6 @@ static struct ferry_io io;
 static int result;
 static uint32_t looks;
 
-static void on_lay(struct ferry_lane *lane, void *context)
-{
-	(void)lane;
-	(void)context;
-}
-
-static void on_verdict(enum ferry_verdict now, void *context)
-{
-	(void)now;
-	(void)context;
-}
-
-static void nothing(void *context)
-{
-	(void)context;
-}
-
 static void on_done(struct ferry_io *self, int error)
 {
 	result = error;
@@ -50,22 +33,7 @@ static void before(struct ferry_volume *self)
 
 static int setup(void **state)
 {
-	struct ferry_router_config config = {
-		.loop = &stand.loop.loop,
-		.arena = &stand.arena,
-		.pool = "pool",
-		.self = {1},
-		.block_bytes = STAND_BLOCK_BYTES,
-		.inflight_max = 8,
-		.path_timeout_ns = 1 * FERRY_NS_PER_S,
-		.hold_timeout_ns = 5 * FERRY_NS_PER_S,
-		.convict_failures = 2,
-		.convict_window_ns = 60 * FERRY_NS_PER_S,
-		.lay = on_lay,
-		.on_verdict = on_verdict,
-		.on_lanes = nothing,
-		.on_idle = nothing,
-	};
+	struct ferry_router_config config = stand_router_config(&stand);
 	struct ferry_lane *lane;
 
 	(void)state;

@@ -18,7 +18,7 @@
  * plan disarms itself when its time is over.
  *
  * Owns:    the attempts that it holds back, and copies of those that it tells otherwise.
- * Callers: the wiring (agent/data_fault.c) puts it between a pool's local path and its lane.
+ * Callers: the wiring (agent/data_pool.c) puts it between a pool's local path and its lane.
  * Thread:  the pool's data loop.
  * Rooms:   rank 2: pure, memory from a region.
  */

@@ -11,7 +11,7 @@
 
 #include <stdlib.h>
 
-#include "agent/ports/path.h"
+#include "agent/core/router.h"
 #include "tests/sim/sim_loop.h"
 
 enum { STAND_CHUNKS = 16, STAND_ATTEMPTS_MAX = 32, STAND_BLOCK_BYTES = 512 };
@@ -111,4 +111,44 @@ static inline void stand_close(struct stand *stand)
 static inline void stand_run_ms(struct stand *stand, uint64_t ms)
 {
 	sim_run_until(&stand->sim, stand->sim.now_ns + ms * FERRY_NS_PER_MS);
+}
+
+/* ---- A router between such paths, whose news go nowhere. ---- */
+
+static inline void stand_ignore_lane(struct ferry_lane *lane, void *context)
+{
+	(void)lane;
+	(void)context;
+}
+
+static inline void stand_ignore_verdict(enum ferry_verdict verdict, void *context)
+{
+	(void)verdict;
+	(void)context;
+}
+
+static inline void stand_ignore(void *context)
+{
+	(void)context;
+}
+
+/* Node 1's; a test changes what it is about. */
+static inline struct ferry_router_config stand_router_config(struct stand *stand)
+{
+	return (struct ferry_router_config){
+		.loop = &stand->loop.loop,
+		.arena = &stand->arena,
+		.pool = "pool",
+		.self = {1},
+		.block_bytes = STAND_BLOCK_BYTES,
+		.inflight_max = 8,
+		.path_timeout_ns = 1 * FERRY_NS_PER_S,
+		.hold_timeout_ns = 5 * FERRY_NS_PER_S,
+		.convict_failures = 2,
+		.convict_window_ns = 60 * FERRY_NS_PER_S,
+		.lay = stand_ignore_lane,
+		.on_verdict = stand_ignore_verdict,
+		.on_lanes = stand_ignore,
+		.on_idle = stand_ignore,
+	};
 }

@@ -2,7 +2,7 @@
  * scenario.h - what the scenarios share: a cluster where one thing goes wrong, told step by step.
  *
  * Owns:    one cluster for each file of scenarios.
- * Callers: scenario_*.c, sim_test.c.
+ * Callers: scenario_*.c, sim_test.c, sim_fencing_test.c.
  * Thread:  one.
  * Rooms:   rank 5.
  */
@@ -85,6 +85,25 @@ static inline void end(void)
 	if (cluster.sim.violations > 0)
 		fail_msg("%s", cluster.sim.first_violation);
 	sim_cluster_done(&cluster);
+}
+
+/* A write of node 1's, at block 8, is in the target's queue, and stays there. */
+static inline void hold_a_write(void)
+{
+	sim_lun_hold(&cluster.lun, 1, 1);
+	assert_int_equal(
+		sim_client_submit(&sim_cluster_node(&cluster, 1)->client, FERRY_OP_WRITE, 8, 4), 0);
+	sim_cluster_run(&cluster, 10 * FERRY_NS_PER_MS);
+}
+
+/* The target is restarted; so are the agents of nodes 2 and 3, which know nothing of before. */
+static inline void restart_lun_and_peers(void)
+{
+	for (uint32_t i = 2; i <= 3; i++)
+		sim_cluster_crash(&cluster, i, /* is_power_cut= */ false);
+	sim_lun_restart(&cluster.lun);
+	for (uint32_t i = 2; i <= 3; i++)
+		sim_cluster_start(&cluster, i);
 }
 
 static inline const struct ferry_router_stats *stats(uint32_t id)

@@ -47,6 +47,14 @@ static void test_fence_a_standby(void **state)
 	end();
 }
 
+/* Node 1 stands still, for long. */
+static void freeze_with_a_write_held(void)
+{
+	hold_a_write();
+	sim_cluster_freeze(&cluster, 1);
+	sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
+}
+
 /* The owner, frozen with a write at the target: nobody serves, and what it sent is dead. */
 static void test_fence_the_owner(void **state)
 {
@@ -54,12 +62,7 @@ static void test_fence_the_owner(void **state)
 
 	(void)state;
 	begin(131, 3, 0);
-	sim_lun_hold(&cluster.lun, 1, 1);
-	assert_int_equal(
-		sim_client_submit(&sim_cluster_node(&cluster, 1)->client, FERRY_OP_WRITE, 8, 4), 0);
-	sim_cluster_run(&cluster, 10 * FERRY_NS_PER_MS);
-	sim_cluster_freeze(&cluster, 1);
-	sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
+	freeze_with_a_write_held();
 	assert_int_equal(fence(2, 1), 0);
 	assert_int_equal(cluster.lun.nexuses[1].key.v, 0);
 	assert_int_equal(cluster.lun.stats.aborted, 1);
@@ -85,12 +88,7 @@ static void test_fence_waits_for_the_write(void **state)
 	(void)state;
 	begin(133, 3, 0);
 	cluster.lun.options.abort_waits = true;
-	sim_lun_hold(&cluster.lun, 1, 1);
-	assert_int_equal(
-		sim_client_submit(&sim_cluster_node(&cluster, 1)->client, FERRY_OP_WRITE, 8, 4), 0);
-	sim_cluster_run(&cluster, 10 * FERRY_NS_PER_MS);
-	sim_cluster_freeze(&cluster, 1);
-	sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
+	freeze_with_a_write_held();
 	assert_int_not_equal(fence(2, 1), 0);
 	assert_int_equal(cluster.lun.nexuses[1].key.v, 0);
 	assert_false(is_sure(2, 1));

@@ -74,11 +74,7 @@ static void test_target_restarts_and_the_owner_is_last(void **state)
 		start(/* depth= */ 0);
 		assert_int_equal(do_io(1, FERRY_OP_WRITE, 0), 0);
 		sim_lun_cut(&cluster.lun, 1);
-		for (uint32_t i = 2; i <= 3; i++)
-			sim_cluster_crash(&cluster, i, /* is_power_cut= */ false);
-		sim_lun_restart(&cluster.lun);
-		for (uint32_t i = 2; i <= 3; i++)
-			sim_cluster_start(&cluster, i);
+		restart_lun_and_peers();
 		for (int i = 0; i < 10; i++) {
 			sim_cluster_run(&cluster, 500 * FERRY_NS_PER_MS);
 			sim_lun_reset_session(&cluster.lun, 2 + (uint32_t)i % 2);

@@ -6,10 +6,7 @@ static void held_write(bool preempt_waits, bool preempt_lies)
 {
 	cluster.lun.options.preempt_waits = preempt_waits;
 	cluster.lun.options.preempt_lies = preempt_lies;
-	sim_lun_hold(&cluster.lun, 1, 1);
-	assert_int_equal(
-		sim_client_submit(&sim_cluster_node(&cluster, 1)->client, FERRY_OP_WRITE, 8, 4), 0);
-	sim_cluster_run(&cluster, 10 * FERRY_NS_PER_MS);
+	hold_a_write();
 	sim_lun_reset_session(&cluster.lun, 1);
 	sim_cluster_run(&cluster, 3 * FERRY_NS_PER_S);
 }
@@ -67,10 +64,7 @@ static void test_elders_write_is_waited_for(void **state)
 	(void)state;
 	begin(121, 3, 0);
 	cluster.lun.options.preempt_waits = true;
-	sim_lun_hold(&cluster.lun, 1, 1);
-	assert_int_equal(
-		sim_client_submit(&sim_cluster_node(&cluster, 1)->client, FERRY_OP_WRITE, 8, 4), 0);
-	sim_cluster_run(&cluster, 10 * FERRY_NS_PER_MS);
+	hold_a_write();
 	sim_cluster_crash(&cluster, 1, /* is_power_cut= */ false);
 	sim_cluster_acquire(&cluster, 2);
 	sim_cluster_run(&cluster, 500 * FERRY_NS_PER_MS);

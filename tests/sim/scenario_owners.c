@@ -32,10 +32,7 @@ static void test_preempter_crashes(void **state)
 	(void)state;
 	begin(119, 3, 0);
 	cluster.lun.options.preempt_waits = true;
-	sim_lun_hold(&cluster.lun, 1, 1);
-	assert_int_equal(
-		sim_client_submit(&sim_cluster_node(&cluster, 1)->client, FERRY_OP_WRITE, 8, 4), 0);
-	sim_cluster_run(&cluster, 10 * FERRY_NS_PER_MS);
+	hold_a_write();
 	sim_cluster_crash(&cluster, 1, /* is_power_cut= */ true);
 	sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
 	sim_cluster_acquire(&cluster, 3);

@@ -55,34 +55,43 @@ static bool is_ghostless(struct sim_cluster *self, void *context)
 	return ghosts_alive() == 0;
 }
 
+/* Node 1's applications, at blocks 0 to 31: at once, and not waited for; or one by one. */
+static void submit_eight_writes(void)
+{
+	struct sim_node *owner = sim_cluster_node(&cluster, 1);
+
+	for (uint64_t lba = 0; lba < 32; lba += 4)
+		assert_int_equal(sim_client_submit(&owner->client, FERRY_OP_WRITE, lba, 4), 0);
+}
+
+static void do_eight(enum ferry_op op)
+{
+	for (uint64_t lba = 0; lba < 32; lba += 4)
+		assert_int_equal(do_io(1, op, lba), 0);
+}
+
 /*
  * Writes are lost on the way to a peer, proven dead at the lun, and done by another. When the
  * agents' network is back, their numbers are still unanswered: they must not be asked again.
  */
 static void test_laid_is_not_asked_again(void **state)
 {
-	struct sim_node *owner;
-
 	(void)state;
 	begin(116, 3, 0);
-	owner = sim_cluster_node(&cluster, 1);
 	sim_lun_cut(&cluster.lun, 1);
 	assert_int_equal(do_io(1, FERRY_OP_WRITE, 0), 0); /* By a peer, from here on. */
 	sim_net_cut(&cluster.net, 1, 2, true);
-	for (uint64_t lba = 0; lba < 32; lba += 4)
-		assert_int_equal(sim_client_submit(&owner->client, FERRY_OP_WRITE, lba, 4), 0);
+	submit_eight_writes();
 	assert_true(sim_cluster_run_until(&cluster, is_quiet, NULL, 60 * FERRY_NS_PER_S));
 	assert_true(sim_cluster_run_until(&cluster, is_ghostless, NULL, 60 * FERRY_NS_PER_S));
 	assert_true(stats(1)->ghosts_laid_abort > 0);
-	for (uint64_t lba = 0; lba < 32; lba += 4) /* Newer data, by node 3. */
-		assert_int_equal(do_io(1, FERRY_OP_WRITE, lba), 0);
+	do_eight(FERRY_OP_WRITE); /* Newer data, by node 3. */
 	/* Node 2 has a new session, and so a new registration. */
 	sim_lun_reset_session(&cluster.lun, 2);
 	sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
 	sim_net_cut(&cluster.net, 1, 2, false);
 	sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
-	for (uint64_t lba = 0; lba < 32; lba += 4)
-		assert_int_equal(do_io(1, FERRY_OP_READ, lba), 0);
+	do_eight(FERRY_OP_READ);
 	end();
 }
 
@@ -92,29 +101,23 @@ static void test_laid_is_not_asked_again(void **state)
  */
 static void test_laid_is_not_heard_later(void **state)
 {
-	struct sim_node *owner;
-
 	(void)state;
 	begin_impatient(117, 200 * FERRY_NS_PER_MS);
-	owner = sim_cluster_node(&cluster, 1);
 	sim_lun_cut(&cluster.lun, 1);
 	assert_int_equal(do_io(1, FERRY_OP_WRITE, 0), 0); /* By a peer, from here on. */
 	sim_cluster_run(&cluster, 3 * FERRY_NS_PER_S);
 	sim_net_cut(&cluster.net, 1, 2, true);
-	for (uint64_t lba = 0; lba < 32; lba += 4)
-		assert_int_equal(sim_client_submit(&owner->client, FERRY_OP_WRITE, lba, 4), 0);
+	submit_eight_writes();
 	sim_cluster_run(&cluster, 220 * FERRY_NS_PER_MS);
 	assert_true(stats(1)->ghosts_laid_abort > 1);
 	assert_int_equal(ghosts_alive(), 0);
-	for (uint64_t lba = 0; lba < 32; lba += 4) /* Newer data, by node 3. */
-		assert_int_equal(do_io(1, FERRY_OP_WRITE, lba), 0);
+	do_eight(FERRY_OP_WRITE); /* Newer data, by node 3. */
 	/* Node 2 has a new session, and so a new registration. */
 	sim_lun_reset_session(&cluster.lun, 2);
 	sim_cluster_run(&cluster, 200 * FERRY_NS_PER_MS);
 	sim_net_cut(&cluster.net, 1, 2, false);
 	sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
-	for (uint64_t lba = 0; lba < 32; lba += 4)
-		assert_int_equal(do_io(1, FERRY_OP_READ, lba), 0);
+	do_eight(FERRY_OP_READ);
 	end();
 }
 

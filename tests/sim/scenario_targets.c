@@ -53,11 +53,7 @@ static void test_restarted_again_and_new_peers(void **state)
 		begin_low(seed, 3, seed % 2 == 0);
 		assert_int_equal(do_io(1, FERRY_OP_WRITE, 0), 0);
 		sim_lun_cut(&cluster.lun, 1);
-		for (uint32_t i = 2; i <= 3; i++)
-			sim_cluster_crash(&cluster, i, /* is_power_cut= */ false);
-		sim_lun_restart(&cluster.lun);
-		for (uint32_t i = 2; i <= 3; i++)
-			sim_cluster_start(&cluster, i);
+		restart_lun_and_peers();
 		sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
 		assert_int_equal(do_io(1, FERRY_OP_READ, 0), 0); /* By one of them. */
 		assert_int_equal(do_io(1, FERRY_OP_FLUSH, 0), -EIO);

@@ -248,10 +248,7 @@ static void test_consent_is_for_whom_it_names(void **state)
 	start(/* depth= */ 0);
 	sim_cluster_crash(&cluster, 3, /* is_power_cut= */ true);
 	sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
-	sim_lun_hold(&cluster.lun, 1, 1);
-	assert_int_equal(
-		sim_client_submit(&sim_cluster_node(&cluster, 1)->client, FERRY_OP_WRITE, 8, 4), 0);
-	sim_cluster_run(&cluster, 10 * FERRY_NS_PER_MS);
+	hold_a_write();
 	two = sim_cluster_node(&cluster, 2);
 	missing = sim_cluster_missing(&cluster, 2);
 	assert_int_equal(missing.count, 1);

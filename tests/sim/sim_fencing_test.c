@@ -2,24 +2,7 @@
  * Scenarios of fencing: takings that were left half done, and what a person answers for. One thing
  * goes wrong, told step by step.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#include "agent/core/key.h"
-#include "tests/sim/sim_cluster.h"
-
-static struct sim_cluster cluster;
-
-static bool owner_is(struct sim_cluster *self, void *context)
-{
-	const struct sim_node *owner = sim_cluster_owner(self);
-
-	return owner && owner->id == *(uint32_t *)context && owner->engine.has_path;
-}
+#include "tests/sim/scenario.h"
 
 static bool is_removed(struct sim_cluster *self, void *context)
 {
@@ -48,22 +31,15 @@ static int wish_of(uint32_t id)
 /* Node 1 owns the pool. */
 static void begin_on(uint64_t seed, uint32_t nodes_count, struct sim_lun_options options)
 {
-	uint32_t one = 1;
-
 	sim_cluster_init(&cluster, seed, nodes_count);
-	cluster.workload.is_stopped = true;
 	options.latency_ns_max = cluster.lun.options.latency_ns_max;
 	options.service_ns_max = cluster.lun.options.service_ns_max;
 	cluster.lun.options = options;
-	sim_cluster_start_all(&cluster);
-	sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
-	sim_cluster_acquire(&cluster, 1);
-	assert_true(sim_cluster_run_until(&cluster, owner_is, &one, 10 * FERRY_NS_PER_S));
-	sim_cluster_run(&cluster, 3 * FERRY_NS_PER_S);
+	start(/* depth= */ 0);
 }
 
 /* On a lun that lays by name. */
-static void begin(uint64_t seed, uint32_t nodes_count)
+static void begin_by_name(uint64_t seed, uint32_t nodes_count)
 {
 	begin_on(seed, nodes_count,
 		 (struct sim_lun_options){.reinstates = true, .has_aptpl = true});
@@ -79,19 +55,10 @@ static void force(uint32_t id)
 	assert_int_equal(ferry_ownership_force(&node->ownership, &missing), 0);
 }
 
-static void end(void)
-{
-	assert_int_equal(cluster.sim.violations, 0);
-	sim_cluster_done(&cluster);
-}
-
 /* Node 1 dies for good, with a write of its own in the target's queue. */
 static void owner_dies_with_a_write_held(void)
 {
-	sim_lun_hold(&cluster.lun, 1, 1);
-	assert_int_equal(
-		sim_client_submit(&sim_cluster_node(&cluster, 1)->client, FERRY_OP_WRITE, 8, 4), 0);
-	sim_cluster_run(&cluster, 10 * FERRY_NS_PER_MS);
+	hold_a_write();
 	sim_cluster_crash(&cluster, 1, /* is_power_cut= */ true);
 	sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
 }
@@ -121,7 +88,7 @@ static void test_taker_dies_before_the_proof(void **state)
 	uint32_t three = 3;
 
 	(void)state;
-	begin(701, 3);
+	begin_by_name(701, 3);
 	owner_dies_with_a_write_held();
 	restart(3);
 	sim_cluster_acquire(&cluster, 2);
@@ -143,7 +110,7 @@ static void test_taker_dies_before_the_proof(void **state)
 static void test_taker_remembers_whom_it_removed(void **state)
 {
 	(void)state;
-	begin(702, 3);
+	begin_by_name(702, 3);
 	owner_dies_with_a_write_held();
 	restart(3);
 	sim_cluster_acquire(&cluster, 3);
@@ -164,7 +131,7 @@ static void test_ring_changes_before_the_proof(void **state)
 	uint32_t three = 3;
 
 	(void)state;
-	begin(703, 3);
+	begin_by_name(703, 3);
 	owner_dies_with_a_write_held();
 	restart(3);
 	sim_cluster_acquire(&cluster, 3);
@@ -183,7 +150,7 @@ static void test_lun_knows_whom_nobody_has_heard(void **state)
 	uint32_t three = 3;
 
 	(void)state;
-	begin(704, 3);
+	begin_by_name(704, 3);
 	owner_dies_with_a_write_held();
 	restart(3);
 	restart(2);
@@ -225,7 +192,7 @@ static void test_owner_dies_while_it_lays(void **state)
 	uint32_t three = 3;
 
 	(void)state;
-	begin(705, 3);
+	begin_by_name(705, 3);
 	carrier_dies_with_a_write_held();
 	restart(3);
 	sim_cluster_crash(&cluster, 1, /* is_power_cut= */ false);
@@ -248,7 +215,7 @@ static void test_owner_hands_over_without_the_missing(void **state)
 	uint32_t three = 3;
 
 	(void)state;
-	begin(706, 3);
+	begin_by_name(706, 3);
 	sim_cluster_crash(&cluster, 1, /* is_power_cut= */ true);
 	sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
 	sim_cluster_acquire(&cluster, 2);
@@ -266,7 +233,7 @@ static void test_all_but_the_owner_come_back(void **state)
 	uint32_t three = 3;
 
 	(void)state;
-	begin(707, 3);
+	begin_by_name(707, 3);
 	owner_dies_with_a_write_held();
 	for (uint32_t i = 2; i <= 3; i++)
 		sim_cluster_crash(&cluster, i, /* is_power_cut= */ true);
@@ -308,7 +275,7 @@ static void test_forced_where_a_taker_died(void **state)
 	uint32_t three = 3;
 
 	(void)state;
-	begin(711, 3);
+	begin_by_name(711, 3);
 	owner_dies_with_a_write_held();
 	restart(3);
 	sim_cluster_acquire(&cluster, 2);
@@ -355,16 +322,15 @@ static void test_forced_is_no_word_for_a_member(void **state)
 	begin_on(714, 3, (struct sim_lun_options){.proves_nothing = true, .has_aptpl = true});
 	sim_cluster_crash(&cluster, 3, /* is_power_cut= */ true);
 	sim_cluster_run(&cluster, 1 * FERRY_NS_PER_S);
-	sim_lun_hold(&cluster.lun, 1, 1);
-	assert_int_equal(
-		sim_client_submit(&sim_cluster_node(&cluster, 1)->client, FERRY_OP_WRITE, 8, 4), 0);
-	sim_cluster_run(&cluster, 10 * FERRY_NS_PER_MS);
+	hold_a_write();
 	force(2);
 	assert_int_equal(wish_of(2), -EOPNOTSUPP);
 	assert_false(owner_is(&cluster, &two));
 	sim_lun_let_go(&cluster.lun);
 	sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
-	end();
+	/* Nobody can take it: there is nothing to come to rest. */
+	assert_int_equal(cluster.sim.violations, 0);
+	sim_cluster_done(&cluster);
 }
 
 int main(void)

@@ -118,13 +118,11 @@ static void test_corosync_is_not_running(void **state)
 	assert_null(corosync);
 }
 
-static void test_opens_and_knows_the_configuration(void **state)
+/* Connected to the daemon; it has not joined yet. */
+static void agent_open(void)
 {
-	struct ferry_node nodes[FERRY_NODES_MAX];
 	struct ferry_error error = {0};
 
-	(void)state;
-	daemon_start();
 	if (ferry_corosync_open(ferry_qb_loop_port(loop), &corosync, &error) < 0)
 		fail_msg("%s", error.message);
 	group = ferry_corosync_group(corosync);
@@ -132,6 +130,15 @@ static void test_opens_and_knows_the_configuration(void **state)
 	group->on_quorum = on_quorum;
 	group->on_message = on_message;
 	group->on_lost = on_lost;
+}
+
+static void test_opens_and_knows_the_configuration(void **state)
+{
+	struct ferry_node nodes[FERRY_NODES_MAX];
+
+	(void)state;
+	daemon_start();
+	agent_open();
 	assert_int_equal(group->self.v, 7);
 	assert_int_equal(group->nodes_expected, 1);
 	assert_true(group->is_quorate);
@@ -247,11 +254,7 @@ static void test_comes_back(void **state)
 
 	(void)state;
 	daemon_start();
-	if (ferry_corosync_open(ferry_qb_loop_port(loop), &corosync, &error) < 0)
-		fail_msg("%s", error.message);
-	group = ferry_corosync_group(corosync);
-	group->on_members = on_members;
-	group->on_lost = on_lost;
+	agent_open();
 	if (ferry_corosync_join(corosync, &error) < 0)
 		fail_msg("%s", error.message);
 	loop_until("members");

@@ -82,12 +82,8 @@ static void test_reservations(void **state)
 	assert_int_equal(try.outcome, FERRY_OUTCOME_FAILED);
 	submit(&side_a, &try, FERRY_OP_WRITE, 0, 8, 0, &small);
 	expect(&try, FERRY_OUTCOME_FAILED, FERRY_CAUSE_CONFLICT);
-	for (uint32_t i = 0; i < side_a.attentions_count; i++)
-		print_message("A: attention %02x/%02x when %d\n", side_a.attentions[i].asc,
-			      side_a.attentions[i].ascq, side_a.attentions[i].when);
-	for (uint32_t i = 0; i < side_b.attentions_count; i++)
-		print_message("B: attention %02x/%02x when %d\n", side_b.attentions[i].asc,
-			      side_b.attentions[i].ascq, side_b.attentions[i].when);
+	print_attentions("A", &side_a);
+	print_attentions("B", &side_b);
 	/* Once more, the victim being gone already: still a proof, for the lun is reserved. */
 	assert_int_equal(do_fence(&side_b, &fence, FERRY_FENCE_PREEMPT, 0xb, 0xa), 0);
 	assert_true(saw(&side_a, 0x2a, 0x03, FERRY_ISCSI_AT_IO));
@@ -180,9 +176,7 @@ static void test_preempt_waits_for_the_write(void **state)
 	static struct try after;
 
 	(void)state;
-	open_up(&side_a, "127.0.0.1:3260", "iqn.2026-11.test.ferry:a");
-	open_up(&side_b, "127.0.0.2:3260", "iqn.2026-11.test.ferry:b");
-	open_up(&side_c, "127.0.0.2:3260", "iqn.2026-11.test.ferry:c");
+	open_all();
 	assert_int_equal(do_fence(&side_a, &fence, FERRY_FENCE_REGISTER, 0xa, 0), 0);
 	assert_int_equal(do_fence(&side_a, &fence, FERRY_FENCE_RESERVE, 0xa, 0), 0);
 	assert_int_equal(do_fence(&side_b, &fence, FERRY_FENCE_REGISTER, 0xb, 0), 0);
@@ -222,12 +216,8 @@ static void test_preempt_waits_for_the_write(void **state)
 	assert_true(saw(&side_b, 0x29, 0x00, FERRY_ISCSI_AT_OWN_RESET));
 	assert_true(saw(&side_c, 0x29, 0x00, FERRY_ISCSI_AT_IO));
 	print_message("third nexus' next write: outcome %d cause %d\n", third.outcome, third.cause);
-	for (uint32_t i = 0; i < side_c.attentions_count; i++)
-		print_message("C: attention %02x/%02x when %d\n", side_c.attentions[i].asc,
-			      side_c.attentions[i].ascq, side_c.attentions[i].when);
-	for (uint32_t i = 0; i < side_b.attentions_count; i++)
-		print_message("B: attention %02x/%02x when %d\n", side_b.attentions[i].asc,
-			      side_b.attentions[i].ascq, side_b.attentions[i].when);
+	print_attentions("C", &side_c);
+	print_attentions("B", &side_b);
 	ferry_segments_drop(&old);
 	ferry_segments_drop(&new);
 }
@@ -238,9 +228,7 @@ static void test_no_change_after_a_reset(void **state)
 	static struct fence_try fence;
 
 	(void)state;
-	open_up(&side_a, "127.0.0.1:3260", "iqn.2026-11.test.ferry:a");
-	open_up(&side_b, "127.0.0.2:3260", "iqn.2026-11.test.ferry:b");
-	open_up(&side_c, "127.0.0.2:3260", "iqn.2026-11.test.ferry:c");
+	open_all();
 	assert_int_equal(do_fence(&side_b, &fence, FERRY_FENCE_REGISTER, 0xb, 0), 0);
 	assert_int_equal(do_fence(&side_b, &fence, FERRY_FENCE_RESERVE, 0xb, 0), 0);
 	assert_int_equal(do_fence(&side_c, &fence, FERRY_FENCE_REGISTER, 0xc, 0), 0);

@@ -197,6 +197,13 @@ void open_up(struct side *side, const char *portal, const char *name)
 		fail_msg("not up: %s", ferry_iscsi_last_error(side->iscsi));
 }
 
+void open_all(void)
+{
+	open_up(&side_a, "127.0.0.1:3260", "iqn.2026-11.test.ferry:a");
+	open_up(&side_b, "127.0.0.2:3260", "iqn.2026-11.test.ferry:b");
+	open_up(&side_c, "127.0.0.2:3260", "iqn.2026-11.test.ferry:c");
+}
+
 void close_side(struct side *side)
 {
 	if (!side->iscsi)
@@ -313,6 +320,13 @@ bool saw(const struct side *side, uint8_t asc, uint8_t ascq, enum ferry_iscsi_wh
 		    side->attentions[i].when == when)
 			return true;
 	return false;
+}
+
+void print_attentions(const char *name, const struct side *side)
+{
+	for (uint32_t i = 0; i < side->attentions_count; i++)
+		print_message("%s: attention %02x/%02x when %d\n", name, side->attentions[i].asc,
+			      side->attentions[i].ascq, side->attentions[i].when);
 }
 
 /* Fixtures. */

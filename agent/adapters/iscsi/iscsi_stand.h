@@ -83,6 +83,7 @@ bool is_fence_done(const void *what);
 struct ferry_iscsi_config config_of(struct side *side, const char *portal, const char *name);
 void open_side(struct side *side, const struct ferry_iscsi_config *config);
 void open_up(struct side *side, const char *portal, const char *name);
+void open_all(void); /* A by the first portal, B and C by the second. */
 void close_side(struct side *side);
 void submit(struct side *side, struct try *try, enum ferry_op op, uint64_t lba, uint32_t blocks,
 	    uint32_t flags, const struct ferry_segments *segments);
@@ -99,6 +100,7 @@ void start_fence(struct side *side, struct fence_try *try, enum ferry_fence_op o
 int do_fence(struct side *side, struct fence_try *try, enum ferry_fence_op op, uint64_t own,
 	     uint64_t other);
 bool saw(const struct side *side, uint8_t asc, uint8_t ascq, enum ferry_iscsi_when when);
+void print_attentions(const char *name, const struct side *side);
 int set_up(void **state);
 int tear_down(void **state);
 int set_up_group(void **state);

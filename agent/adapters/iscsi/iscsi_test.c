@@ -304,9 +304,7 @@ static void test_target_killed_and_restarted(void **state)
 	rig_start(&rig, NULL);
 	assert_true(wait_for(is_up, &side_a, 8000));
 	do_io(&side_a, FERRY_OP_WRITE, 0, 8, 0, &small);
-	for (uint32_t i = 0; i < side_a.attentions_count; i++)
-		print_message("attention %02x/%02x when %d\n", side_a.attentions[i].asc,
-			      side_a.attentions[i].ascq, side_a.attentions[i].when);
+	print_attentions("A", &side_a);
 	ferry_segments_drop(&small);
 }
 
@@ -403,9 +401,7 @@ static void test_two_preempt_one(void **state)
 	static struct fence_try fence;
 
 	(void)state;
-	open_up(&side_a, "127.0.0.1:3260", "iqn.2026-11.test.ferry:a");
-	open_up(&side_b, "127.0.0.2:3260", "iqn.2026-11.test.ferry:b");
-	open_up(&side_c, "127.0.0.2:3260", "iqn.2026-11.test.ferry:c");
+	open_all();
 	assert_int_equal(do_fence(&side_b, &fence, FERRY_FENCE_REGISTER, 0xb, 0), 0);
 	assert_int_equal(do_fence(&side_b, &fence, FERRY_FENCE_RESERVE, 0xb, 0), 0);
 	assert_int_equal(do_fence(&side_c, &fence, FERRY_FENCE_REGISTER, 0xc, 0), 0);

@@ -2,7 +2,7 @@
  * block_stub.h - a volume in memory, for tests: late, out of order, full or failing at will.
  *
  * Owns:    its bytes and the I/Os in its hands.
- * Callers: nbd_test.c, tests/clients/nbd_server.c.
+ * Callers: nbd_stand.h.
  * Thread:  the loop's.
  * Rooms:   tests only.
  */
