@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include "agent/adapters/verbs/verbs_stand.h"
@@ -149,8 +150,10 @@ static char frozen_said(const struct frozen *peer)
 	return said;
 }
 
-/* That process: 'g' when it got a request; at 'w' it writes to where it may, or might once; 'd'
- * when its link is down. It ends by itself when its orders do. */
+/*
+ * That process: 'g' when it got a request. At an order it freezes, and when it goes on it writes to
+ * where it might before. 'd' when its link is down. It ends by itself when its orders do.
+ */
 static int frozen_main(int from, int to)
 {
 	struct world *world = world_make(1);
@@ -161,12 +164,14 @@ static int frozen_main(int from, int to)
 	struct pollfd orders = {.fd = from, .events = POLLIN};
 	char order;
 
+	assert_int_equal(prctl(PR_SET_PDEATHSIG, SIGKILL), 0); /* However the test ends. */
 	serves->is_keeping = true;
 	assert_int_equal(write(to, &port, sizeof(port)), sizeof(port));
 	for (;;) {
 		if (poll(&orders, 1, /* timeout= */ 0) == 1) {
 			if (read(from, &order, 1) != 1)
 				return 0;
+			assert_int_equal(raise(SIGSTOP), 0);
 			forge_write(serves, piece); /* Before it can know what it slept through. */
 		}
 		turn(world);
@@ -233,13 +238,12 @@ static void frozen_peer_writes_nowhere(void **state)
 	assert_int_equal(request(asks, FERRY_OP_READ, LARGE_BLOCKS), 0);
 	WAIT(world, frozen_said(&peer) == 'g');
 
-	assert_int_equal(kill(peer.pid, SIGSTOP), 0);
+	assert_int_equal(write(peer.to, "s", 1), 1);
 	WAIT(world, asks->downs == 1);
 	assert_non_null(strstr(asks->why, "nothing heard from node 2"));
 	assert_int_equal(asks->unsure, 1);
 	assert_int_equal(ferry_arena_take(&side->arena, LARGE_BLOCKS * 512, &again), 0);
 	fill(&again, 555);
-	assert_int_equal(write(peer.to, "w", 1), 1);
 	assert_int_equal(kill(peer.pid, SIGCONT), 0);
 	WAIT(world, frozen_said(&peer) == 'd');
 	assert_true(is_filled(&again, 555));
