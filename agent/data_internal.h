@@ -91,6 +91,8 @@ struct data_pool {
 	int taken_error;
 	struct ferry_epoch taking; /* Installed when the cluster thread asked for it. */
 	int shown_error;
+	bool was_cleared; /* Of what an earlier agent's ublk has left... */
+	bool is_clearing; /* ...just now. */
 	int attached_error;
 	char attached[FERRY_EVENT_TEXT_MAX]; /* Its device, or why it has none. */
 
@@ -177,6 +179,7 @@ void data_cache_close(struct data_pool *pool);
 /* data_ublk.c */
 int data_ublk_open(struct ferry_data *data, struct ferry_error *reterr);
 void data_ublk_show(struct data_pool *pool, bool is_sole);
+void data_ublk_view(struct data_pool *pool); /* It is new, or the lun is. */
 /* @stays: its device, for the next agent. True: @done runs later. */
 bool data_ublk_hide(struct data_pool *pool, bool stays, void (*done)(void *context));
 void data_ublk_mail(struct data_pool *pool, const struct ferry_mail *mail); /* ATTACH, DETACH */

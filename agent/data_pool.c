@@ -233,6 +233,7 @@ static int engine_open(struct data_pool *pool, const struct ferry_lun_identity *
 	data_cache_opened(pool);
 	if (pool->has_view)
 		ferry_engine_set_view(&pool->engine, &pool->view);
+	data_ublk_view(pool);
 	data_pool_say_soon(pool, DATA_DUE_OPENED);
 	return 0;
 }
@@ -573,6 +574,7 @@ void data_pool_mail(struct data_pool *pool, const struct ferry_mail *mail)
 		pool->has_view = true;
 		if (pool->is_open)
 			ferry_engine_set_view(&pool->engine, &mail->view);
+		data_ublk_view(pool);
 		break;
 	case FERRY_MAIL_TAKE:
 		pool_take(pool, &mail->drained);

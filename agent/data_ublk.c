@@ -23,7 +23,7 @@ int data_ublk_open(struct ferry_data *data, struct ferry_error *reterr)
  * be opened when the kernel had ended them. But an agent that stands alone knows nothing of the
  * iSCSI session before its own.
  */
-void data_ublk_show(struct data_pool *pool, bool is_sole)
+static int volume_add(struct data_pool *pool, bool is_sole)
 {
 	struct ferry_data *data = pool->data;
 	const struct ferry_ublk_volume volume = {
@@ -34,13 +34,46 @@ void data_ublk_show(struct data_pool *pool, bool is_sole)
 			  .lun = pool->engine.config.identity.uuid},
 		.may_recover = is_sole && (pool->config->is_shared || !pool->iscsi),
 	};
-
 	struct ferry_event failed = {.kind = FERRY_EVENT_ADMIN, .severity = FERRY_SEVERITY_WARNING};
 	struct ferry_error error;
+	int r = ferry_ublk_add(data->ublk, &volume, &error);
 
-	/* The volume is shown all the same: the other front ends have it. */
-	if (data->ublk && ferry_ublk_add(data->ublk, &volume, &error) < 0)
+	if (r < 0) /* The volume is shown all the same: the other front ends have it. */
 		ferry_event_emit(&data->events, failed, "%s", error.message);
+	return r;
+}
+
+void data_ublk_show(struct data_pool *pool, bool is_sole)
+{
+	if (pool->data->ublk && !pool->is_clearing)
+		(void)volume_add(pool, is_sole); /* It has been said. */
+}
+
+static void cleared(void *context)
+{
+	struct data_pool *pool = context;
+
+	pool->is_clearing = false;
+	if (pool->is_shown && !pool->is_hiding)
+		data_ublk_show(pool, /* is_sole= */ false);
+}
+
+/*
+ * Another node serves the pool: what this node's last agent has left can never be served again, and
+ * whoever waits for it has to be told. Once: later devices are this agent's own.
+ */
+void data_ublk_view(struct data_pool *pool)
+{
+	const struct ferry_view *view = &pool->view;
+
+	if (!pool->data->ublk || pool->was_cleared || pool->is_shown || !pool->is_open ||
+	    !view->is_in_force || view->owner.v == pool->data->config.self.v)
+		return;
+	pool->was_cleared = true;
+	if (volume_add(pool, /* is_sole= */ false) < 0)
+		return;
+	pool->is_clearing = ferry_ublk_remove(pool->data->ublk, ferry_engine_block(&pool->engine),
+					      cleared, pool) == 0;
 }
 
 bool data_ublk_hide(struct data_pool *pool, bool stays, void (*done)(void *context))

@@ -68,13 +68,14 @@ ios_go_on 50
 agent_kill
 guest_must 3 'ferry --timeout 120 acquire data' >/dev/null
 wait_for 240 "vm3 serves the pool" is 3 status '.pools[0].state == "serving"'
+guest_ended 2 "$OLD" && fail "old writes: $(guest_result 2 "$OLD")"
 guest_must 2 '/host/guest-node agent'
-guest_must 3 'ferry release data' >/dev/null
-guest_must 2 'ferry --timeout 120 acquire data' >/dev/null
-wait_for 240 "vm2 serves the pool" is 2 status '.pools[0].state == "serving"'
 guest_result 2 "$OLD" >"$WORK/out"
 grep -qE 'Input/output error|No such device' "$WORK/out" || fail "old writes: $(cat "$WORK/out")"
 log_has 2 'another may have served the volume since' || fail "not removed"
+guest_must 3 'ferry release data' >/dev/null
+guest_must 2 'ferry --timeout 120 acquire data' >/dev/null
+wait_for 240 "vm2 serves the pool" is 2 status '.pools[0].state == "serving"'
 guest_must 2 '[ "$(ferry attach data)" = /dev/ublkb0 ] && ferry detach data' >/dev/null
 guest_do 2 'ls /dev/ublkb*' >/dev/null && fail "a device is left behind"
 passed "vm3 had the pool meanwhile: vm2's old device gives errors and is removed ($SECONDS s)"

@@ -117,7 +117,7 @@ static void look(struct ublk_device *device)
 static void find_next(struct ublk_device *device)
 {
 	device->state = UBLK_FINDING;
-	if (device->candidates_count == 0 || device->is_removed) {
+	if (device->candidates_count == 0) {
 		ublk_device_gone(device);
 		return;
 	}

@@ -620,6 +620,58 @@ static void test_waits_for_the_dead(void **state)
 	assert_int_equal(answer_of(9), SECTOR);
 }
 
+static void added_run(struct ferry_command *command, int result)
+{
+	(void)command;
+	assert_int_equal(result, 0);
+	at.answers++;
+}
+
+/* One more device, of another server. */
+static void other_device_add(void)
+{
+	struct ublksrv_ctrl_dev_info info;
+	struct ublksrv_ctrl_cmd words = {
+		.dev_id = UINT32_MAX, .queue_id = UINT16_MAX, .addr = (uintptr_t)&info};
+	struct ferry_command command = {.fd = 0, .code = UBLK_U_CMD_ADD_DEV, .run = added_run};
+
+	ublk_info_make(7, 1, &info);
+	memcpy(command.payload, &words, sizeof(words));
+	at.answers = 0;
+	assert_int_equal(ferry_command_control(&at.stand.commands, &command), 0);
+	until(has_answer);
+}
+
+/* Shown only to be withdrawn: what an earlier agent has left goes, and nothing else. */
+static void test_cleared(void **state)
+{
+	struct ublk_stand_device *devices = at.stand.devices;
+	struct ferry_ublk_volume volume = shown();
+
+	(void)state;
+	device_left();
+	other_device_add();
+	volume.may_recover = false;
+	for (uint32_t ours = 0; ours < 2; ours++) { /* Whichever is looked at first. */
+		uint64_t label = ublk_label_of(&volume.label, "data");
+
+		devices[ours].info.ublksrv_flags = label;
+		devices[1 - ours].info.ublksrv_flags = 7;
+		at.removals = 0;
+		assert_int_equal(ferry_ublk_add(at.ublk, &volume, NULL), 0);
+		assert_int_equal(ferry_ublk_remove(at.ublk, &at.volume.block, on_removed, &at), 0);
+		until(is_removed);
+		assert_false(devices[ours].is_there);
+		assert_int_equal(devices[ours].recoveries, 0);
+		if (ours == 0) {
+			assert_true(devices[1].is_there);
+			other_device_add(); /* It takes the free number. */
+		}
+	}
+	ublk_stand_done(&at.stand); /* The other's is left. */
+	ublk_stand_init(&at.stand, at.loop);
+}
+
 static void test_not_recovered(void **state)
 {
 	(void)state;
@@ -727,6 +779,7 @@ int main(void)
 		TEST(test_removed_while_it_starts),
 		TEST(test_recovered),
 		TEST(test_waits_for_the_dead),
+		TEST(test_cleared),
 		TEST(test_not_recovered),
 		TEST(test_others_are_left_alone),
 		TEST(test_leaves),
