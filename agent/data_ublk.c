@@ -19,9 +19,9 @@ int data_ublk_open(struct ferry_data *data, struct ferry_error *reterr)
 
 /*
  * @is_sole: nobody else has served the volume since this node's agent did. An earlier agent's
- * writes are dead by then: of a cluster's pool each taking sees to it; a file or device could only
- * be opened when the kernel had ended them. But an agent that stands alone knows nothing of the
- * iSCSI session before its own.
+ * writes have to be dead by then: in a cluster each taking of a lun with reservations sees to it;
+ * alone, a file or device could only be opened when the kernel had ended them, while nothing tells
+ * of the iSCSI session before one's own.
  */
 static int volume_add(struct data_pool *pool, bool is_sole)
 {
@@ -32,7 +32,9 @@ static int volume_add(struct data_pool *pool, bool is_sole)
 			  .node = data->config.self,
 			  .lineage = pool->config->lineage,
 			  .lun = pool->engine.config.identity.uuid},
-		.may_recover = is_sole && (pool->config->is_shared || !pool->iscsi),
+		.may_recover =
+			is_sole && (pool->config->is_shared ? pool->engine.config.fence != NULL
+							    : pool->iscsi == NULL),
 	};
 	struct ferry_event failed = {.kind = FERRY_EVENT_ADMIN, .severity = FERRY_SEVERITY_WARNING};
 	struct ferry_error error;
