@@ -13,6 +13,7 @@ build=(
 	libisal-dev                                  # CRC32C
 	liburing-dev                                 # local devices, and the data thread's loop
 	libiscsi-dev                                 # iSCSI paths
+	libibverbs-dev librdmacm-dev                 # RDMA between agents
 	libfuse3-dev fuse3                           # volumes as files; fusermount3
 	libqb-dev                                    # the cluster thread's loop, logs, blackbox
 	libcorosync-common-dev libcpg-dev libquorum-dev # membership

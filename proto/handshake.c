@@ -553,3 +553,10 @@ int ferry_handshake_read(struct ferry_handshake *handshake, const uint8_t *bytes
 	handshake->frame_bytes = 0;
 	return r;
 }
+
+int ferry_handshake_secret(struct ferry_handshake *handshake, uint8_t ret[FERRY_PROOF_BYTES])
+{
+	ferry_assert(handshake && ret);
+	ferry_assert(handshake->state == FERRY_HANDSHAKE_COMPLETE);
+	return prove(handshake, "secret", /* fields= */ NULL, 0, ret);
+}

@@ -17,7 +17,7 @@
  * A pure state machine: bytes in, bytes out.
  *
  * Owns:    the state of one handshake.
- * Callers: adapters/tcp (verbs' control connection later), tests/fuzz.
+ * Callers: adapters/tcp, tests/fuzz.
  * Thread:  the data loop.
  * Rooms:   rank 1.
  */
@@ -101,3 +101,10 @@ int ferry_handshake_start(struct ferry_handshake *handshake,
  */
 int ferry_handshake_read(struct ferry_handshake *handshake, const uint8_t *bytes, uint8_t *ret,
 			 uint32_t *ret_bytes, struct ferry_error *reterr) FERRY_MUST_CHECK;
+
+/*
+ * What both ends of this connection know and nobody else: by it they know each other on another one
+ * (RDMA). Of no use for any later handshake's. -EIO: no digest.
+ */
+int ferry_handshake_secret(struct ferry_handshake *handshake,
+			   uint8_t ret[FERRY_PROOF_BYTES]) FERRY_MUST_CHECK;

@@ -126,6 +126,7 @@ static void assert_refused(const struct pair *pair, int r, const char *connector
 
 static void both_complete(void **state)
 {
+	uint8_t secrets[3][FERRY_PROOF_BYTES];
 	struct pair pair;
 
 	(void)state;
@@ -142,6 +143,15 @@ static void both_complete(void **state)
 	assert_int_equal(ferry_handshake_wants(&pair.end[1]), 0);
 	assert_int_equal(pair.said_bytes[0], 144 + 40);
 	assert_int_equal(pair.said_bytes[1], 144 + 40 + 56);
+	assert_int_equal(ferry_handshake_secret(&pair.end[0], secrets[0]), 0);
+	assert_int_equal(ferry_handshake_secret(&pair.end[1], secrets[1]), 0);
+	assert_memory_equal(secrets[0], secrets[1], FERRY_PROOF_BYTES);
+	pair_init(&pair, 2); /* Another connection has another. */
+	pair_run(&pair);
+	assert_int_equal(ferry_handshake_secret(&pair.end[0], secrets[2]), 0);
+	assert_memory_not_equal(secrets[0], secrets[2], FERRY_PROOF_BYTES);
+	pair.auth[0].has_no_digest = true;
+	assert_int_equal(ferry_handshake_secret(&pair.end[0], secrets[2]), -EIO);
 }
 
 static void strangers_are_turned_away(void **state)

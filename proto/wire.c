@@ -324,3 +324,14 @@ int ferry_wire_decode(const uint8_t bytes[FERRY_WIRE_HEADER_BYTES], struct ferry
 	*ret = header;
 	return 0;
 }
+
+bool ferry_wire_is_between(const struct ferry_wire_header *header,
+			   const struct ferry_wire_end *self, const struct ferry_wire_end *peer)
+{
+	bool is_asking = header->type == FERRY_WIRE_REQUEST || header->type == FERRY_WIRE_LAY ||
+			 header->type == FERRY_WIRE_WARM || header->type == FERRY_WIRE_PING;
+	const struct ferry_wire_end *asker = is_asking ? peer : self;
+
+	ferry_assert(self->node.v > 0 && peer->node.v > 0);
+	return header->node.v == asker->node.v && header->incarnation.v == asker->incarnation.v;
+}

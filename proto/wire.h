@@ -6,7 +6,7 @@
  * A decoded header is fully validated: enums are known, sizes within bounds, unused fields zero.
  *
  * Owns:    nothing.
- * Callers: adapters/tcp (verbs later), core/peer.c, core/carrier.c, tests/sim, tests/fuzz.
+ * Callers: adapters/tcp, adapters/verbs, core/peer.c, core/carrier.c, tests/sim, tests/fuzz.
  * Thread:  any.
  * Rooms:   rank 1.
  */
@@ -67,6 +67,12 @@ struct ferry_wire_header {
 	uint64_t losses;     /* REPLY: resets of the lun that the answerer has seen; 0: unsaid. */
 };
 
+/* Who is at one end of a link. */
+struct ferry_wire_end {
+	struct ferry_node node;
+	struct ferry_incarnation incarnation;
+};
+
 /* Write the header. It is a bug of ours if it is not valid (ferry_wire_check()). */
 void ferry_wire_encode(const struct ferry_wire_header *header,
 		       uint8_t ret[FERRY_WIRE_HEADER_BYTES]);
@@ -81,3 +87,10 @@ int ferry_wire_decode(const uint8_t bytes[FERRY_WIRE_HEADER_BYTES], struct ferry
 
 /* The validity that encode asserts and decode demands: 0 or -EPROTO. */
 int ferry_wire_check(const struct ferry_wire_header *header, struct ferry_error *reterr);
+
+/*
+ * Whether it may come over a link between @self and @peer: a peer speaks for itself only, and
+ * answers only us.
+ */
+bool ferry_wire_is_between(const struct ferry_wire_header *header,
+			   const struct ferry_wire_end *self, const struct ferry_wire_end *peer);

@@ -385,6 +385,31 @@ static void random_bytes_decode_to_themselves(void **state)
 	assert_true(decoded_count > 1000 && decoded_count < 199000);
 }
 
+/* A peer asks in its own name, and answers in ours. */
+static void speaks_for_itself(void **state)
+{
+	const struct ferry_wire_end self = {{1}, {10}}, peer = {{2}, {20}};
+	struct ferry_wire_header header = {};
+
+	(void)state;
+	for (uint32_t type = FERRY_WIRE_REQUEST; type <= FERRY_WIRE_TYPE_LAST; type++) {
+		bool is_asking = type == FERRY_WIRE_REQUEST || type == FERRY_WIRE_LAY ||
+				 type == FERRY_WIRE_PING || type == FERRY_WIRE_WARM;
+		const struct ferry_wire_end *right = is_asking ? &peer : &self;
+		const struct ferry_wire_end *wrong = is_asking ? &self : &peer;
+
+		header.type = (enum ferry_wire_type)type;
+		header.node = right->node;
+		header.incarnation = right->incarnation;
+		assert_true(ferry_wire_is_between(&header, &self, &peer));
+		header.incarnation.v++;
+		assert_false(ferry_wire_is_between(&header, &self, &peer));
+		header.incarnation = right->incarnation;
+		header.node = wrong->node;
+		assert_false(ferry_wire_is_between(&header, &self, &peer));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -393,6 +418,7 @@ int main(void)
 		cmocka_unit_test(invalid_fields_are_named),
 		cmocka_unit_test(outcomes_and_causes_fit),
 		cmocka_unit_test(damage_is_refused),
+		cmocka_unit_test(speaks_for_itself),
 		cmocka_unit_test(random_bytes_decode_to_themselves),
 	};
 

@@ -79,6 +79,7 @@ static void request_release(struct ferry_peer_request *request)
 	if (!request->has_ended || request->is_sending || request->is_receiving)
 		return;
 	ferry_segments_drop(&request->message.segments);
+	ferry_segments_drop(&request->message.room);
 	request_free(request->peer, request);
 	if (attempt)
 		attempt->on_released(attempt);
@@ -155,6 +156,8 @@ static int path_submit(struct ferry_path *path, struct ferry_attempt *attempt)
 		ferry_segments_share(&attempt->segments, &request->message.segments);
 		request->message.header.payload_bytes = attempt->segments.length_bytes;
 		request->message.header.payload_crc = ferry_crc32c_segments(0, &attempt->segments);
+	} else if (attempt->op == FERRY_OP_READ) {
+		ferry_segments_share(&attempt->segments, &request->message.room);
 	}
 	request_send(request);
 	return 0;
@@ -209,6 +212,7 @@ int ferry_peer_warm(struct ferry_peer *peer, struct ferry_peer_warm *warm)
 		.lun = warm->lun,
 		.cursor = warm->cursor,
 	};
+	ferry_segments_share(&warm->segments, &request->message.room);
 	request_send(request);
 	return 0;
 }

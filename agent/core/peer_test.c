@@ -500,6 +500,29 @@ static void test_given_up_is_not_sent_again(void **state)
 	assert_int_equal(sent_count, 1);
 }
 
+/* Where a READ's answer goes is the transport's to write to until it says that it is not. */
+static void test_room_is_held_until_sent(void **state)
+{
+	const struct ferry_segments *room;
+
+	(void)state;
+	assert_int_equal(submit(0, FERRY_OP_READ, 0), 0);
+	room = &sent[0]->room;
+	assert_int_equal(sent[0]->segments.count, 0);
+	assert_int_equal(room->length_bytes, BLOCKS * STAND_BLOCK_BYTES);
+	assert_ptr_equal(room->v[0].chunk, tried[0].attempt.segments.v[0].chunk);
+	assert_int_equal(room->v[0].chunk->users, 2);
+	vias[0]->path.ops->abandon(&vias[0]->path, &tried[0].attempt);
+	stand_run_ms(&stand, 1);
+	expect_end(0, FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_PATH);
+	assert_false(tried[0].is_released); /* The peer may still write there. */
+	is_sent(0, FERRY_SENT_UNSURE);
+	assert_true(tried[0].is_released);
+	assert_int_equal(submit(1, FERRY_OP_WRITE, 0), 0);
+	assert_int_equal(sent[1]->room.count, 0);
+	finish(1);
+}
+
 static void test_abandoned_is_not_sent_again(void **state)
 {
 	(void)state;
@@ -695,6 +718,7 @@ int main(void)
 		TEST(test_peer_starts_anew),
 		TEST(test_sends_what_could_not_be_sent),
 		TEST(test_given_up_is_not_sent_again),
+		TEST(test_room_is_held_until_sent),
 		TEST(test_abandoned_is_not_sent_again),
 		TEST(test_peer_is_lost),
 		TEST(test_lays),

@@ -9,7 +9,7 @@
  * Owns:    nothing; it is only an interface.
  * Callers: core/peer.c (requests out, replies in), core/carrier.c (requests in, replies out).
  * Thread:  every call and callback runs on the data loop.
- * Rooms:   adapters/tcp (verbs later), tests/sim.
+ * Rooms:   adapters/tcp, adapters/verbs, tests/sim.
  */
 #pragma once
 
@@ -25,11 +25,23 @@ enum ferry_sent {
 	FERRY_SENT_UNSURE,    /* The link went down with some or all of it on its way. */
 };
 
-/* The sender owns it and its segments until on_sent(). The transport fills in payload_crc. */
+/*
+ * The sender keeps it, its segments and its room until on_sent(). The transport fills in
+ * payload_crc.
+ */
 struct ferry_message {
 	struct ferry_wire_header header;
 	struct ferry_segments segments; /* The payload; header.payload_bytes is their length. */
-	/* Exactly once, never from inside send: the memory is the sender's again. */
+	/*
+	 * Of a request: where the payload of its answer goes; on_payload() must name its beginning.
+	 * A transport may have the peer write there, from send to on_sent(), or ignore it. Else
+	 * empty.
+	 */
+	struct ferry_segments room;
+	/*
+	 * Exactly once, never from inside send: the memory is the sender's again, and neither this
+	 * node nor the peer touches it. With room that may be as late as the answer.
+	 */
 	void (*on_sent)(struct ferry_message *message, enum ferry_sent sent);
 	struct ferry_list link; /* The transport's. */
 	uint32_t sent_bytes;	/* The transport's. */

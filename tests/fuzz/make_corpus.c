@@ -10,6 +10,8 @@
 #include "agent/adapters/statefile/record.h"
 #include "agent/ports/io.h"
 #include "proto/group_message.h"
+#include "proto/rdma_frame.h"
+#include "proto/rdma_hello.h"
 #include "proto/stored.h"
 #include "proto/stream.h"
 #include "proto/wire.h"
@@ -276,6 +278,51 @@ static void save_registrants(void)
 	}
 }
 
+static void save_frame(enum ferry_rdma_kind kind, uint32_t payload_bytes, uint32_t pieces_count)
+{
+	bool is_answer = kind == FERRY_RDMA_PLACED;
+	struct ferry_rdma_frame frame = {
+		.kind = kind,
+		.credits = 3,
+		.taken = 4,
+		.header = {.type = is_answer ? FERRY_WIRE_REPLY : FERRY_WIRE_REQUEST,
+			   .payload_bytes = payload_bytes,
+			   .node = {1},
+			   .incarnation = {2},
+			   .lineage = {{3}},
+			   .epoch = {4},
+			   .sequence = 6,
+			   .lun = {{7}},
+			   .op = is_answer || payload_bytes == 0 ? FERRY_OP_READ : FERRY_OP_WRITE,
+			   .outcome = is_answer ? FERRY_OUTCOME_DONE : 0,
+			   .cause = is_answer ? FERRY_CAUSE_NONE : 0,
+			   .length_blocks = payload_bytes ? payload_bytes / 512 : 16},
+		.pieces_count = pieces_count,
+	};
+	uint8_t bytes[1 + FERRY_RDMA_FRAME_BYTES_MAX] = {3};
+	size_t length_bytes = 1;
+
+	for (uint32_t i = 0; i < pieces_count; i++)
+		frame.pieces[i] = (struct ferry_rdma_piece){65536 * i, 100 + i, 4096};
+	length_bytes += ferry_rdma_frame_encode(&frame, bytes + 1);
+	length_bytes += kind == FERRY_RDMA_MESSAGE ? payload_bytes : 0;
+	save("rdma", bytes, length_bytes);
+}
+
+static void save_rdma(void)
+{
+	uint8_t bytes[1 + FERRY_RDMA_HELLO_BYTES] = {0x80 | 6};
+
+	save_frame(FERRY_RDMA_CREDIT, 0, 0);
+	save_frame(FERRY_RDMA_MESSAGE, 0, 0);
+	save_frame(FERRY_RDMA_MESSAGE, 512, 0);
+	save_frame(FERRY_RDMA_OFFER, 8192, 2);
+	save_frame(FERRY_RDMA_ROOM, 0, 2);
+	save_frame(FERRY_RDMA_PLACED, 8192, 0);
+	bytes[1 + 6] = bytes[1 + 8] = bytes[1 + 12] = bytes[1 + 16] = 1;
+	save("rdma", bytes, sizeof(bytes));
+}
+
 int main(int argc, char **argv)
 {
 	if (argc != 2) {
@@ -300,5 +347,7 @@ int main(int argc, char **argv)
 	save_vpd();
 	count = 0;
 	save_registrants();
+	count = 0;
+	save_rdma();
 	return 0;
 }

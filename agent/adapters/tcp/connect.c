@@ -96,8 +96,7 @@ static void connector_greeted(struct tcp_greeting *greeting, int r, int fd,
 	}
 	ferry_assert(greeting->handshake.state == FERRY_HANDSHAKE_COMPLETE);
 	connector->trouble[0] = '\0';
-	tcp_link_adopt(&connector->core, fd, greeting->handshake.peer,
-		       greeting->handshake.peer_incarnation, greeting->name);
+	tcp_link_adopt(&connector->core, fd, greeting);
 }
 
 /* It was up and is down. */
@@ -200,6 +199,12 @@ const char *ferry_tcp_link_trouble(const struct ferry_tcp_link *connector)
 	if (connector->core.state == TCP_LINK_UP)
 		return "";
 	return connector->trouble[0] ? connector->trouble : connector->core.why;
+}
+
+int ferry_tcp_link_secret(const struct ferry_tcp_link *connector, uint8_t ret[FERRY_PROOF_BYTES])
+{
+	ferry_assert(connector);
+	return tcp_link_secret(&connector->core, ret);
 }
 
 struct ferry_tcp_counters ferry_tcp_link_counters(const struct ferry_tcp_link *connector)

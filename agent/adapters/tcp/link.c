@@ -327,21 +327,11 @@ static void link_pong(struct tcp_link *link)
 	link_enqueue(link, &link->pong);
 }
 
-/* A peer speaks for itself only, and answers only us. */
-static bool header_fits_link(const struct tcp_link *link, const struct ferry_wire_header *header)
-{
-	bool is_asking = header->type == FERRY_WIRE_REQUEST || header->type == FERRY_WIRE_LAY ||
-			 header->type == FERRY_WIRE_WARM || header->type == FERRY_WIRE_PING;
-
-	if (is_asking)
-		return header->node.v == link->link.node.v &&
-		       header->incarnation.v == link->peer_incarnation.v;
-	return header->node.v == link->self.v && header->incarnation.v == link->incarnation.v;
-}
-
 /* Decode the header that lies in the buffer. Whether to go on. */
 static bool link_take_header(struct tcp_link *link)
 {
+	struct ferry_wire_end self = {link->self, link->incarnation};
+	struct ferry_wire_end peer = {link->link.node, link->peer_incarnation};
 	struct ferry_error error = {};
 
 	ferry_assert(!link->has_header);
@@ -349,7 +339,7 @@ static bool link_take_header(struct tcp_link *link)
 		tcp_link_cut(link, "%s", error.message);
 		return false;
 	}
-	if (!header_fits_link(link, &link->header)) {
+	if (!ferry_wire_is_between(&link->header, &self, &peer)) {
 		tcp_link_cut(link, "message from a peer: node or incarnation is not its own");
 		return false;
 	}
@@ -596,11 +586,21 @@ int tcp_link_buffer_take(struct tcp_link *link)
 	return link->buffer ? 0 : -ENOMEM;
 }
 
-void tcp_link_adopt(struct tcp_link *link, int fd, struct ferry_node node,
-		    struct ferry_incarnation incarnation, const char *name)
+int tcp_link_secret(const struct tcp_link *link, uint8_t ret[FERRY_PROOF_BYTES])
 {
+	ferry_assert(link && ret);
+	if (link->state != TCP_LINK_UP)
+		return -ENOTCONN;
+	memcpy(ret, link->secret, sizeof(link->secret));
+	return 0;
+}
+
+void tcp_link_adopt(struct tcp_link *link, int fd, struct tcp_greeting *greeting)
+{
+	struct ferry_incarnation incarnation = greeting->handshake.peer_incarnation;
 	uint64_t now_ns = ferry_loop_now_ns(link->loop);
 	char text[FERRY_EVENT_TEXT_MAX];
+	int r;
 
 	ferry_assert(link->state == TCP_LINK_DOWN && fd >= 0);
 	ferry_assert(link->link.on_up && link->link.on_down && link->link.on_message);
@@ -608,25 +608,29 @@ void tcp_link_adopt(struct tcp_link *link, int fd, struct ferry_node node,
 	ferry_assert(ferry_list_is_empty(&link->queue) && link->buffer);
 	tcp_socket_tune(fd, link->dead_after_ns);
 	link->watch.fd = fd;
-	link->link.node = node;
+	link->link.node = greeting->handshake.peer;
 	link->peer_incarnation = incarnation;
 	link->up_ns = link->received_ns = link->sent_ns = now_ns;
 	link->pinged_ns = link->ticked_ns = now_ns;
 	link->is_blocked = link->is_paused = link->is_resuming = link->has_header = false;
 	link->buffer_start = link->buffer_end = 0;
 	link->payload_bytes = 0;
+	r = ferry_handshake_secret(&greeting->handshake, link->secret);
 	link->segments = (struct ferry_segments){};
 	link->readahead_bytes = FERRY_TCP_BUFFER_BYTES;
 	link->state = TCP_LINK_UP;
 	link->link.is_up = true;
 	link->counters.ups++;
 	ferry_timer_start_in(link->loop, &link->tick, link->dead_after_ns / LINK_TICKS);
-	(void)snprintf(text, sizeof(text), "%s, incarnation %" PRIu64, name, incarnation.v);
+	(void)snprintf(text, sizeof(text), "%s, incarnation %" PRIu64, greeting->name,
+		       incarnation.v);
 	link_event(link, FERRY_SEVERITY_NOTICE, "up", text);
 	link_watch(link);
 	link->is_running = true;
 	link->link.on_up(&link->link, incarnation);
 	link->is_running = false;
+	if (r < 0)
+		tcp_link_cut(link, "no digest: %s", strerror(-r));
 }
 
 void tcp_link_done(struct tcp_link *link)

@@ -53,6 +53,34 @@ static void a_listener_is_heard(void **state)
 	WAIT(world, world->raw.downs == 1);
 }
 
+/* Both ends of a connection know it, and it is another one each time. */
+static void the_ends_share_a_secret(void **state)
+{
+	uint8_t secrets[3][FERRY_PROOF_BYTES] = {};
+	struct world *world = *state;
+
+	for (uint32_t round = 0; round < 2; round++) {
+		WAIT(world, world->out.ups == round + 1 && world->in.ups == round + 1);
+		assert_int_equal(ferry_tcp_link_secret(world->connector, secrets[round]), 0);
+		assert_int_equal(ferry_tcp_listener_secret(world->listener, (struct ferry_node){1},
+							   (struct ferry_incarnation){10},
+							   secrets[2]),
+				 0);
+		assert_memory_equal(secrets[round], secrets[2], FERRY_PROOF_BYTES);
+		world->out.link->ops->reset(world->out.link, "the test");
+		assert_int_equal(ferry_tcp_link_secret(world->connector, secrets[2]), -ENOTCONN);
+		WAIT(world, world->in.downs == round + 1);
+	}
+	assert_memory_not_equal(secrets[0], secrets[1], FERRY_PROOF_BYTES);
+	WAIT(world, world->in.has_up && world->out.has_up);
+	assert_int_equal(ferry_tcp_listener_secret(world->listener, (struct ferry_node){1},
+						   (struct ferry_incarnation){9}, secrets[2]),
+			 -ENOTCONN);
+	assert_int_equal(ferry_tcp_listener_secret(world->listener, (struct ferry_node){3},
+						   (struct ferry_incarnation){10}, secrets[2]),
+			 -ENOTCONN);
+}
+
 static void connects_anew(void **state)
 {
 	struct world *world = *state;
@@ -153,6 +181,7 @@ int main(void)
 		TEST(comes_up),
 		TEST(silence_is_death),
 		TEST(a_listener_is_heard),
+		TEST(the_ends_share_a_secret),
 		TEST(connects_anew),
 		TEST(newer_replaces_older),
 		TEST(close_tells_all),

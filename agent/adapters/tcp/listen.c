@@ -107,7 +107,7 @@ static void listener_greeted(struct tcp_greeting *greeting, int r, int fd,
 		(void)close(fd); /* Nothing of ours is in it. */
 		return;
 	}
-	tcp_link_adopt(link, fd, handshake->peer, handshake->peer_incarnation, greeting->name);
+	tcp_link_adopt(link, fd, greeting);
 }
 
 /* A free place, maybe that of someone who has been silent for long. NULL: none. */
@@ -297,6 +297,19 @@ void ferry_tcp_listener_drop(struct ferry_tcp_listener *listener, struct ferry_n
 		if (listener->links[i].link.node.v == node.v)
 			tcp_link_cut(&listener->links[i], "%s", why);
 	}
+}
+
+int ferry_tcp_listener_secret(const struct ferry_tcp_listener *listener, struct ferry_node node,
+			      struct ferry_incarnation incarnation, uint8_t ret[FERRY_PROOF_BYTES])
+{
+	ferry_assert(node.v > 0 && incarnation.v > 0);
+	for (uint32_t i = 0; i < FERRY_TCP_INCOMING_MAX; i++) {
+		const struct tcp_link *link = &listener->links[i];
+
+		if (link->link.node.v == node.v && link->peer_incarnation.v == incarnation.v)
+			return tcp_link_secret(link, ret);
+	}
+	return -ENOTCONN;
 }
 
 struct ferry_tcp_counters ferry_tcp_listener_counters(const struct ferry_tcp_listener *listener)

@@ -79,6 +79,7 @@ struct tcp_link {
 	struct ferry_node self;
 	struct ferry_incarnation incarnation;
 	struct ferry_incarnation peer_incarnation;
+	uint8_t secret[FERRY_PROOF_BYTES]; /* Of the connection that is up. */
 	uint64_t dead_after_ns;
 	/* After on_down(): the connector's or the listener's turn. */
 	void (*on_over)(struct tcp_link *link);
@@ -123,9 +124,13 @@ void tcp_link_init(struct tcp_link *link, struct ferry_loop *loop, struct ferry_
 		   const struct ferry_handshake_config *handshake, uint64_t dead_after_ns);
 /* -ENOMEM. */
 int tcp_link_buffer_take(struct tcp_link *link);
-/* Down to up: @fd is the link's from here on, on errors too. Runs on_up(): not inside a call. */
-void tcp_link_adopt(struct tcp_link *link, int fd, struct ferry_node node,
-		    struct ferry_incarnation incarnation, const char *name);
+/*
+ * Down to up, by a greeting that is complete: @fd is the link's from here on, on errors too. Runs
+ * on_up(): not inside a call.
+ */
+void tcp_link_adopt(struct tcp_link *link, int fd, struct tcp_greeting *greeting);
+/* -ENOTCONN. */
+int tcp_link_secret(const struct tcp_link *link, uint8_t ret[FERRY_PROOF_BYTES]);
 /* Up to cut; else a no-op. The callbacks run from a task. */
 void tcp_link_cut(struct tcp_link *link, const char *format, ...) FERRY_PRINTF(2, 3);
 /* Cut to down, now: each on_sent(), on_down(), on_over(). */

@@ -79,6 +79,13 @@ uint64_t ferry_tcp_link_rtt_ns(const struct ferry_tcp_link *connector);
 /* Why it is not up, as the last try or the last cut had it; empty while it is up. */
 const char *ferry_tcp_link_trouble(const struct ferry_tcp_link *connector);
 
+/*
+ * What both ends of the connection that is up know, and nobody else: by it they admit each other's
+ * RDMA (proto/rdma_hello.h). -ENOTCONN.
+ */
+int ferry_tcp_link_secret(const struct ferry_tcp_link *connector,
+			  uint8_t ret[FERRY_PROOF_BYTES]) FERRY_MUST_CHECK;
+
 struct ferry_tcp_counters ferry_tcp_link_counters(const struct ferry_tcp_link *connector);
 
 /*
@@ -123,6 +130,11 @@ uint16_t ferry_tcp_listener_port(const struct ferry_tcp_listener *listener);
 /* Cut @node's incoming link, if there is one: it is no member any more. on_down() follows. */
 void ferry_tcp_listener_drop(struct ferry_tcp_listener *listener, struct ferry_node node,
 			     const char *why);
+
+/* As ferry_tcp_link_secret(), of @node's incoming link in this incarnation. */
+int ferry_tcp_listener_secret(const struct ferry_tcp_listener *listener, struct ferry_node node,
+			      struct ferry_incarnation incarnation,
+			      uint8_t ret[FERRY_PROOF_BYTES]) FERRY_MUST_CHECK;
 
 /* The sum over all incoming links. */
 struct ferry_tcp_counters ferry_tcp_listener_counters(const struct ferry_tcp_listener *listener);
