@@ -95,6 +95,18 @@ static void laying_unregistered(void *context)
 	ferry_registrar_lost(&engine->registrar);
 }
 
+/*
+ * A session may have outlived a restart of the target, and have had nothing to say since: then its
+ * key may be gone, and the reservation, without which nobody is preempted.
+ */
+static void laying_delayed(void *context)
+{
+	struct ferry_engine *engine = context;
+
+	if (engine->config.fence && !engine->registrar.is_over)
+		ferry_registrar_verify(&engine->registrar);
+}
+
 static bool laying_may_abort(void *context)
 {
 	struct ferry_engine *engine = context;
@@ -576,6 +588,7 @@ static void laying_open(struct ferry_engine *engine)
 		.peer_of = laying_peer_of,
 		.on_laid = laying_laid,
 		.on_unregistered = laying_unregistered,
+		.on_delayed = laying_delayed,
 		.may_abort = laying_may_abort,
 		.context = engine,
 	};

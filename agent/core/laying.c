@@ -5,7 +5,7 @@
 #include "agent/core/key.h"
 
 #define RETRY_NS (150 * FERRY_NS_PER_MS)
-enum { OWNER_TRIES = 16 };
+enum { OWNER_TRIES = 16, DELAY_TRIES = 8 };
 
 static struct ferry_laying_wish *wish_of(const struct ferry_laying *laying,
 					 const struct ferry_lane *lane)
@@ -46,9 +46,13 @@ static void wish_over(struct ferry_laying_wish *wish, int error, const char *by)
 	}
 	laying->failures++;
 	(void)snprintf(event.pool, sizeof(event.pool), "%s", laying->config.pool);
-	if ((wish->attempts & (wish->attempts - 1)) == 0) /* The 1st, 2nd, 4th, 8th, ... */
+	if ((wish->attempts & (wish->attempts - 1)) == 0) { /* The 1st, 2nd, 4th, 8th, ... */
 		ferry_event_emit(laying->config.events, event, "%s: error %d; trying again", by,
 				 -error);
+		if (wish->attempts >= DELAY_TRIES &&
+		    lane == ferry_router_local(laying->config.router))
+			laying->config.on_delayed(laying->config.context);
+	}
 	ferry_timer_start_in(laying->config.loop, &laying->retry_timer, RETRY_NS);
 }
 
@@ -222,7 +226,7 @@ void ferry_laying_init(struct ferry_laying *laying, const struct ferry_laying_co
 {
 	ferry_assert(config->loop && config->router);
 	ferry_assert(config->peer_of && config->on_laid && config->view);
-	ferry_assert(config->on_unregistered && config->may_abort);
+	ferry_assert(config->on_unregistered && config->on_delayed && config->may_abort);
 	*laying = (struct ferry_laying){
 		.config = *config, .victim_local = config->own, .retry_timer = {.run = retry_all}};
 }

@@ -49,6 +49,8 @@ struct ferry_laying_config {
 	void (*on_laid)(struct ferry_lane *lane, uint64_t until, const char *by, void *context);
 	/* The lun does not know this node's own key. */
 	void (*on_unregistered)(void *context);
+	/* Its own nexus cannot be killed, try after try: perhaps the lun is not as it was. */
+	void (*on_delayed)(void *context);
 	/* Whether this node may preempt now; asked again later if not. */
 	bool (*may_abort)(void *context);
 	void *context;

@@ -105,6 +105,22 @@ static void test_asks_the_owner_first(void **state)
 	assert_null(asked(FERRY_FENCE_RESET));
 }
 
+/* It fails and fails: the target may have lost the registrations beneath a session that lives. */
+static void test_looks_at_the_keys_when_it_takes_long(void **state)
+{
+	(void)state;
+	open_fenced();
+	own();
+	peer_up(0, 40);
+	want_own();
+	for (uint32_t i = 1; i <= 8; i++) {
+		assert_null(asked(FERRY_FENCE_READ_KEYS));
+		refuse(0);
+		run_ms(RETRY_MS + 1);
+	}
+	assert_non_null(asked(FERRY_FENCE_READ_KEYS));
+}
+
 /* Nothing is asked again when it is over. */
 static void test_answer_after_the_end(void **state)
 {
@@ -268,6 +284,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_teardown(name, engine_teardown)
 		TEST(test_asks_another_each_time),
 		TEST(test_asks_the_owner_first),
+		TEST(test_looks_at_the_keys_when_it_takes_long),
 		TEST(test_answer_after_the_end),
 		TEST(test_owner_has_left),
 		TEST(test_asks_those_without_a_path),

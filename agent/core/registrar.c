@@ -1,32 +1,13 @@
-#include "agent/core/registrar.h"
-
 #include <stdio.h>
 
 #include "agent/base/museum.h"
-#include "agent/core/key.h"
 #include "agent/core/keys.h"
+#include "agent/core/registrar_private.h"
 
 #define RETRY_NS (300 * FERRY_NS_PER_MS)
 
-/*
- * Where a restart may go untold, whoever has not heard of it may preempt somebody, which raises the
- * count: by so much at most, all of them together, before each has looked again.
- */
-enum { UNTOLD_CHANGES_MAX = 32 };
-
-/*
- * There a session may outlive a second restart, too, of which the owner has not been told; but none
- * comes so soon after it was told of the first.
- */
-#define WITNESS_NS (3 * FERRY_NS_PER_S)
-
-static struct ferry_lane *local_lane(struct ferry_registrar *registrar)
-{
-	return ferry_router_local(registrar->config.router);
-}
-
-static void emit(struct ferry_registrar *registrar, enum ferry_event_kind kind,
-		 enum ferry_severity severity, uint64_t value, const char *text)
+void ferry_registrar_emit(struct ferry_registrar *registrar, enum ferry_event_kind kind,
+			  enum ferry_severity severity, uint64_t value, const char *text)
 {
 	struct ferry_event event = {.kind = kind,
 				    .severity = severity,
@@ -37,7 +18,7 @@ static void emit(struct ferry_registrar *registrar, enum ferry_event_kind kind,
 	ferry_event_emit(registrar->config.events, event, "%s", text);
 }
 
-static void retry_later(struct ferry_registrar *registrar)
+void ferry_registrar_retry_later(struct ferry_registrar *registrar)
 {
 	ferry_timer_start_in(registrar->config.loop, &registrar->retry_timer, RETRY_NS);
 }
@@ -50,7 +31,8 @@ static struct ferry_key kept_key(const struct ferry_registrar *registrar)
 	return ferry_fence_kept(&registrar->request, registrar->config.own);
 }
 
-static void ask(struct ferry_registrar *registrar, enum ferry_fence_op op, struct ferry_key victim)
+void ferry_registrar_ask(struct ferry_registrar *registrar, enum ferry_fence_op op,
+			 struct ferry_key victim)
 {
 	ferry_assert(!registrar->is_busy);
 	registrar->request.kept = kept_key(registrar);
@@ -62,283 +44,6 @@ static void ask(struct ferry_registrar *registrar, enum ferry_fence_op op, struc
 	ferry_fence_submit(registrar->config.fence, &registrar->request);
 }
 
-static struct ferry_keys keys_read(const struct ferry_registrar *registrar)
-{
-	return (struct ferry_keys){.keys = registrar->request.keys,
-				   .count = registrar->request.keys_count,
-				   .holder = registrar->request.holder};
-}
-
-/* ---- What the count of registrations says (docs/decisions/0009). ---- */
-
-/* The highest count that shows that no witness has registered since the target was restarted. */
-static uint32_t count_unwitnessed(const struct ferry_registrar *registrar,
-				  const struct ferry_fence_request *keys)
-{
-	return keys->keys_count + (registrar->config.restarts_go_untold ? UNTOLD_CHANGES_MAX : 0);
-}
-
-/*
- * Nobody has registered here as a witness since the target was restarted: the count of changes
- * begins anew only then (SPC-4, 5.13.7), at 0 or, where a target counts those that it restores, at
- * their number. Each registration, removal and preemption raises it, and with it the number of keys
- * by one at most; a witness raises it by more than that.
- */
-static bool is_first_here(const struct ferry_registrar *registrar)
-{
-	const struct ferry_fence_request *request = &registrar->request;
-
-	return request->generation <= count_unwitnessed(registrar, request) &&
-	       !FERRY_MUSEUM(RESTART_HIDDEN);
-}
-
-/* This node has noted a loss since it was last sure of its key. */
-static bool is_told(const struct ferry_registrar *registrar)
-{
-	return registrar->config.router->flush.losses_seen != registrar->losses_seen;
-}
-
-/* In a session that lives: what was just read is of another life of the target's. */
-static bool shows_restart(const struct ferry_registrar *registrar)
-{
-	bool is_lower = registrar->request.generation < registrar->generation;
-
-	return (is_lower && !is_told(registrar)) || is_first_here(registrar);
-}
-
-static void note_restart(struct ferry_registrar *registrar)
-{
-	ferry_router_note_reset(registrar->config.router, /* lane= */ NULL,
-				"the target has lost its count of registrations: it was restarted");
-}
-
-static bool is_owner(const struct ferry_registrar *registrar)
-{
-	return registrar->config.view->owner.v == ferry_key_node(registrar->config.own).v;
-}
-
-/* ---- Taking the lun over. ---- */
-
-static void take_finish(struct ferry_registrar *registrar, int error)
-{
-	registrar->take = FERRY_TAKE_NONE;
-	registrar->config.on_taken(error, registrar->config.context);
-}
-
-/* Whatever step it was at: from the start, once this node is registered again. */
-static void take_again(struct ferry_registrar *registrar)
-{
-	if (registrar->take != FERRY_TAKE_NONE)
-		registrar->take = FERRY_TAKE_WAITING;
-}
-
-/*
- * Should the session be lost now, the key may be gone and its commands alive: nothing but its name
- * will be left to abort by. False: there are more than can be.
- */
-static bool suspect_add(struct ferry_registrar *registrar, struct ferry_key key)
-{
-	struct ferry_drained_keys *drained = &registrar->drained;
-
-	ferry_assert(key.v != 0);
-	ferry_assert(drained->suspects_count <= FERRY_KEYS_MAX);
-	for (uint32_t i = registrar->suspects_done; i < drained->suspects_count; i++)
-		if (drained->suspects[i].v == key.v)
-			return true;
-	if (drained->suspects_count == FERRY_KEYS_MAX)
-		return false;
-	drained->suspects[drained->suspects_count++] = key;
-	return true;
-}
-
-static void node_add(uint32_t *nodes, uint32_t *count, struct ferry_key key)
-{
-	uint32_t node = ferry_key_node(key).v;
-
-	for (uint32_t i = 0; i < *count; i++)
-		if (nodes[i] == node)
-			return;
-	if (node != 0)
-		nodes[(*count)++] = node;
-}
-
-/* Whether each node is either heard or was found registered: then each has been dealt with by name.
- */
-static bool has_all_names(const struct ferry_registrar *registrar)
-{
-	const struct ferry_drained_keys *drained = &registrar->drained;
-	uint32_t nodes[2 * FERRY_KEYS_MAX + 1];
-	uint32_t count = 0;
-
-	node_add(nodes, &count, registrar->config.own);
-	for (uint32_t i = 0; i < drained->count; i++)
-		node_add(nodes, &count, drained->keys[i]);
-	for (uint32_t i = 0; i < drained->suspects_count; i++)
-		node_add(nodes, &count, drained->suspects[i]);
-	return count >= drained->nodes_expected;
-}
-
-/*
- * To abort what nobody is known to have sent means to reset the lun: where a registration ends with
- * its session. Elsewhere the lun has told everybody's; or those that it told, and the group, are
- * all that there are.
- */
-static bool suspect_is_moot(const struct ferry_registrar *registrar, struct ferry_key suspect)
-{
-	enum ferry_laying_way way = registrar->config.fence->ability.laying;
-
-	if (way == 0 || way == FERRY_LAYING_RESET)
-		return false;
-	return suspect.v == ferry_key_of_nobody().v ||
-	       (suspect.v == ferry_key_of_forgotten().v && has_all_names(registrar));
-}
-
-/* Only this node and who has drained is registered: now what the others left in flight. */
-static void take_abort(struct ferry_registrar *registrar)
-{
-	const struct ferry_drained_keys *drained = &registrar->drained;
-
-	while (registrar->suspects_done < drained->suspects_count &&
-	       (suspect_is_moot(registrar, drained->suspects[registrar->suspects_done]) ||
-		FERRY_MUSEUM(ABSENT_NOT_ABORTED)))
-		registrar->suspects_done++;
-	if (registrar->suspects_done == drained->suspects_count) {
-		take_finish(registrar, 0);
-		return;
-	}
-	registrar->take = FERRY_TAKE_ABORTING;
-	ferry_router_expect_reset(registrar->config.router);
-	ask(registrar, FERRY_FENCE_PREEMPT, drained->suspects[registrar->suspects_done]);
-}
-
-static void take_read(struct ferry_registrar *registrar)
-{
-	struct ferry_keys lun = keys_read(registrar);
-	struct ferry_key victim = {0};
-
-	switch (ferry_keys_take(&lun, registrar->config.own, &registrar->drained, &victim)) {
-	case FERRY_KEYS_REFUSE:
-		emit(registrar, FERRY_EVENT_ADMIN, FERRY_SEVERITY_ERROR, lun.holder.v,
-		     "foreign registrations on the lun: not taking it");
-		take_finish(registrar, -EPERM);
-		return;
-	case FERRY_KEYS_PREEMPT:
-		if (!suspect_add(registrar, victim)) {
-			take_finish(registrar, -EIO);
-			return;
-		}
-		emit(registrar, FERRY_EVENT_FENCED, FERRY_SEVERITY_WARNING, victim.v,
-		     "preempting a registrant that has not drained");
-		registrar->take = FERRY_TAKE_PREEMPTING;
-		ferry_router_expect_reset(registrar->config.router);
-		ask(registrar, FERRY_FENCE_PREEMPT, victim);
-		return;
-	case FERRY_KEYS_RESERVE:
-		registrar->take = FERRY_TAKE_RESERVING;
-		ask(registrar, FERRY_FENCE_RESERVE, victim);
-		return;
-	case FERRY_KEYS_ABORT:
-	default:
-		take_abort(registrar);
-		return;
-	}
-}
-
-/*
- * Whoever registers again after that has asked the group since, whose newest epoch is at least this
- * one: what it had sent is dead, and it sends no more of it. Where aborts take long, several who
- * cannot drain would else be back before the last of them was preempted, again and again.
- */
-static void note_preempted(struct ferry_registrar *registrar)
-{
-	struct ferry_drained_keys *drained = &registrar->drained;
-
-	ferry_assert(registrar->take == FERRY_TAKE_PREEMPTING);
-	if (drained->count < FERRY_KEYS_MAX)
-		drained->keys[drained->count++] = registrar->request.victim;
-}
-
-/* In a session that has lived through it: a new one comes back as after any other restart. */
-static void restarted(struct ferry_registrar *registrar)
-{
-	struct ferry_lane *lane = local_lane(registrar);
-
-	if (is_owner(registrar))
-		note_restart(registrar);
-	registrar->state = FERRY_REGISTRAR_OUT;
-	registrar->is_registered = false;
-	take_again(registrar);
-	ferry_lane_allow(lane, false, "the target was restarted");
-	ferry_path_renew(lane->path);
-}
-
-static void take_step(struct ferry_registrar *registrar, int error)
-{
-	switch (registrar->take) {
-	case FERRY_TAKE_WAITING: /* A step of an earlier taking ended: it says nothing here. */
-		registrar->take = FERRY_TAKE_READING;
-		ask(registrar, FERRY_FENCE_READ_KEYS, (struct ferry_key){0});
-		return;
-	case FERRY_TAKE_READING:
-		if (error == 0 && registrar->config.restarts_go_untold &&
-		    shows_restart(registrar)) {
-			restarted(registrar);
-			return;
-		}
-		if (error == 0) {
-			take_read(registrar);
-			return;
-		}
-		break;
-	case FERRY_TAKE_PREEMPTING:
-	case FERRY_TAKE_RESERVING:
-		if (error == 0 && registrar->take == FERRY_TAKE_PREEMPTING)
-			note_preempted(registrar);
-		/* Whatever it said, what the lun says next counts. */
-		if (error == 0 || error == -EBUSY || error == -ENOENT) {
-			registrar->take = FERRY_TAKE_READING;
-			ask(registrar, FERRY_FENCE_READ_KEYS, (struct ferry_key){0});
-			return;
-		}
-		break;
-	case FERRY_TAKE_ABORTING:
-		/* -ENOENT: the reservation is gone, and with it what kept the suspect out. */
-		if (error == 0) {
-			registrar->suspects_done++;
-			take_abort(registrar);
-			return;
-		}
-		break;
-	case FERRY_TAKE_NONE:
-	default:
-		return;
-	}
-	if (error == -EACCES) {
-		ferry_registrar_lost(registrar);
-		return;
-	}
-	if (error == -EOPNOTSUPP) { /* It will not be otherwise the next time. */
-		take_finish(registrar, error);
-		return;
-	}
-	registrar->take = FERRY_TAKE_WAITING; /* Until the path works. */
-	retry_later(registrar);
-}
-
-/*
- * A reset was reported meanwhile, maybe a restart's: a further PREEMPT would hide it. So what this
- * step came to is kept, and the taking goes on from the start once the keys have been looked at.
- */
-static void take_pause(struct ferry_registrar *registrar, int error)
-{
-	if (error == 0 && registrar->take == FERRY_TAKE_PREEMPTING)
-		note_preempted(registrar);
-	if (error == 0 && registrar->take == FERRY_TAKE_ABORTING)
-		registrar->suspects_done++;
-	registrar->take = FERRY_TAKE_WAITING;
-	ferry_registrar_poke(registrar);
-}
-
 /* ---- Joining. ---- */
 
 /* The keys on the lun forbid it. A taking that waits for the registration will not get it. */
@@ -346,13 +51,15 @@ static void join_refuse(struct ferry_registrar *registrar, enum ferry_registrar_
 			const char *why)
 {
 	if (!registrar->is_refused)
-		emit(registrar, FERRY_EVENT_ADMIN, FERRY_SEVERITY_ERROR,
-		     registrar->request.keys_count > 0 ? registrar->request.keys[0].v : 0, why);
+		ferry_registrar_emit(
+			registrar, FERRY_EVENT_ADMIN, FERRY_SEVERITY_ERROR,
+			registrar->request.keys_count > 0 ? registrar->request.keys[0].v : 0, why);
 	registrar->is_refused = true;
 	registrar->state = state;
 	if (registrar->take != FERRY_TAKE_NONE)
-		take_finish(registrar, state == FERRY_REGISTRAR_FOREIGN ? -EPERM : -EACCES);
-	retry_later(registrar);
+		ferry_registrar_take_finish(registrar,
+					    state == FERRY_REGISTRAR_FOREIGN ? -EPERM : -EACCES);
+	ferry_registrar_retry_later(registrar);
 }
 
 static struct ferry_key elder_key(const struct ferry_registrar *registrar)
@@ -372,52 +79,12 @@ static bool is_kept(const struct ferry_registrar *registrar)
 	return kept_key(registrar).v != 0;
 }
 
-/* ---- The witness of a restart (docs/decisions/0009). ---- */
-
-static void join_register(struct ferry_registrar *registrar, uint32_t times)
+void ferry_registrar_register(struct ferry_registrar *registrar, uint32_t times)
 {
 	registrar->generation = registrar->request.generation;
 	registrar->registers_left = times;
 	registrar->state = FERRY_REGISTRAR_JOINING;
-	ask(registrar, FERRY_FENCE_REGISTER, (struct ferry_key){0});
-}
-
-/* Another has been the witness, or this session is over. */
-static void witness_end(struct ferry_registrar *registrar)
-{
-	if (registrar->witness == 0)
-		return;
-	registrar->witness = 0;
-	registrar->config.on_witness(0, registrar->config.context);
-}
-
-/*
- * Before anybody carries anything at the restarted target, whoever owns the pool has to know: a
- * claim that only this node has heard of is no ownership, so the group is asked once more in each
- * epoch. Without an owner nobody is promised anything; who claims the pool is then the first here.
- */
-static bool owner_knows(struct ferry_registrar *registrar)
-{
-	const struct ferry_view *view = registrar->config.view;
-
-	if (!registrar->has_asked || registrar->witness_epoch.v != view->epoch.v) {
-		registrar->has_asked = true;
-		registrar->witness_epoch = view->epoch;
-		registrar->word = registrar->config.ask(registrar->config.context);
-	}
-	if (view->word < registrar->word || !view->may_help)
-		return false;
-	if (is_owner(registrar) || FERRY_MUSEUM(RESTART_UNTOLD))
-		return true;
-	return ferry_view_has_member(view, view->owner) && view->told_by.v == view->owner.v &&
-	       view->told >= registrar->witness;
-}
-
-static void witness_wait(struct ferry_registrar *registrar)
-{
-	registrar->state = FERRY_REGISTRAR_WITNESS;
-	if (!ferry_timer_is_started(&registrar->retry_timer))
-		retry_later(registrar); /* Another may be quicker: it is read again. */
+	ferry_registrar_ask(registrar, FERRY_FENCE_REGISTER, (struct ferry_key){0});
 }
 
 static void read_keys(struct ferry_registrar *registrar)
@@ -425,76 +92,7 @@ static void read_keys(struct ferry_registrar *registrar)
 	registrar->is_registered = false; /* By what was known before they come. */
 	registrar->reset_is_due = false;
 	registrar->state = FERRY_REGISTRAR_READING;
-	ask(registrar, FERRY_FENCE_READ_KEYS, (struct ferry_key){0});
-}
-
-/*
- * The owner needs nobody to tell it, and notes at once what it has seen: by the time that it may
- * register, others' changes may have hidden it. So does who becomes the owner while it waits.
- */
-static void witness_note(struct ferry_registrar *registrar)
-{
-	if (is_owner(registrar) && !registrar->witness_noted)
-		note_restart(registrar);
-	registrar->witness_noted = is_owner(registrar);
-}
-
-static void witness_begin(struct ferry_registrar *registrar)
-{
-	uint64_t now_ns = ferry_loop_now_ns(registrar->config.loop);
-
-	if (registrar->witness == 0 ||
-	    (registrar->config.restarts_go_untold && now_ns - registrar->witness_ns > WITNESS_NS)) {
-		registrar->witness = ++registrar->witness_last;
-		registrar->has_asked = false;
-		registrar->witness_noted = false;
-		registrar->config.on_witness(registrar->witness, registrar->config.context);
-	}
-	if (registrar->config.view->told < registrar->witness)
-		registrar->witness_ns = now_ns;
-	witness_note(registrar);
-}
-
-/* The keys have just been read. */
-static void witness_read(struct ferry_registrar *registrar)
-{
-	const struct ferry_fence_request *request = &registrar->request;
-
-	ferry_assert(request->generation <= count_unwitnessed(registrar, request));
-	witness_begin(registrar);
-	if (!owner_knows(registrar)) {
-		witness_wait(registrar);
-		return;
-	}
-	if (is_owner(registrar))
-		note_restart(registrar);
-	join_register(registrar, 2 + count_unwitnessed(registrar, request) - request->generation);
-}
-
-/*
- * What only the owner can miss. Of two nodes that are apart the other may have been the witness,
- * and has nobody to tell; and somebody who is no agent of ours may have registered first.
- */
-static void note_unseen(struct ferry_registrar *registrar)
-{
-	bool is_lower = registrar->request.generation < registrar->generation;
-
-	if (registrar->was_in && (registrar->is_apart || (is_lower && !is_told(registrar))))
-		note_restart(registrar);
-}
-
-/*
- * Beside foreign keys it does not register; but an administrator may have this node remove them,
- * and that changes the count.
- */
-static void witness_beside(struct ferry_registrar *registrar)
-{
-	if (!is_first_here(registrar)) {
-		witness_end(registrar);
-		return;
-	}
-	witness_begin(registrar);
-	(void)owner_knows(registrar); /* What comes of asking is looked at when it counts. */
+	ferry_registrar_ask(registrar, FERRY_FENCE_READ_KEYS, (struct ferry_key){0});
 }
 
 static void join_refuse_lost(struct ferry_registrar *registrar)
@@ -508,13 +106,13 @@ static void join_refuse_lost(struct ferry_registrar *registrar)
 static void join_read(struct ferry_registrar *registrar)
 {
 	const struct ferry_fence_request *request = &registrar->request;
-	struct ferry_keys lun = keys_read(registrar);
+	struct ferry_keys lun = ferry_registrar_keys(registrar);
 	enum ferry_keys_join verdict =
 		ferry_keys_join(&lun, registrar->config.own, registrar->config.view->only_if_kept);
 
 	switch (verdict) {
 	case FERRY_KEYS_FOREIGN:
-		witness_beside(registrar);
+		ferry_registrar_witness_beside(registrar);
 		join_refuse(registrar, FERRY_REGISTRAR_FOREIGN,
 			    "foreign registrations on the lun: it is somebody else's");
 		return;
@@ -540,60 +138,13 @@ static void join_read(struct ferry_registrar *registrar)
 	if (verdict == FERRY_KEYS_REPLACE)
 		registrar->elder = elder_key(registrar);
 	registrar->must_reserve = request->holder.v == 0;
-	if (is_first_here(registrar)) {
-		witness_read(registrar);
+	if (ferry_registrar_is_first_here(registrar)) {
+		ferry_registrar_witness_read(registrar);
 		return;
 	}
-	witness_end(registrar);
-	note_unseen(registrar);
-	join_register(registrar, 1);
-}
-
-/* ---- Looking once more. ---- */
-
-static void verify_begin(struct ferry_registrar *registrar)
-{
-	registrar->is_routine = !registrar->verify_is_due && !registrar->reset_is_due;
-	registrar->verify_is_due = false;
-	registrar->reset_is_due = false;
-	registrar->durable_is_due = false;
-	registrar->durable_until = local_lane(registrar)->held_last;
-	registrar->is_verifying = true;
-	ask(registrar, FERRY_FENCE_READ_KEYS, (struct ferry_key){0});
-}
-
-static bool has_own_key(const struct ferry_registrar *registrar)
-{
-	for (uint32_t i = 0; i < registrar->request.keys_count; i++)
-		if (registrar->request.keys[i].v == registrar->config.own.v)
-			return true;
-	return false;
-}
-
-/* READ KEYS has come back, whatever this node was looking for. */
-static void verify_done(struct ferry_registrar *registrar, int error)
-{
-	registrar->is_verifying = false;
-	if (error < 0) { /* The session, or the next conflict, will tell; else it is read again. */
-		registrar->durable_is_due |= registrar->durable_until > 0;
-		registrar->reset_is_due |= local_lane(registrar)->is_doubtful ||
-					   registrar->state != FERRY_REGISTRAR_IN;
-		retry_later(registrar);
-		return;
-	}
-	if (shows_restart(registrar)) {
-		restarted(registrar);
-		return;
-	}
-	registrar->generation = registrar->request.generation;
-	if (!has_own_key(registrar) && registrar->state != FERRY_REGISTRAR_OUT) {
-		ferry_registrar_lost(registrar);
-		return;
-	}
-	registrar->losses_seen = registrar->config.router->flush.losses_seen;
-	if (!registrar->reset_is_due && local_lane(registrar)->is_doubtful)
-		ferry_router_reset_seen(registrar->config.router);
-	ferry_lane_durable(local_lane(registrar), registrar->durable_until, /* is_same= */ true);
+	ferry_registrar_witness_end(registrar);
+	ferry_registrar_note_unseen(registrar);
+	ferry_registrar_register(registrar, 1);
 }
 
 /*
@@ -604,8 +155,9 @@ static void join_finish(struct ferry_registrar *registrar)
 {
 	const struct ferry_view *view = registrar->config.view;
 
-	if (registrar->reset_is_due || local_lane(registrar)->is_doubtful) { /* Since it read. */
-		verify_begin(registrar);
+	if (registrar->reset_is_due ||
+	    ferry_registrar_lane(registrar)->is_doubtful) { /* Since it read. */
+		ferry_registrar_verify_begin(registrar);
 		return;
 	}
 	if ((!view->may_register || view->word < registrar->word) &&
@@ -613,7 +165,8 @@ static void join_finish(struct ferry_registrar *registrar)
 		return;
 	/* Its ghosts are being laid as long as there are some; nothing else may be in flight. */
 	if ((registrar->config.is_being_laid(registrar->config.context) ||
-	     !ferry_router_lane_is_clean(registrar->config.router, local_lane(registrar))) &&
+	     !ferry_router_lane_is_clean(registrar->config.router,
+					 ferry_registrar_lane(registrar))) &&
 	    !FERRY_MUSEUM(JOINS_UNCLEAN))
 		return;
 	if (registrar->is_unsure && view->only_if_kept) {
@@ -628,9 +181,9 @@ static void join_finish(struct ferry_registrar *registrar)
 	registrar->state = FERRY_REGISTRAR_IN;
 	registrar->was_in = true;
 	registrar->losses_seen = registrar->config.router->flush.losses_seen;
-	emit(registrar, FERRY_EVENT_ADMIN, FERRY_SEVERITY_INFO, registrar->config.own.v,
-	     "registered at the lun");
-	ferry_lane_allow(local_lane(registrar), true, "registered");
+	ferry_registrar_emit(registrar, FERRY_EVENT_ADMIN, FERRY_SEVERITY_INFO,
+			     registrar->config.own.v, "registered at the lun");
+	ferry_lane_allow(ferry_registrar_lane(registrar), true, "registered");
 	ferry_registrar_poke(registrar);
 }
 
@@ -648,20 +201,20 @@ static void join_done(struct ferry_registrar *registrar)
 			return;
 		}
 		if (registrar->registers_left > 0) {
-			ask(registrar, FERRY_FENCE_REGISTER, (struct ferry_key){0});
+			ferry_registrar_ask(registrar, FERRY_FENCE_REGISTER, (struct ferry_key){0});
 			return;
 		}
 		registrar->is_registered = true;
-		witness_end(registrar);
+		ferry_registrar_witness_end(registrar);
 	}
 	if (registrar->state == FERRY_REGISTRAR_JOINING && registrar->must_reserve &&
-	    is_owner(registrar)) {
+	    ferry_registrar_is_owner(registrar)) {
 		/*
 		 * Without it the lun lets everyone write, those too who have been preempted. A
 		 * claimant needs it as well: on a lun that nobody has reserved nothing is laid.
 		 */
 		registrar->state = FERRY_REGISTRAR_RESERVING;
-		ask(registrar, FERRY_FENCE_RESERVE, (struct ferry_key){0});
+		ferry_registrar_ask(registrar, FERRY_FENCE_RESERVE, (struct ferry_key){0});
 		return;
 	}
 	registrar->session_is_new = false;
@@ -690,16 +243,16 @@ static void request_done(struct ferry_fence_request *request, int error)
 	if (registrar->is_verifying && registrar->is_registered &&
 	    (registrar->state == FERRY_REGISTRAR_IN || registrar->state == FERRY_REGISTRAR_ASKING ||
 	     registrar->state == FERRY_REGISTRAR_OUT)) {
-		verify_done(registrar, error);
+		ferry_registrar_verify_done(registrar, error);
 		if (error == 0) /* Else not at once: who answers may still be at failing it. */
 			ferry_registrar_poke(registrar);
 		return;
 	}
 	if (registrar->state == FERRY_REGISTRAR_IN) {
 		if (registrar->take != FERRY_TAKE_NONE && registrar->reset_is_due)
-			take_pause(registrar, error);
+			ferry_registrar_take_pause(registrar, error);
 		else if (registrar->take != FERRY_TAKE_NONE)
-			take_step(registrar, error);
+			ferry_registrar_take_step(registrar, error);
 		else
 			ferry_registrar_poke(registrar); /* The take was dropped meanwhile. */
 		if (registrar->take == FERRY_TAKE_NONE && registrar->config.restarts_go_untold)
@@ -714,7 +267,7 @@ static void request_done(struct ferry_fence_request *request, int error)
 		if (registrar->state == FERRY_REGISTRAR_JOINING && error == -EACCES)
 			registrar->is_unsure = true;
 		registrar->state = FERRY_REGISTRAR_OUT;
-		retry_later(registrar);
+		ferry_registrar_retry_later(registrar);
 		return;
 	}
 	if (registrar->state == FERRY_REGISTRAR_READING)
@@ -724,7 +277,7 @@ static void request_done(struct ferry_fence_request *request, int error)
 		join_done(registrar);
 	else if (registrar->state != FERRY_REGISTRAR_ASKING) /* The session was lost meanwhile;
 								another may be up already. */
-		retry_later(registrar);
+		ferry_registrar_retry_later(registrar);
 }
 
 static void retry_now(struct ferry_timer *timer)
@@ -769,10 +322,12 @@ void ferry_registrar_session(struct ferry_registrar *registrar, bool is_up)
 		registrar->state = FERRY_REGISTRAR_OUT;
 		registrar->is_registered = false;
 		registrar->reset_is_due = false;
-		local_lane(registrar)->is_doubtful = false; /* Registering looks at it anyway. */
-		witness_end(registrar);
-		take_again(registrar);
-		ferry_lane_allow(local_lane(registrar), false, "the session at the lun is lost");
+		/* Registering looks at it anyway. */
+		ferry_registrar_lane(registrar)->is_doubtful = false;
+		ferry_registrar_witness_end(registrar);
+		ferry_registrar_take_again(registrar);
+		ferry_lane_allow(ferry_registrar_lane(registrar), false,
+				 "the session at the lun is lost");
 		return;
 	}
 	registrar->session_is_new = true;
@@ -787,40 +342,40 @@ void ferry_registrar_session(struct ferry_registrar *registrar, bool is_up)
 
 void ferry_registrar_poke(struct ferry_registrar *registrar)
 {
-	struct ferry_lane *lane = local_lane(registrar);
+	struct ferry_lane *lane = ferry_registrar_lane(registrar);
 
 	ferry_assert(registrar);
 	registrar->is_apart |=
 		registrar->config.view->only_if_kept && registrar->state != FERRY_REGISTRAR_IN;
 	if (registrar->witness != 0)
-		witness_note(registrar);
+		ferry_registrar_witness_note(registrar);
 	if (registrar->is_busy || !lane->path->is_up)
 		return;
 	if (registrar->state == FERRY_REGISTRAR_WITNESS) {
-		if (owner_knows(registrar))
+		if (ferry_registrar_owner_knows(registrar))
 			read_keys(registrar); /* What was read may be old by now. */
 		return;
 	}
 	if (registrar->state == FERRY_REGISTRAR_IN) {
 		if (registrar->reset_is_due &&
 		    (registrar->take == FERRY_TAKE_NONE || registrar->take == FERRY_TAKE_WAITING)) {
-			verify_begin(registrar);
+			ferry_registrar_verify_begin(registrar);
 			return;
 		}
 		if (registrar->durable_is_due &&
 		    (registrar->take == FERRY_TAKE_NONE || registrar->take == FERRY_TAKE_WAITING)) {
-			verify_begin(registrar);
+			ferry_registrar_verify_begin(registrar);
 			return;
 		}
 		if (registrar->verify_is_due && registrar->take == FERRY_TAKE_NONE) {
-			verify_begin(registrar);
+			ferry_registrar_verify_begin(registrar);
 			return;
 		}
 		if (registrar->take == FERRY_TAKE_WAITING)
 			registrar->take = FERRY_TAKE_READING;
 		else
 			return;
-		ask(registrar, FERRY_FENCE_READ_KEYS, (struct ferry_key){0});
+		ferry_registrar_ask(registrar, FERRY_FENCE_READ_KEYS, (struct ferry_key){0});
 		return;
 	}
 	if (registrar->state == FERRY_REGISTRAR_ASKING) {
@@ -828,7 +383,8 @@ void ferry_registrar_poke(struct ferry_registrar *registrar)
 		return;
 	}
 	if (registrar->reset_is_due && registrar->is_registered && !registrar->session_is_new) {
-		verify_begin(registrar); /* It waits for its own nexus to be laid. */
+		ferry_registrar_verify_begin(
+			registrar); /* It waits for its own nexus to be laid. */
 		return;
 	}
 	if (!registrar->config.view->may_help || !registrar->session_is_new)
@@ -844,100 +400,35 @@ void ferry_registrar_poke(struct ferry_registrar *registrar)
 void ferry_registrar_lost(struct ferry_registrar *registrar)
 {
 	const struct ferry_view *view = registrar->config.view;
-	struct ferry_lane *lane = local_lane(registrar);
+	struct ferry_lane *lane = ferry_registrar_lane(registrar);
 
 	ferry_assert(registrar);
 	if (registrar->state != FERRY_REGISTRAR_IN && registrar->state != FERRY_REGISTRAR_ASKING)
 		return;
 	registrar->state = FERRY_REGISTRAR_OUT;
 	registrar->is_registered = false;
-	take_again(registrar);
+	ferry_registrar_take_again(registrar);
 	if (view->owner.v == ferry_key_node(registrar->config.own).v && view->is_in_force) {
 		registrar->preempted = view->epoch;
 		registrar->config.on_preempted(registrar->config.context);
 	}
-	emit(registrar, FERRY_EVENT_FENCED, FERRY_SEVERITY_WARNING, registrar->config.own.v,
-	     "this node's registration is gone from the lun");
+	ferry_registrar_emit(registrar, FERRY_EVENT_FENCED, FERRY_SEVERITY_WARNING,
+			     registrar->config.own.v,
+			     "this node's registration is gone from the lun");
 	ferry_lane_allow(lane, false, "registration lost");
 	ferry_path_renew(lane->path);
-}
-
-bool ferry_registrar_awaits_owner(const struct ferry_registrar *registrar)
-{
-	const struct ferry_view *view = registrar->config.view;
-
-	/* A claim that came to nothing leaves an owner behind that will never answer. */
-	return registrar->witness != 0 && !registrar->is_refused &&
-	       (!view->is_in_force || !ferry_view_has_member(view, view->owner));
-}
-
-void ferry_registrar_verify(struct ferry_registrar *registrar)
-{
-	ferry_assert(registrar);
-	if (registrar->state == FERRY_REGISTRAR_IN)
-		registrar->verify_is_due = true;
-	else if (local_lane(registrar)->path->is_up)
-		registrar->reset_is_due = true; /* What is being read may be older than this. */
-	ferry_registrar_poke(registrar);
-}
-
-bool ferry_registrar_may_register_beside(struct ferry_registrar *registrar,
-					 const struct ferry_fence_request *keys)
-{
-	const struct ferry_view *view = registrar->config.view;
-
-	ferry_assert(registrar && keys->keys_count <= FERRY_KEYS_MAX);
-	if (keys->generation > count_unwitnessed(registrar, keys))
-		return true;
-	if (registrar->witness == 0)
-		return false; /* It has not seen that yet. */
-	return owner_knows(registrar) ||
-	       (view->owner.v == 0 && view->may_help && view->word >= registrar->word);
-}
-
-void ferry_registrar_note_beside(struct ferry_registrar *registrar)
-{
-	ferry_assert(registrar);
-	registrar->is_registered = registrar->state == FERRY_REGISTRAR_FOREIGN;
-}
-
-bool ferry_registrar_may_abort(const struct ferry_registrar *registrar)
-{
-	ferry_assert(registrar);
-	return registrar->is_registered && !registrar->reset_is_due &&
-	       (!registrar->is_verifying || registrar->is_routine);
-}
-
-void ferry_registrar_look_at_reset(struct ferry_registrar *registrar)
-{
-	ferry_assert(registrar);
-	registrar->reset_is_due = true;
-	ferry_registrar_poke(registrar);
-}
-
-void ferry_registrar_look_at_durable(struct ferry_registrar *registrar)
-{
-	struct ferry_lane *lane = local_lane(registrar);
-
-	ferry_assert(registrar && registrar->config.restarts_go_untold);
-	if (registrar->state != FERRY_REGISTRAR_IN) { /* The keys say nothing of that FLUSH. */
-		ferry_lane_durable(lane, lane->held_last, /* is_same= */ false);
-		return;
-	}
-	registrar->durable_is_due = true;
-	ferry_registrar_poke(registrar);
 }
 
 void ferry_registrar_note_laid(struct ferry_registrar *registrar)
 {
 	ferry_assert(registrar);
 	registrar->state = FERRY_REGISTRAR_OUT;
-	take_again(registrar);
+	ferry_registrar_take_again(registrar);
 }
 
 void ferry_registrar_was_killed(struct ferry_registrar *registrar)
 {
-	struct ferry_lane *lane = local_lane(registrar);
+	struct ferry_lane *lane = ferry_registrar_lane(registrar);
 
 	ferry_assert(registrar);
 	ferry_assert(registrar->state != FERRY_REGISTRAR_IN);
@@ -946,21 +437,4 @@ void ferry_registrar_was_killed(struct ferry_registrar *registrar)
 		return;
 	registrar->state = FERRY_REGISTRAR_OUT;
 	ferry_path_renew(lane->path);
-}
-
-void ferry_registrar_take(struct ferry_registrar *registrar,
-			  const struct ferry_drained_keys *drained)
-{
-	ferry_assert(registrar && drained);
-	registrar->drained = *drained;
-	registrar->request.is_answered_for = drained->is_answered_for;
-	registrar->suspects_done = 0;
-	registrar->take = FERRY_TAKE_WAITING;
-	ferry_registrar_poke(registrar);
-}
-
-void ferry_registrar_drop_take(struct ferry_registrar *registrar)
-{
-	ferry_assert(registrar);
-	registrar->take = FERRY_TAKE_NONE;
 }
