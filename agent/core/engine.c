@@ -32,6 +32,7 @@ static void router_lay(struct ferry_lane *lane, void *context)
 {
 	struct ferry_engine *engine = context;
 
+	news_soon(engine);
 	if (!engine->config.fence && !engine->config.resetter)
 		return;
 	if (lane == ferry_router_local(&engine->router)) {
@@ -41,7 +42,6 @@ static void router_lay(struct ferry_lane *lane, void *context)
 		ferry_lane_allow(lane, false, "its ghosts are being laid: forward-only");
 	}
 	ferry_laying_want(&engine->laying, lane);
-	news_soon(engine);
 }
 
 static void router_verdict(enum ferry_verdict verdict, void *context)
@@ -295,6 +295,29 @@ static void past_lay(struct ferry_engine *engine)
 }
 
 /*
+ * What a node carried that is dead, in the storage's queue too (rule 3). Of an outcome that was
+ * awaited until now, too: it may be given up after the view has named the node.
+ */
+static void dead_lay(struct ferry_engine *engine)
+{
+	const struct ferry_members *dead = &engine->view.dead;
+
+	for (uint32_t i = 1; i < engine->router.lanes_count; i++) {
+		struct ferry_lane *lane = &engine->router.lanes[i];
+		bool is_dead = false;
+
+		for (uint32_t j = 0; j < dead->count; j++)
+			is_dead |= dead->nodes[j].v == engine->peers[i]->node.v;
+		if (!is_dead)
+			continue;
+		if (ferry_laying_is_wanted(&engine->laying, lane))
+			ferry_laying_settle(&engine->laying, lane);
+		(void)ferry_router_laid(&engine->router, lane, UINT64_MAX,
+					"power fencing, and the quiesce time");
+	}
+}
+
+/*
  * Whether what this node carried for an older epoch's owner may yet land. A ghost of the epoch
  * itself is for its owner to lay; and it hides none, since what is older is dead once the epoch is
  * in force (past_lay(), which needs reservations).
@@ -398,6 +421,7 @@ static void news(struct ferry_task *task)
 	bool has_path;
 
 	past_lay(engine);
+	dead_lay(engine);
 	take_if_clean(engine);
 	registration_news(engine);
 	permit_news(engine);
@@ -715,26 +739,6 @@ struct ferry_peer *ferry_engine_peer(struct ferry_engine *engine, struct ferry_n
 		if (engine->peers[i]->node.v == node.v)
 			return engine->peers[i];
 	return NULL;
-}
-
-/* What a node carried that is dead, in the storage's queue too (rule 3). */
-static void dead_lay(struct ferry_engine *engine)
-{
-	const struct ferry_members *dead = &engine->view.dead;
-
-	for (uint32_t i = 1; i < engine->router.lanes_count; i++) {
-		struct ferry_lane *lane = &engine->router.lanes[i];
-		bool is_dead = false;
-
-		for (uint32_t j = 0; j < dead->count; j++)
-			is_dead |= dead->nodes[j].v == engine->peers[i]->node.v;
-		if (!is_dead)
-			continue;
-		if (ferry_laying_is_wanted(&engine->laying, lane))
-			ferry_laying_settle(&engine->laying, lane);
-		(void)ferry_router_laid(&engine->router, lane, UINT64_MAX,
-					"power fencing, and the quiesce time");
-	}
 }
 
 /* A member has found the target restarted, and registers there only when this node says so. */
