@@ -34,13 +34,16 @@ struct cluster_pool {
 	struct ferry_ownership ownership;
 	bool is_open;			     /* The lun has answered; the ownership is open. */
 	char wwid[FERRY_CONTROL_TEXT_BYTES]; /* Once the lun has answered. */
+	struct ferry_epoch
+		elders; /* That this node's last agent owned the pool by; 0: it did not. */
 	bool is_shown;
 	bool has_path;
 	bool is_convicted;
 	bool is_fit;				 /* As published. */
 	struct ferry_control_request *acquiring; /* Or NULL. */
 	struct ferry_control_request *releasing;
-	struct ferry_control_request *moving; /* Waits for next_owner's epoch to be in force. */
+	struct ferry_control_request *attaching; /* Or detaching, by ublk. */
+	struct ferry_control_request *moving;	 /* Waits for next_owner's epoch to be in force. */
 	struct ferry_node next_owner;
 	bool is_releasing;	       /* Also without a request: the agent stops. */
 	bool is_withdrawing;	       /* on_wish() is told of nothing new. */
@@ -187,6 +190,7 @@ void warden_close(struct ferry_cluster *cluster);
 /* control.c */
 const char *control_node_name(const struct ferry_cluster *cluster, struct ferry_node node);
 extern const struct ferry_control_ops control_ops;
+void control_attached(struct cluster_pool *pool, const struct ferry_mail *mail);
 void control_snapped(struct ferry_cluster *cluster);
 /* Have @answer answer @request once cluster->snapshot is new. */
 void control_snapshot_want(struct ferry_cluster *cluster, struct ferry_control_request *request,

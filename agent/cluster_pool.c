@@ -119,6 +119,17 @@ static void release_over(struct cluster_pool *pool, int error, const char *why)
 		cluster_pool_answer(&pool->moving, error, why);
 }
 
+/*
+ * Each change of owner takes a number, and only one of a number comes into force: nobody else has
+ * served the pool in between if this epoch is the very next.
+ */
+static void show(struct cluster_pool *pool)
+{
+	bool is_sole = pool->elders.v != 0 && pool->ownership.view.epoch.v == pool->elders.v + 1;
+
+	cluster_pool_tell(pool, (struct ferry_mail){.kind = FERRY_MAIL_SHOW, .flag = is_sole});
+}
+
 static void on_wish(int error, const char *why, void *context)
 {
 	struct cluster_pool *pool = context;
@@ -140,7 +151,7 @@ static void on_wish(int error, const char *why, void *context)
 	}
 	if (pool->ownership.phase != FERRY_OWNERSHIP_OWNING)
 		return; /* It was given up, not had. */
-	cluster_pool_tell(pool, (struct ferry_mail){.kind = FERRY_MAIL_SHOW});
+	show(pool);
 }
 
 static void on_fenced(struct ferry_node victim, int error, const char *why, void *context)
@@ -183,6 +194,7 @@ static void ownership_open(struct cluster_pool *pool, const struct ferry_mail *m
 		return;
 	}
 	pool->is_open = true;
+	pool->elders.v = pool->ownership.was_owner ? pool->ownership.view.epoch.v : 0;
 	cluster_pool_reason(pool, "nobody has asked for it here");
 	if (cluster->members.count > 0)
 		ferry_ownership_members(&pool->ownership, &cluster->members);
@@ -200,7 +212,7 @@ static void standalone_open(struct cluster_pool *pool)
 	pool->is_open = true;
 	cluster_pool_reason(pool, "standalone");
 	set_view(&view, pool);
-	cluster_pool_tell(pool, (struct ferry_mail){.kind = FERRY_MAIL_SHOW});
+	cluster_pool_tell(pool, (struct ferry_mail){.kind = FERRY_MAIL_SHOW, .flag = true});
 }
 
 /* ---- From the data thread. ---- */
@@ -285,6 +297,8 @@ void cluster_pool_mail(struct cluster_pool *pool, const struct ferry_mail *mail)
 		handle_hidden(pool, mail);
 	else if (mail->kind == FERRY_MAIL_KEYS_READ)
 		warden_keys_read(pool, mail);
+	else if (mail->kind == FERRY_MAIL_ATTACHED)
+		control_attached(pool, mail);
 	if (mail->kind == FERRY_MAIL_HEALTH) {
 		pool->has_path = mail->flag;
 		if (has_ownership)
@@ -323,6 +337,7 @@ void cluster_pool_close(struct cluster_pool *pool)
 	cluster_pool_acquired(pool, -ESHUTDOWN, "the agent is stopping");
 	cluster_pool_answer(&pool->releasing, -ESHUTDOWN, "the agent is stopping");
 	cluster_pool_answer(&pool->moving, -ESHUTDOWN, "the agent is stopping");
+	cluster_pool_answer(&pool->attaching, -ESHUTDOWN, "the agent is stopping");
 	ferry_timer_stop(pool->cluster->loop, &pool->patience);
 	if (pool->is_open && pool->cluster->group)
 		ferry_ownership_done(&pool->ownership);

@@ -13,6 +13,7 @@
 #include "agent/base/checksum.h"
 #include "agent/cluster_internal.h"
 #include "agent/settings.h"
+#include "proto/stored.h"
 #include "tests/sim/core_stand.h"
 
 enum { SAID_MAX = 64 };
@@ -25,6 +26,8 @@ static struct cluster_pool *pool;
 static struct ferry_group_message said[SAID_MAX]; /* Not heard by itself yet. */
 static uint32_t said_count;
 static uint32_t mails[FERRY_MAIL_STOPPED + 1]; /* To the data thread, by kind. */
+static bool was_sole;			       /* The flag of the last SHOW. */
+static uint64_t kept_epoch;		       /* On the disk, as this node's; 0: nothing. */
 static uint32_t dones;
 static int done_error;
 
@@ -41,6 +44,8 @@ void ferry_mail_to_data(struct ferry_mailbox *mailbox, const struct ferry_mail *
 	(void)mailbox;
 	assert_true((size_t)mail->kind < FERRY_ARRAY_COUNT(mails));
 	mails[mail->kind]++;
+	if (mail->kind == FERRY_MAIL_SHOW)
+		was_sole = mail->flag;
 }
 
 int ferry_pacemaker_set(struct ferry_pacemaker *pacemaker, const char *name, const char *value,
@@ -55,11 +60,16 @@ int ferry_pacemaker_set(struct ferry_pacemaker *pacemaker, const char *name, con
 
 static int load(struct ferry_store *self, const char *key, void *ret, size_t size_bytes)
 {
+	const struct ferry_stored_epoch kept = {
+		.epoch = {kept_epoch}, .owner = {1}, .settled = {kept_epoch}};
+
 	(void)self;
 	(void)key;
-	(void)ret;
-	(void)size_bytes;
-	return -ENOENT;
+	if (kept_epoch == 0)
+		return -ENOENT;
+	assert_true(size_bytes >= FERRY_STORED_EPOCH_BYTES);
+	ferry_stored_epoch_encode(&kept, ret);
+	return FERRY_STORED_EPOCH_BYTES;
 }
 
 static int save(struct ferry_store *self, const char *key, const void *value, size_t length_bytes)
@@ -88,6 +98,12 @@ void warden_fenced(struct cluster_pool *of, int error, const char *why)
 }
 
 void warden_keys_read(struct cluster_pool *of, const struct ferry_mail *mail)
+{
+	(void)of;
+	(void)mail;
+}
+
+void control_attached(struct cluster_pool *of, const struct ferry_mail *mail)
 {
 	(void)of;
 	(void)mail;
@@ -217,6 +233,7 @@ static int setup(void **state)
 					 .peers = {{.node = {2}}, {.node = {3}}},
 					 .peers_count = 2};
 	said_count = dones = 0;
+	kept_epoch = 0;
 	done_error = 1;
 	memset(mails, 0, sizeof(mails));
 	pool = &cluster.pools[0];
@@ -245,6 +262,35 @@ static void own(void)
 	mail((struct ferry_mail){.kind = FERRY_MAIL_SHOWN});
 	assert_int_equal(dones, 1);
 	assert_int_equal(done_error, 0);
+}
+
+/* A device of this node's last agent may be served again only if nobody else was in between. */
+static void test_sole_after_a_restart(void **state)
+{
+	static const struct {
+		uint64_t kept, said;
+		uint32_t owner;
+		bool is_sole;
+	} cases[] = {{5, 5, 1, true}, {5, 6, 2, false}, {0, 5, 2, false}, {0, 0, 0, false}};
+
+	(void)state;
+	for (size_t i = 0; i < FERRY_ARRAY_COUNT(cases); i++) {
+		cluster_pool_close(pool);
+		kept_epoch = cases[i].kept;
+		cluster.incarnation.v++;
+		cluster_pool_init(&cluster, 0);
+		ring_of(3);
+		mail((struct ferry_mail){.kind = FERRY_MAIL_OPENED, .flag = true});
+		speak(cases[i].said, cases[i].owner, 0);
+		cluster_pool_acquire(pool, request());
+		was_sole = !cases[i].is_sole;
+		serve();
+		assert_int_equal(was_sole, cases[i].is_sole);
+		/* What comes later is this agent's own. */
+		mail((struct ferry_mail){.kind = FERRY_MAIL_PREEMPTED});
+		serve();
+		assert_false(was_sole);
+	}
 }
 
 /* Its key is preempted while applications' I/O ends: it takes the pool anew, and still owns it. */
@@ -324,6 +370,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+		TEST(test_sole_after_a_restart),
 		TEST(test_a_release_ends_with_the_ownership),
 		TEST(test_a_release_ends_with_another_owner),
 		TEST(test_acquire_in_a_new_ring),

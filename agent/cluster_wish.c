@@ -214,6 +214,10 @@ void cluster_pool_wish_expired(struct ferry_timer *timer)
 
 void cluster_pool_cancelled(struct cluster_pool *pool, struct ferry_control_request *request)
 {
+	if (pool->attaching == request) { /* The device is made all the same; nobody is told. */
+		pool->attaching = NULL;
+		ferry_control_done(request, -ECANCELED, NULL);
+	}
 	if (pool->acquiring == request)
 		wish_end(pool); /* A release or a move goes on: what is begun is best ended. */
 }
@@ -382,8 +386,11 @@ static void release_begin(struct cluster_pool *pool, bool is_force)
 	pool->is_releasing = true;
 	cluster_pool_reason(pool, "releasing");
 	ferry_timer_start_in(pool->cluster->loop, &pool->patience, RELEASE_PATIENCE_NS);
-	cluster_pool_tell(
-		pool, (struct ferry_mail){.kind = FERRY_MAIL_HIDE, .flag = is_served && !is_force});
+	/* Who stands alone has nobody to give the pool to: the next agent goes on with it. */
+	cluster_pool_tell(pool, (struct ferry_mail){.kind = FERRY_MAIL_HIDE,
+						    .flag = is_served && !is_force,
+						    .count = pool->cluster->is_stopping &&
+							     !pool->cluster->group});
 }
 
 void cluster_pool_release(struct cluster_pool *pool, struct ferry_control_request *request)

@@ -82,54 +82,117 @@ static bool is_tortured(const struct cluster_pool *pool)
 	return ferry_loop_now_ns(pool->cluster->loop) < pool->torture_until_ns;
 }
 
+/* Why @pool's volume can't be attached now, or NULL. */
+static const char *attach_refusal(const struct cluster_pool *pool)
+{
+	if (!pool->is_shown && pool->cluster->group)
+		return "this node does not own the pool: `ferry acquire` it first, or attach where "
+		       "it is owned";
+	if (!pool->is_shown)
+		return pool->is_open ? "the volume is not served: its pool was released; start the "
+				       "agent anew"
+				     : "the volume is not served: its lun has not answered yet";
+	if (is_tortured(pool))
+		return "`ferry torture` overwrites it just now";
+	return NULL;
+}
+
+/* By the volume's file: the asker puts a loop device over it. @reason: why not by ublk, or "". */
+static void attach_file(struct cluster_pool *pool, struct ferry_control_request *request,
+			const char *reason)
+{
+	struct ferry_cluster *cluster = pool->cluster;
+
+	control_device_of(cluster, request->volume, request->answer.attach.device,
+			  sizeof(request->answer.attach.device));
+	control_uri_of(cluster, request->volume, request->answer.attach.uri,
+		       sizeof(request->answer.attach.uri));
+	(void)snprintf(request->answer.attach.front_end, sizeof(request->answer.attach.front_end),
+		       "%s", request->answer.attach.device[0] ? "fuse" : "");
+	(void)snprintf(request->answer.attach.reason, sizeof(request->answer.attach.reason), "%s",
+		       reason);
+	ferry_control_done(request, 0, NULL);
+}
+
+static void data_ask(struct cluster_pool *pool, struct ferry_control_request *request,
+		     enum ferry_mail_kind kind)
+{
+	if (pool->attaching) {
+		ferry_control_done(request, -EBUSY, "it is being attached or detached just now");
+		return;
+	}
+	pool->attaching = request;
+	cluster_pool_tell(pool, (struct ferry_mail){.kind = kind});
+}
+
+void control_attached(struct cluster_pool *pool, const struct ferry_mail *mail)
+{
+	struct ferry_control_request *request = TAKE_PTR(pool->attaching);
+	const struct ferry_config *config = &pool->cluster->settings->config;
+
+	if (!request)
+		return; /* Its asker has gone. */
+	if (request->is_remove) {
+		ferry_control_done(request, mail->error, mail->error < 0 ? mail->text : NULL);
+	} else if (mail->error < 0 && config->is_fuse) {
+		attach_file(pool, request, mail->text);
+	} else if (mail->error < 0) {
+		ferry_control_done(request, mail->error, mail->text);
+	} else {
+		(void)snprintf(request->answer.attach.device, sizeof(request->answer.attach.device),
+			       "%s", mail->text);
+		(void)snprintf(request->answer.attach.front_end,
+			       sizeof(request->answer.attach.front_end), "ublk");
+		control_uri_of(pool->cluster, request->volume, request->answer.attach.uri,
+			       sizeof(request->answer.attach.uri));
+		ferry_control_done(request, 0, NULL);
+	}
+}
+
 static void attach(struct ferry_control *control, struct ferry_control_request *request)
 {
 	struct ferry_cluster *cluster = cluster_of(control);
+	struct cluster_pool *pool = pool_of_volume(cluster, request->volume);
+	const char *refusal = pool ? attach_refusal(pool) : NULL;
 
-	for (uint32_t i = 0; i < cluster->pools_count; i++) {
-		const struct cluster_pool *pool = &cluster->pools[i];
-
-		if (strcmp(pool->volume->name, request->volume) != 0)
-			continue;
-		if (!pool->is_shown) {
-			ferry_control_done(
-				request, -EPERM,
-				cluster->group	? "this node does not own the pool: `ferry "
-						  "acquire` it first, or attach where it is "
-						  "owned"
-				: pool->is_open ? "the volume is not served: its pool was "
-						  "released; start the agent anew"
-						: "the volume is not served: its lun has not "
-						  "answered yet");
-			return;
-		}
-		if (is_tortured(pool)) {
-			ferry_control_done(request, -EPERM,
-					   "`ferry torture` overwrites it just now");
-			return;
-		}
-		control_device_of(cluster, request->volume, request->answer.attach.device,
-				  sizeof(request->answer.attach.device));
-		control_uri_of(cluster, request->volume, request->answer.attach.uri,
-			       sizeof(request->answer.attach.uri));
-		ferry_control_done(request, 0, NULL);
-		return;
-	}
-	none_such(request, "volume", request->volume);
+	if (!pool)
+		none_such(request, "volume", request->volume);
+	else if (refusal)
+		ferry_control_done(request, -EPERM, refusal);
+	else if (cluster->settings->config.is_ublk)
+		data_ask(pool, request, FERRY_MAIL_ATTACH);
+	else
+		attach_file(pool, request, "");
 }
 
-/* What there is to detach, also where the pool is not owned any more; the asker does it. */
+/* What there is to detach, also where the pool is not owned any more; the asker sees to it. */
+static void detach_answer(struct ferry_cluster *cluster, struct ferry_control_request *request)
+{
+	const struct cluster_pool *pool = pool_of_volume(cluster, request->volume);
+	const char *device;
+
+	ferry_assert(pool); /* It was there when it was asked. */
+	device = cluster->snapshot->pools[pool->index].device;
+	if (device[0])
+		(void)snprintf(request->answer.attach.device, sizeof(request->answer.attach.device),
+			       "%s", device);
+	else
+		control_device_of(cluster, request->volume, request->answer.attach.device,
+				  sizeof(request->answer.attach.device));
+	ferry_control_done(request, 0, NULL);
+}
+
 static void detach(struct ferry_control *control, struct ferry_control_request *request)
 {
 	struct ferry_cluster *cluster = cluster_of(control);
+	struct cluster_pool *pool = pool_of_volume(cluster, request->volume);
 
-	if (!pool_of_volume(cluster, request->volume)) {
+	if (!pool)
 		none_such(request, "volume", request->volume);
-		return;
-	}
-	control_device_of(cluster, request->volume, request->answer.attach.device,
-			  sizeof(request->answer.attach.device));
-	ferry_control_done(request, 0, NULL);
+	else if (request->is_remove)
+		data_ask(pool, request, FERRY_MAIL_DETACH);
+	else
+		control_snapshot_want(cluster, request, detach_answer);
 }
 
 static void acquire(struct ferry_control *control, struct ferry_control_request *request)

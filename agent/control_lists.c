@@ -207,6 +207,8 @@ static void volumes_answer(struct ferry_cluster *cluster, struct ferry_control_r
 		if (!data->is_shown)
 			continue;
 		control_device_of(cluster, pool->volume->name, row->device, sizeof(row->device));
+		if (data->device[0])
+			COPY(row->device, data->device);
 		control_uri_of(cluster, pool->volume->name, row->uri, sizeof(row->uri));
 	}
 	ferry_control_done(request, 0, NULL);

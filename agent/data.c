@@ -93,6 +93,13 @@ static void fuse_closed(void *context)
 	stop_part_done(data);
 }
 
+static void ublk_left(void *context)
+{
+	struct data_pool *pool = context;
+
+	stop_part_done(pool->data);
+}
+
 static void iscsi_closed(void *context)
 {
 	struct data_pool *pool = context;
@@ -160,6 +167,10 @@ static void stop_begin(struct ferry_data *data)
 		data->stops_left++;
 		ferry_fuse_close(data->fuse, data->stop_deadline_ns, fuse_closed, data);
 	}
+	for (uint32_t i = 0; i < data->config.pools_count; i++)
+		if (data->pools[i].is_open &&
+		    data_ublk_hide(&data->pools[i], /* stays= */ true, ublk_left))
+			data->stops_left++;
 	ferry_timer_start(data->loop, &data->stop_timer, now_ns);
 }
 
@@ -285,9 +296,12 @@ static int front_ends_open(struct ferry_data *data, struct ferry_error *reterr)
 		if (r < 0)
 			return r;
 	}
-	if (config->fuse_mount)
-		return ferry_fuse_open(&fuse, &data->fuse, reterr);
-	return 0;
+	if (config->fuse_mount) {
+		r = ferry_fuse_open(&fuse, &data->fuse, reterr);
+		if (r < 0)
+			return r;
+	}
+	return data_ublk_open(data, reterr);
 }
 
 static int data_open(struct ferry_data *data, struct ferry_error *reterr)
@@ -377,6 +391,8 @@ struct ferry_data *ferry_data_close(struct ferry_data *data)
 		ferry_timer_stop(data->loop, &data->stop_timer);
 		ferry_uring_loop_waker_remove(data->uring, &data->waker);
 	}
+	data->ublk = ferry_ublk_free(data->ublk);
+	data->commands = ferry_uring_commands_close(data->commands);
 	data->uring = ferry_uring_loop_close(data->uring);
 	if (data->io_memory != MAP_FAILED)
 		(void)munmap(data->io_memory, data->io_memory_bytes);

@@ -63,6 +63,8 @@ struct ferry_data_config {
 	bool nbd_allow_remote;
 	const char *fuse_mount; /* NULL: none. */
 	bool fuse_is_single_file;
+	bool is_ublk;
+	const char *run_dir;  /* No other agent on this machine has it. */
 	size_t memory_bytes;  /* For I/O of this node's applications; as much again for peers. */
 	uint64_t cache_bytes; /* Of read cache, for all pools together; 0: none. */
 	uint64_t path_timeout_ns;

@@ -1,5 +1,5 @@
 /*
- * data_internal.h - what data.c, data_pool.c and data_peers.c share: the data thread's own state.
+ * data_internal.h - what data*.c share: the data thread's own state.
  *
  * Owns:    see data.h.
  * Callers: agent/data*.c only.
@@ -13,7 +13,9 @@
 #include "agent/adapters/nbd/nbd.h"
 #include "agent/adapters/sgio/sgio.h"
 #include "agent/adapters/tcp/tcp.h"
+#include "agent/adapters/ublk/ublk.h"
 #include "agent/adapters/uevent/uevent.h"
+#include "agent/adapters/uring/command.h"
 #include "agent/adapters/uring/device.h"
 #include "agent/adapters/uring/loop.h"
 #include "agent/core/carrier.h"
@@ -37,6 +39,7 @@ enum data_due {
 	DATA_DUE_PREEMPTED = 1u << 9,
 	DATA_DUE_WITNESS = 1u << 10,
 	DATA_DUE_NOTED = 1u << 11,
+	DATA_DUE_ATTACHED = 1u << 12,
 };
 
 struct data_pool {
@@ -88,6 +91,10 @@ struct data_pool {
 	int taken_error;
 	struct ferry_epoch taking; /* Installed when the cluster thread asked for it. */
 	int shown_error;
+	bool was_cleared; /* Of what an earlier agent's ublk has left... */
+	bool is_clearing; /* ...just now. */
+	int attached_error;
+	char attached[FERRY_EVENT_TEXT_MAX]; /* Its device, or why it has none. */
 
 	/* What an administrator asks of the lun: one thing at a time. */
 	struct ferry_fence_request keys_request;
@@ -125,6 +132,8 @@ struct ferry_data {
 	struct data_pool pools[FERRY_SNAPSHOT_POOLS_MAX];
 	struct ferry_nbd_server *nbd;
 	struct ferry_fuse *fuse;
+	struct ferry_uring_commands *commands; /* For ublk, or NULL. */
+	struct ferry_ublk *ublk;
 	struct ferry_carrier carrier;
 	struct ferry_tcp_listener *listener;
 	struct data_peer peers[FERRY_LANES_MAX];
@@ -166,6 +175,15 @@ int data_cache_on_warm(struct ferry_engine *engine, uint64_t cursor, struct ferr
 void data_cache_taken(struct data_pool *pool, int error); /* By the engine. */
 void data_cache_snap(const struct data_pool *pool, struct ferry_snapshot_cache *ret);
 void data_cache_close(struct data_pool *pool);
+
+/* data_ublk.c */
+int data_ublk_open(struct ferry_data *data, struct ferry_error *reterr);
+void data_ublk_show(struct data_pool *pool, bool is_sole);
+void data_ublk_view(struct data_pool *pool); /* It is new, or the lun is. */
+/* @stays: its device, for the next agent. True: @done runs later. */
+bool data_ublk_hide(struct data_pool *pool, bool stays, void (*done)(void *context));
+void data_ublk_mail(struct data_pool *pool, const struct ferry_mail *mail); /* ATTACH, DETACH */
+const char *data_ublk_device(const struct data_pool *pool);		    /* Or "". */
 
 /* data_peers.c */
 int data_peers_open(struct ferry_data *data, struct ferry_error *reterr);

@@ -91,6 +91,7 @@ bool data_pool_say(struct data_pool *pool)
 		FERRY_MAIL_OPENED,    FERRY_MAIL_DRAINED,   FERRY_MAIL_TAKEN,	FERRY_MAIL_HEALTH,
 		FERRY_MAIL_VERDICT,   FERRY_MAIL_SHOWN,	    FERRY_MAIL_HIDDEN,	FERRY_MAIL_ASK,
 		FERRY_MAIL_KEYS_READ, FERRY_MAIL_PREEMPTED, FERRY_MAIL_WITNESS, FERRY_MAIL_NOTED,
+		FERRY_MAIL_ATTACHED,
 	};
 
 	for (uint32_t i = 0; i < FERRY_ARRAY_COUNT(kinds); i++) {
@@ -124,6 +125,9 @@ bool data_pool_say(struct data_pool *pool)
 		} else if (kinds[i] == FERRY_MAIL_KEYS_READ) {
 			mail.keys = pool->keys;
 			mail.error = pool->keys_error;
+		} else if (kinds[i] == FERRY_MAIL_ATTACHED) {
+			memcpy(mail.text, pool->attached, sizeof(mail.text));
+			mail.error = pool->attached_error;
 		}
 		if (ferry_mail_to_cluster(pool->data->config.mailbox, &mail) < 0)
 			return false;
@@ -229,6 +233,7 @@ static int engine_open(struct data_pool *pool, const struct ferry_lun_identity *
 	data_cache_opened(pool);
 	if (pool->has_view)
 		ferry_engine_set_view(&pool->engine, &pool->view);
+	data_ublk_view(pool);
 	data_pool_say_soon(pool, DATA_DUE_OPENED);
 	return 0;
 }
@@ -443,7 +448,7 @@ static void hide_done(void *context)
 		hidden(pool); /* It was not this node's to flush. */
 }
 
-static void pool_hide(struct data_pool *pool)
+static void pool_hide(struct data_pool *pool, bool stays)
 {
 	struct ferry_data *data = pool->data;
 
@@ -456,6 +461,8 @@ static void pool_hide(struct data_pool *pool)
 		pool->hides_left++;
 	if (pool->is_shown && data->fuse &&
 	    ferry_fuse_remove(data->fuse, ferry_engine_block(&pool->engine), hide_done, pool) == 0)
+		pool->hides_left++;
+	if (pool->is_shown && data_ublk_hide(pool, stays, hide_done))
 		pool->hides_left++;
 	hide_done(pool);
 }
@@ -471,6 +478,8 @@ static struct ferry_users users_of(const struct data_pool *pool)
 		users.clients = ferry_nbd_server_export_clients(data->nbd, pool->config->volume);
 	if (data->fuse)
 		users.opens = ferry_fuse_opens(data->fuse, &pool->engine.volume.block);
+	if (data_ublk_device(pool)[0]) /* Who has it open only the kernel knows. */
+		users.opens++;
 	return users;
 }
 
@@ -482,7 +491,7 @@ static void users_look(struct ferry_timer *timer)
 
 	pool->users = users_of(pool);
 	if (pool->users.clients + pool->users.opens == 0) {
-		pool_hide(pool);
+		pool_hide(pool, /* stays= */ false);
 	} else if (ferry_loop_now_ns(loop) < pool->users_deadline_ns) {
 		ferry_timer_start_in(loop, timer, USERS_LOOK_NS);
 	} else {
@@ -498,7 +507,7 @@ static void pool_hide_unused(struct data_pool *pool)
 	users_look(&pool->users_timer);
 }
 
-static int pool_show(struct data_pool *pool, struct ferry_error *reterr)
+static int pool_show(struct data_pool *pool, bool is_sole, struct ferry_error *reterr)
 {
 	struct ferry_data *data = pool->data;
 	struct ferry_block *block;
@@ -523,18 +532,20 @@ static int pool_show(struct data_pool *pool, struct ferry_error *reterr)
 	}
 	if (r == 0 && data->fuse)
 		r = ferry_fuse_add(data->fuse, block, reterr);
-	pool->is_shown = true; /* Also half: hiding takes both back. */
+	if (r == 0)
+		data_ublk_show(pool, is_sole);
+	pool->is_shown = true; /* Also half: hiding takes all back. */
 	if (r < 0)
-		pool_hide(pool);
+		pool_hide(pool, /* stays= */ false);
 	return r;
 }
 
-static void pool_show_and_say(struct data_pool *pool)
+static void pool_show_and_say(struct data_pool *pool, bool is_sole)
 {
 	struct ferry_event failed = {.kind = FERRY_EVENT_ADMIN, .severity = FERRY_SEVERITY_ERROR};
 	struct ferry_error error;
 
-	pool->shown_error = pool_show(pool, &error);
+	pool->shown_error = pool_show(pool, is_sole, &error);
 	if (pool->shown_error < 0)
 		ferry_event_emit(&pool->data->events, failed, "%s", error.message);
 	data_pool_say_soon(pool, DATA_DUE_SHOWN);
@@ -563,6 +574,7 @@ void data_pool_mail(struct data_pool *pool, const struct ferry_mail *mail)
 		pool->has_view = true;
 		if (pool->is_open)
 			ferry_engine_set_view(&pool->engine, &mail->view);
+		data_ublk_view(pool);
 		break;
 	case FERRY_MAIL_TAKE:
 		pool_take(pool, &mail->drained);
@@ -572,14 +584,18 @@ void data_pool_mail(struct data_pool *pool, const struct ferry_mail *mail)
 			ferry_engine_set_peer_has_path(&pool->engine, mail->node, mail->flag);
 		break;
 	case FERRY_MAIL_SHOW:
-		pool_show_and_say(pool);
+		pool_show_and_say(pool, mail->flag);
 		break;
 	case FERRY_MAIL_HIDE:
 		ferry_timer_stop(pool->data->loop, &pool->users_timer);
 		if (mail->flag)
 			pool_hide_unused(pool);
 		else
-			pool_hide(pool);
+			pool_hide(pool, mail->count != 0);
+		break;
+	case FERRY_MAIL_ATTACH:
+	case FERRY_MAIL_DETACH:
+		data_ublk_mail(pool, mail);
 		break;
 	case FERRY_MAIL_FAIL:
 		if (pool->is_open)
@@ -606,6 +622,7 @@ void data_pool_mail(struct data_pool *pool, const struct ferry_mail *mail)
 	case FERRY_MAIL_VERDICT:
 	case FERRY_MAIL_ASK:
 	case FERRY_MAIL_KEYS_READ:
+	case FERRY_MAIL_ATTACHED:
 	case FERRY_MAIL_PREEMPTED:
 	case FERRY_MAIL_WITNESS:
 	case FERRY_MAIL_NOTED:
@@ -650,6 +667,7 @@ void data_pool_snap(const struct data_pool *pool, struct ferry_snapshot_pool *re
 	memset(ret, 0, sizeof(*ret));
 	ret->clients = users.clients;
 	ret->opens = users.opens;
+	(void)snprintf(ret->device, sizeof(ret->device), "%.31s", data_ublk_device(pool));
 	data_cache_snap(pool, &ret->cache);
 	ret->is_open = pool->is_open;
 	ret->is_shown = pool->is_shown;

@@ -28,12 +28,16 @@ enum ferry_mail_kind {
 	FERRY_MAIL_TAKE,      /* drained: have the lun to yourself. */
 	FERRY_MAIL_PEER_PATH, /* node, flag: whether that peer's own path works. */
 	FERRY_MAIL_PEER,      /* node, flag: whether that peer's agent is a member. */
-	FERRY_MAIL_SHOW,      /* Offer the pool's volume to applications. */
-	FERRY_MAIL_HIDE,      /* Withdraw it; its I/O may end first. flag: unless it is used. */
-	FERRY_MAIL_FAIL,      /* Fail all I/O that waits: the pool is being released. */
-	FERRY_MAIL_CLEAR,     /* An administrator has looked at a suspect flush. */
-	FERRY_MAIL_KEYS,     /* key: remove it, 0: none; then read the keys. flag: it is foreign. */
-	FERRY_MAIL_FAULT,    /* plan: make these faults, on a scratch pool. */
+	FERRY_MAIL_SHOW,   /* Offer the pool's volume to applications. flag: nobody else has served
+			      it since this node's agent did. */
+	FERRY_MAIL_HIDE,   /* Withdraw it; its I/O may end first. flag: unless it is used. count:
+			      1: what can wait for the next agent stays. */
+	FERRY_MAIL_ATTACH, /* Make a block device of the volume, by ublk. */
+	FERRY_MAIL_DETACH, /* Remove it. */
+	FERRY_MAIL_FAIL,   /* Fail all I/O that waits: the pool is being released. */
+	FERRY_MAIL_CLEAR,  /* An administrator has looked at a suspect flush. */
+	FERRY_MAIL_KEYS,   /* key: remove it, 0: none; then read the keys. flag: it is foreign. */
+	FERRY_MAIL_FAULT,  /* plan: make these faults, on a scratch pool. */
 	FERRY_MAIL_SNAPSHOT, /* pointer: fill a struct ferry_snapshot. */
 	FERRY_MAIL_STOP,
 
@@ -51,6 +55,7 @@ enum ferry_mail_kind {
 	FERRY_MAIL_SHOWN,     /* error. */
 	FERRY_MAIL_HIDDEN,    /* error: -EBUSY: it is used; users. */
 	FERRY_MAIL_KEYS_READ, /* keys; error. */
+	FERRY_MAIL_ATTACHED,  /* Also detached. error; text: the device, or why there is none. */
 	FERRY_MAIL_EVENT,     /* event. */
 	FERRY_MAIL_SNAPPED,   /* pointer: it is filled. */
 	FERRY_MAIL_STOPPED,
@@ -89,6 +94,7 @@ struct ferry_mail {
 		struct ferry_users users;
 		struct ferry_event event;
 		struct ferry_fault_plan plan;
+		char text[FERRY_EVENT_TEXT_MAX];
 		void *pointer;
 	};
 };

@@ -33,6 +33,7 @@ const char ferry_settings_help[] =
 	"    --read-only        refuse writes\n"
 	"    --nbd WHERE        serve NBD on unix:PATH or tcp:ADDRESS:PORT; may be repeated\n"
 	"    --fuse PATH        show the volume as this file\n"
+	"    --ublk             `ferry attach` makes a device of the kernel's own\n"
 	"    --memory SIZE      for I/O, e.g. 64M (default)\n"
 	"    --cache SIZE       read cache; says that nobody else writes to the lun\n"
 	"    --path-timeout T   an attempt without an answer is given up after this; default 5s\n"
@@ -60,6 +61,7 @@ enum option_number {
 	OPTION_READ_ONLY,
 	OPTION_NBD,
 	OPTION_FUSE,
+	OPTION_UBLK,
 	OPTION_MEMORY,
 	OPTION_CACHE,
 	OPTION_PATH_TIMEOUT,
@@ -83,6 +85,7 @@ static const struct option options[] = {
 	{"read-only", no_argument, NULL, OPTION_READ_ONLY},
 	{"nbd", required_argument, NULL, OPTION_NBD},
 	{"fuse", required_argument, NULL, OPTION_FUSE},
+	{"ublk", no_argument, NULL, OPTION_UBLK},
 	{"memory", required_argument, NULL, OPTION_MEMORY},
 	{"cache", required_argument, NULL, OPTION_CACHE},
 	{"path-timeout", required_argument, NULL, OPTION_PATH_TIMEOUT},
@@ -153,10 +156,15 @@ static int arguments_check(const struct arguments *arguments, struct ferry_error
 				       "--standalone takes no --config: it has no file");
 	if (is_standalone && !argument(arguments, OPTION_LUN))
 		return ferry_error_set(reterr, -EINVAL, "--standalone needs --lun");
-	if (is_standalone && arguments->nbd_count == 0 && !argument(arguments, OPTION_FUSE))
+	if (is_standalone && arguments->nbd_count == 0 && !argument(arguments, OPTION_FUSE) &&
+	    !argument(arguments, OPTION_UBLK))
 		return ferry_error_set(reterr, -EINVAL,
-				       "--standalone needs --nbd or --fuse: nobody could reach the "
-				       "volume");
+				       "--standalone needs --nbd, --fuse or --ublk: nobody could "
+				       "reach the volume");
+	if (argument(arguments, OPTION_UBLK) && !argument(arguments, OPTION_RUN_DIR))
+		return ferry_error_set(reterr, -EINVAL,
+				       "--ublk needs --run-dir: `ferry attach` asks for the device "
+				       "there");
 	return 0;
 }
 
@@ -351,6 +359,8 @@ static int standalone_text(struct text *text, const struct arguments *arguments,
 		text_is_of(text, OPTION_BLOCK_SIZE);
 	}
 	pool_text(text, arguments);
+	if (argument(arguments, OPTION_UBLK))
+		text_add(text, "[ublk]\n");
 	r = nbd_text(text, arguments, reterr);
 	if (r < 0 || !argument(arguments, OPTION_FUSE))
 		return r;
@@ -493,9 +503,10 @@ const char *ferry_settings_warning(const struct ferry_settings *settings)
 {
 	const struct ferry_config *config = &settings->config;
 
-	if (config->is_nbd || config->is_fuse)
+	if (config->is_nbd || config->is_fuse || config->is_ublk)
 		return NULL;
-	return "neither [nbd] nor [fuse]: no application on this node can reach a volume; it only "
+	return "neither [nbd] nor [fuse] nor [ublk]: no application on this node can reach a "
+	       "volume; it only "
 	       "carries I/O for others";
 }
 
@@ -627,6 +638,8 @@ int ferry_settings_data(struct ferry_settings *settings, const char *node_name, 
 		.pools_count = config->pools_count,
 		.fuse_mount = config->is_fuse ? config->fuse_mountpoint : NULL,
 		.fuse_is_single_file = settings->is_standalone,
+		.is_ublk = config->is_ublk,
+		.run_dir = config->run_dir,
 		.memory_bytes = config->memory_bytes,
 		.cache_bytes = config->cache_bytes,
 		.path_timeout_ns = config->path_timeout_ns,

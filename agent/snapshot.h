@@ -58,6 +58,7 @@ struct ferry_snapshot_pool {
 	struct ferry_fault_stats faults;
 	uint32_t clients; /* Who uses the volume: NBD clients... */
 	uint32_t opens;	  /* ...and descriptors of its file, a loop device's among them. */
+	char device[32];  /* That ublk serves, or empty. */
 };
 
 struct ferry_snapshot_peer {

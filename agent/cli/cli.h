@@ -98,12 +98,14 @@ void cli_enum_name(const ProtobufCEnumDescriptor *type, int value, char ret[32])
 
 /*
  * device.c: where the agent has only the volume's file, a loop device is put over it, and named in
- * the answer instead; or taken off again. -EPERM: it is in use; -EOPNOTSUPP: there is no file.
+ * the answer instead; or taken off again. A device of the agent's own is detached by a second call.
+ * -EPERM: it is in use; -EOPNOTSUPP: there is no file.
  */
 int cli_attach(ProtobufCMessage *message, struct ferry_error *reterr) FERRY_MUST_CHECK;
 /* Name each volume's loop device, where it has one, instead of its file. */
 void cli_volumes(ProtobufCMessage *message);
-int cli_detach(ProtobufCMessage *message, struct ferry_error *reterr) FERRY_MUST_CHECK;
+int cli_detach(const struct cli_agent *agent, ProtobufCMessage *message,
+	       struct ferry_error *reterr) FERRY_MUST_CHECK;
 
 /*
  * ask.c: have a person answer @question, which was printed with what it is about, with @word.

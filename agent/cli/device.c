@@ -1,11 +1,19 @@
-/* device.c - loop devices over volumes' files: made here, for the agent would wait for itself. */
+/*
+ * device.c - what is done here with a device, for the agent would wait for itself: loop devices
+ * over volumes' files; and a look at who uses a device of ublk, before the agent removes it.
+ */
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "agent/adapters/loopdev/loopdev.h"
 #include "agent/cli/cli.h"
 #include "ferry.pb-c.h"
+
+/* As in main.c: protoc-c's initialisers. */
+#pragma GCC diagnostic ignored "-Wcast-qual"
 
 /* A block device that the agent made itself needs nothing of us. */
 static bool is_device(const char *path)
@@ -13,17 +21,31 @@ static bool is_device(const char *path)
 	return strncmp(path, "/dev/", strlen("/dev/")) == 0;
 }
 
+/* A text of a message that is not empty: it is the library's to free, or ours. */
+static int text_replace(char **text, const char *by)
+{
+	char *copy = strdup(by);
+
+	ferry_assert((*text)[0]);
+	if (!copy)
+		return -ENOMEM;
+	free(*text);
+	*text = copy;
+	return 0;
+}
+
 int cli_attach(ProtobufCMessage *message, struct ferry_error *reterr)
 {
 	Ferry__V1__AttachVolumeReply *reply = (Ferry__V1__AttachVolumeReply *)message;
 	char device[FERRY_LOOPDEV_PATH_MAX];
 	struct stat attr;
-	char *copy;
 	int r;
 
 	ferry_assert(reply->base.descriptor == &ferry__v1__attach_volume_reply__descriptor);
 	if (is_device(reply->device))
 		return 0;
+	if (!reply->device[0] && reply->reason[0])
+		return ferry_error_set(reterr, -EOPNOTSUPP, "%s", reply->reason);
 	if (!reply->device[0])
 		return ferry_error_set(reterr, -EOPNOTSUPP,
 				       "the agent shows no files (no [fuse] in its configuration, "
@@ -39,22 +61,51 @@ int cli_attach(ProtobufCMessage *message, struct ferry_error *reterr)
 				 !(attr.st_mode & S_IWUSR), device, reterr);
 	if (r < 0)
 		return r == -EBUSY ? -EPERM : r;
-	copy = strdup(device);
-	if (!copy)
+	if (text_replace(&reply->device, device) < 0 ||
+	    text_replace(&reply->front_end, "fuse, loop") < 0)
 		return ferry_error_set(reterr, -ENOMEM, "no memory");
-	free(reply->device); /* It was not empty, so it is the library's to free, or ours. */
-	reply->device = copy;
 	return 0;
 }
 
-int cli_detach(ProtobufCMessage *message, struct ferry_error *reterr)
+/*
+ * The agent's own device: removed if it can be held here, alone. Mounts and other claims show as
+ * busy; a mere open(2) does not, the kernel tells nobody of it.
+ */
+static int ublk_detach(const struct cli_agent *agent, const char *device,
+		       struct ferry_error *reterr)
+{
+	Ferry__V1__DetachVolumeRequest request = FERRY__V1__DETACH_VOLUME_REQUEST__INIT;
+	ProtobufCMessage *message = NULL;
+	int fd = open(device, O_RDONLY | O_EXCL | O_CLOEXEC);
+	int r = fd < 0 ? -errno : 0;
+
+	if (r == -EBUSY)
+		return ferry_error_set(reterr, r, "%s is in use; unmount it first", device);
+	if (r < 0)
+		return ferry_error_set(reterr, r, "%s: %s", device, strerror(-r));
+	request.volume = (char *)(uintptr_t)agent->options->arguments[0]; /* Only read. */
+	request.remove = true;
+	r = cli_call(agent, "DetachVolume", &request.base,
+		     &ferry__v1__detach_volume_reply__descriptor, &message, reterr);
+	protobuf_c_message_free_unpacked(message, NULL);
+	(void)close(fd); /* Till now, so that nobody else could begin to use it. */
+	return r;
+}
+
+int cli_detach(const struct cli_agent *agent, ProtobufCMessage *message, struct ferry_error *reterr)
 {
 	const Ferry__V1__DetachVolumeReply *reply = (Ferry__V1__DetachVolumeReply *)message;
 	char device[FERRY_LOOPDEV_PATH_MAX];
 	int r;
 
 	ferry_assert(reply->base.descriptor == &ferry__v1__detach_volume_reply__descriptor);
-	if (!reply->device[0] || is_device(reply->device))
+	if (!reply->device[0])
+		return 0;
+	if (strncmp(reply->device, "/dev/ublkb", strlen("/dev/ublkb")) == 0) {
+		r = ublk_detach(agent, reply->device, reterr);
+		return r == -EBUSY ? -EPERM : r;
+	}
+	if (is_device(reply->device))
 		return 0;
 	r = ferry_loopdev_find(reply->device, device, reterr);
 	if (r == 0)
@@ -72,15 +123,11 @@ void cli_volumes(ProtobufCMessage *message)
 
 	ferry_assert(list->base.descriptor == &ferry__v1__volume_list__descriptor);
 	for (size_t i = 0; i < list->n_volumes; i++) {
-		char *file = list->volumes[i]->device;
-		char *copy;
+		const char *file = list->volumes[i]->device;
 
 		if (!file[0] || is_device(file) || ferry_loopdev_find(file, device, &none) < 0)
 			continue;
-		copy = strdup(device);
-		if (!copy)
+		if (text_replace(&list->volumes[i]->device, device) < 0)
 			return; /* Its file is true, too. */
-		free(file);
-		list->volumes[i]->device = copy;
 	}
 }

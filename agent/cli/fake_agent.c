@@ -201,6 +201,8 @@ static void attach(struct ferry_control *control, struct ferry_control_request *
 {
 	(void)control;
 	text(request->answer.attach.device, sizeof(request->answer.attach.device), "/dev/loop7");
+	text(request->answer.attach.front_end, sizeof(request->answer.attach.front_end), "ublk");
+	text(request->answer.attach.reason, sizeof(request->answer.attach.reason), "no\nbetter");
 	answer(request, request->volume);
 }
 

@@ -55,8 +55,12 @@ static const struct command commands[] = {
 	{"luns", "", "the shared storage, by identity", "", "ListLuns", 0, QUICK_S,
 	 &ferry__v1__lun_list__descriptor, cli_show_luns, NULL},
 	{"attach", "VOLUME", "make a block device of a volume; prints its path",
-	 "Attaching an attached volume prints the same device again.\n", "AttachVolume", 1, SLOW_S,
-	 &ferry__v1__attach_volume_reply__descriptor, cli_show_attach, NULL},
+	 "By ublk where the agent has it ([ublk]) and the kernel too, else by a loop device over "
+	 "the\n"
+	 "volume's file ([fuse]); which, and why, is said on stderr, and by --json. Attaching an\n"
+	 "attached volume prints the same device again.\n",
+	 "AttachVolume", 1, SLOW_S, &ferry__v1__attach_volume_reply__descriptor, cli_show_attach,
+	 NULL},
 	{"detach", "VOLUME", "remove that device",
 	 "Refused while the device is in use. Also where the pool is not owned any more.\n",
 	 "DetachVolume", 1, SLOW_S, &ferry__v1__detach_volume_reply__descriptor, cli_show_nothing,
@@ -278,12 +282,13 @@ static int run_events(const struct cli_agent *agent, struct ferry_error *reterr)
 }
 
 /* What is left to be done here with the agent's answer. */
-static int finish(ProtobufCMessage *message, struct ferry_error *reterr)
+static int finish(const struct cli_agent *agent, ProtobufCMessage *message,
+		  struct ferry_error *reterr)
 {
 	if (message->descriptor == &ferry__v1__attach_volume_reply__descriptor)
 		return cli_attach(message, reterr);
 	if (message->descriptor == &ferry__v1__detach_volume_reply__descriptor)
-		return cli_detach(message, reterr);
+		return cli_detach(agent, message, reterr);
 	if (message->descriptor == &ferry__v1__volume_list__descriptor)
 		cli_volumes(message);
 	return 0;
@@ -314,7 +319,7 @@ static int run_call(const struct cli_agent *agent, const struct command *command
 		     &message, reterr);
 	if (r < 0)
 		return r;
-	r = finish(message, reterr);
+	r = finish(agent, message, reterr);
 	if (r == 0)
 		cli_print(agent, message, command->show);
 	protobuf_c_message_free_unpacked(message, NULL);

@@ -284,8 +284,15 @@ void cli_show_luns(const ProtobufCMessage *message)
 
 void cli_show_attach(const ProtobufCMessage *message)
 {
-	print_clean(CAST(AttachVolumeReply)->device);
+	const Ferry__V1__AttachVolumeReply *reply = CAST(AttachVolumeReply);
+	char clean[CLI_CELL_BYTES];
+
+	print_clean(reply->device); /* Alone, for scripts. */
 	printf("\n");
+	cli_clean(clean, sizeof(clean), reply->reason);
+	if (reply->front_end[0])
+		fprintf(stderr, "ferry: by %s%s%s%s\n", reply->front_end, clean[0] ? " (" : "",
+			clean, clean[0] ? ")" : "");
 }
 
 void cli_show_acquire(const ProtobufCMessage *message)

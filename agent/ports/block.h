@@ -2,7 +2,7 @@
  * block.h - the block port: a volume as front ends see it.
  *
  * Owns:    nothing; it is only an interface.
- * Callers: adapters/nbd, adapters/fuse (and ublk later): bytes in, struct ferry_io out.
+ * Callers: adapters/ublk, adapters/nbd, adapters/fuse: bytes in, struct ferry_io out.
  * Thread:  every call and callback runs on the pool's data loop.
  * Rooms:   core/volume.c implements it; tests use stand-ins.
  */

@@ -149,9 +149,10 @@ struct ferry_config {
 	char power_agents[FERRY_CONFIG_POWER_AGENTS_MAX][FERRY_CONFIG_POWER_AGENT_BYTES];
 	uint32_t power_agents_count;
 
-	/* [nbd], [fuse]: on if there is such a section. */
+	/* [nbd], [fuse], [ublk]: on if there is such a section. */
 	bool is_nbd;
 	bool is_fuse;
+	bool is_ublk;
 	struct ferry_config_listen nbd_listens[FERRY_CONFIG_LISTENS_MAX];
 	uint32_t nbd_listens_count;
 	char fuse_mountpoint[FERRY_CONFIG_PATH_BYTES];

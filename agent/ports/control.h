@@ -227,6 +227,7 @@ struct ferry_control_request {
 	bool is_foreign;		       /* clean_key: a foreign key is meant */
 	bool is_force;			       /* release, move, clear: also while it is in use */
 	bool is_take;			       /* acquire: also from an owner that serves */
+	bool is_remove;			       /* detach: the device, if it is the agent's own */
 	struct ferry_members nodes;	       /* force: whom a person answers for */
 	uint64_t deadline_ns;		       /* By the loop's clock: the asker waits no longer. */
 
@@ -244,7 +245,9 @@ struct ferry_control_request {
 		struct {
 			char device[FERRY_CONTROL_TEXT_BYTES];
 			char uri[FERRY_CONTROL_TEXT_BYTES];
-		} attach; /* And detach: its device. */
+			char front_end[FERRY_CONTROL_NAME_BYTES]; /* "ublk", "fuse" or none. */
+			char reason[FERRY_CONTROL_TEXT_BYTES];	  /* Why no better one. */
+		} attach;					  /* And detach: its device. */
 		struct {
 			struct ferry_epoch epoch;
 			bool was_there; /* move: nothing was. */

@@ -12,7 +12,8 @@ test_options() {
 	lun ok.img 16
 	refused 2 'unknown option.*--frobnicate' "${S[@]}" --frobnicate
 	refused 2 'needs --lun' "${S[@]}"
-	refused 2 'needs --nbd or --fuse' "${S[@]}" --lun ok.img
+	refused 2 'needs --nbd, --fuse or --ublk' "${S[@]}" --lun ok.img
+	refused 2 'ublk needs --run-dir' "${S[@]}" --lun ok.img --ublk
 	refused 2 'goes with --standalone' --lun ok.img
 	refused 2 'no --config' "${S[@]}" --config x --lun ok.img --nbd "$here"
 	refused 2 'not an option' "${S[@]}" --lun ok.img --nbd "$here" more

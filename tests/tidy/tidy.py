@@ -52,6 +52,7 @@ FOREIGN = [
     (r"corosync/", ["agent/adapters/corosync/"]),
     (r"pacemaker|crm/|libxml/", ["agent/adapters/pacemaker/"]),
     (r"ini\.h", ["agent/adapters/inifile/"]),
+    (r"linux/ublk_cmd", ["agent/adapters/ublk/"]),
     (r"infiniband/|rdma/", ["agent/adapters/verbs/"]),
     (r"cmocka\.h|libnbd\.h", []),
 ]

@@ -72,6 +72,7 @@ ferryd_conf()
 		listen = unix:/run/ferry/nbd.sock
 		[fuse]
 		mount = /run/ferry/volumes
+		${UBLK:+[ublk]}
 	END
 }
 

@@ -248,6 +248,8 @@ static void encode_attach(struct ferry_grpc_call *call, struct ferry_control_req
 
 	reply.device = TEXT(request->answer.attach.device);
 	reply.uri = TEXT(request->answer.attach.uri);
+	reply.front_end = TEXT(request->answer.attach.front_end);
+	reply.reason = TEXT(request->answer.attach.reason);
 	ferry_grpc_call_send(call, &reply.base);
 }
 

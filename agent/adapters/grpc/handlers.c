@@ -165,6 +165,8 @@ static bool *flag_of(struct ferry_control_request *request, const char *name)
 		return &request->is_force;
 	if (strcmp(name, "take") == 0)
 		return &request->is_take;
+	if (strcmp(name, "remove") == 0)
+		return &request->is_remove;
 	ferry_assert(strcmp(name, "foreign") == 0);
 	return &request->is_foreign;
 }

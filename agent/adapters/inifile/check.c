@@ -98,6 +98,7 @@ int section_check(struct parser *parser)
 	case SECTION_PACEMAKER:
 	case SECTION_NBD:
 	case SECTION_FUSE:
+	case SECTION_UBLK:
 	case SECTION_END:
 	default:
 		return 0;

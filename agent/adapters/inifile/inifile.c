@@ -81,9 +81,13 @@ static int section_open_kind(struct parser *parser, const char *text)
 	static const struct {
 		const char *name;
 		enum section section;
-	} once[] = {{"agent", SECTION_AGENT},	      {"cache", SECTION_CACHE},
-		    {"decision", SECTION_DECISION},   {"nbd", SECTION_NBD},
-		    {"pacemaker", SECTION_PACEMAKER}, {"fuse", SECTION_FUSE}};
+	} once[] = {{"agent", SECTION_AGENT},
+		    {"cache", SECTION_CACHE},
+		    {"decision", SECTION_DECISION},
+		    {"nbd", SECTION_NBD},
+		    {"pacemaker", SECTION_PACEMAKER},
+		    {"fuse", SECTION_FUSE},
+		    {"ublk", SECTION_UBLK}};
 	struct ferry_config *config = parser->config;
 	size_t kind_length = strcspn(text, " \t");
 	const char *name = text + kind_length + strspn(text + kind_length, " \t");
@@ -107,7 +111,7 @@ static int section_open_kind(struct parser *parser, const char *text)
 #undef NAMED
 	return fail_at(parser, parser->line,
 		       "unknown section [%.60s]; there are agent, cache, decision, pacemaker, nbd, "
-		       "fuse, peer NAME, lun NAME, pool NAME, volume NAME",
+		       "fuse, ublk, peer NAME, lun NAME, pool NAME, volume NAME",
 		       text);
 }
 
@@ -134,6 +138,7 @@ static int section_open(struct parser *parser, const char *line)
 	r = section_open_kind(parser, text);
 	parser->config->is_nbd = parser->section_lines[SECTION_NBD] != 0;
 	parser->config->is_fuse = parser->section_lines[SECTION_FUSE] != 0;
+	parser->config->is_ublk = parser->section_lines[SECTION_UBLK] != 0;
 	return r;
 }
 

@@ -181,10 +181,12 @@ static void empty_is_defaults(void **state)
 	assert_memory_equal(&config, &defaults, sizeof(config));
 	/* What a section's presence turns on, and what depends on run_dir. */
 	assert_int_equal(read_text("[nbd]\n[fuse]\n[agent]\nrun_dir=/run/f2\n", &error), 0);
-	assert_true(config.is_nbd && config.is_fuse);
+	assert_true(config.is_nbd && config.is_fuse && !config.is_ublk);
 	assert_int_equal(config.nbd_listens_count, 1);
 	assert_string_equal(config.nbd_listens[0].path, "/run/f2/nbd.sock");
 	assert_string_equal(config.fuse_mountpoint, "/run/f2/volumes");
+	assert_int_equal(read_text("[ublk]\n", &error), 0);
+	assert_true(config.is_ublk && !config.is_fuse);
 }
 
 static const char full_text[] =

@@ -340,6 +340,13 @@ void ferry_uring_unreserve(struct ferry_uring_loop *loop, uint32_t count)
 	ferry_assert(loop->inflight_count <= loop->reserved_count);
 }
 
+void ferry_uring_abandon(struct ferry_uring_loop *loop, uint32_t count)
+{
+	FERRY_ASSERT_ON_LOOP(&loop->loop);
+	ferry_assert(count <= loop->inflight_count);
+	loop->inflight_count -= count;
+}
+
 struct io_uring_sqe *ferry_uring_sqe(struct ferry_uring_loop *loop)
 {
 	struct io_uring_sqe *sqe;

@@ -10,7 +10,7 @@
  *
  * Owns:    the ring, the epoll set, the eventfd; timers, tasks and watches are their users'.
  * Callers: agent/main opens and runs it; everything else sees struct ferry_loop only, except
- *          adapters/uring/device.c, which submits I/O to the ring (ring.h).
+ *          device.c and command.c in this folder, which submit to the ring (ring.h).
  * Thread:  while ferry_uring_loop_run() runs, that thread; while nobody runs it, whoever calls,
  *          and the callers see to it that they are one at a time. ferry_uring_loop_wake() and
  *          ferry_uring_loop_stop(): any thread, at any time between open and close.

@@ -2,7 +2,7 @@
  * ring.h - how the rooms of this folder submit to the loop's ring.
  *
  * Owns:    nothing; a request is its user's.
- * Callers: adapters/uring/device.c.
+ * Callers: device.c, command.c.
  * Thread:  the loop's.
  * Rooms:   loop.c.
  */
@@ -27,6 +27,12 @@ struct ferry_uring_request {
 /* Set @count requests aside for one user. -ENOSPC: FERRY_URING_REQUESTS_MAX. */
 int ferry_uring_reserve(struct ferry_uring_loop *loop, uint32_t count) FERRY_MUST_CHECK;
 void ferry_uring_unreserve(struct ferry_uring_loop *loop, uint32_t count);
+
+/*
+ * @count requests stay in the kernel's hands until the ring ends, which ends them: the loop has run
+ * for the last time, and their run() is not called any more.
+ */
+void ferry_uring_abandon(struct ferry_uring_loop *loop, uint32_t count);
 
 /* An empty submission entry: prepare it, then queue it. Never NULL within the reservation. */
 struct io_uring_sqe *ferry_uring_sqe(struct ferry_uring_loop *loop);

@@ -1,0 +1,121 @@
+/* data_ublk.c - a pool's volume as a block device of the kernel's own, by the ublk driver. */
+#include <stdio.h>
+
+#include "agent/data_internal.h"
+
+int data_ublk_open(struct ferry_data *data, struct ferry_error *reterr)
+{
+	struct ferry_ublk_config config = {.loop = data->loop, .events = &data->events};
+	int r;
+
+	if (!data->config.is_ublk)
+		return 0;
+	r = ferry_uring_commands_open(data->uring, &data->commands, reterr);
+	if (r < 0)
+		return r;
+	config.commands = ferry_uring_commands_of(data->commands);
+	return ferry_ublk_open(&config, &data->ublk, reterr);
+}
+
+/*
+ * @is_sole: nobody else has served the volume since this node's agent did. An earlier agent's
+ * writes have to be dead by then: in a cluster each taking of a lun with reservations sees to it;
+ * alone, a file or device could only be opened when the kernel had ended them, while nothing tells
+ * of the iSCSI session before one's own.
+ */
+static int volume_add(struct data_pool *pool, bool is_sole)
+{
+	struct ferry_data *data = pool->data;
+	const struct ferry_ublk_volume volume = {
+		.block = ferry_engine_block(&pool->engine),
+		.label = {.agent = data->config.run_dir,
+			  .node = data->config.self,
+			  .lineage = pool->config->lineage,
+			  .lun = pool->engine.config.identity.uuid},
+		.may_recover =
+			is_sole && (pool->config->is_shared ? pool->engine.config.fence != NULL
+							    : pool->iscsi == NULL),
+	};
+	struct ferry_event failed = {.kind = FERRY_EVENT_ADMIN, .severity = FERRY_SEVERITY_WARNING};
+	struct ferry_error error;
+	int r = ferry_ublk_add(data->ublk, &volume, &error);
+
+	if (r < 0) /* The volume is shown all the same: the other front ends have it. */
+		ferry_event_emit(&data->events, failed, "%s", error.message);
+	return r;
+}
+
+void data_ublk_show(struct data_pool *pool, bool is_sole)
+{
+	if (pool->data->ublk && !pool->is_clearing)
+		(void)volume_add(pool, is_sole); /* It has been said. */
+}
+
+static void cleared(void *context)
+{
+	struct data_pool *pool = context;
+
+	pool->is_clearing = false;
+	if (pool->is_shown && !pool->is_hiding)
+		data_ublk_show(pool, /* is_sole= */ false);
+}
+
+/*
+ * Another node serves the pool: what this node's last agent has left can never be served again, and
+ * whoever waits for it has to be told. Once: later devices are this agent's own.
+ */
+void data_ublk_view(struct data_pool *pool)
+{
+	const struct ferry_view *view = &pool->view;
+
+	if (!pool->data->ublk || pool->was_cleared || pool->is_shown || !pool->is_open ||
+	    !view->is_in_force || view->owner.v == pool->data->config.self.v)
+		return;
+	pool->was_cleared = true;
+	if (volume_add(pool, /* is_sole= */ false) < 0)
+		return;
+	pool->is_clearing = ferry_ublk_remove(pool->data->ublk, ferry_engine_block(&pool->engine),
+					      cleared, pool) == 0;
+}
+
+bool data_ublk_hide(struct data_pool *pool, bool stays, void (*done)(void *context))
+{
+	struct ferry_ublk *ublk = pool->data->ublk;
+	struct ferry_block *block = ferry_engine_block(&pool->engine);
+
+	if (!ublk)
+		return false;
+	return (stays ? ferry_ublk_leave(ublk, block, done, pool)
+		      : ferry_ublk_remove(ublk, block, done, pool)) == 0;
+}
+
+const char *data_ublk_device(const struct data_pool *pool)
+{
+	const struct ferry_ublk *ublk = pool->data->ublk;
+
+	return ublk && pool->is_open ? ferry_ublk_device(ublk, &pool->engine.volume.block) : "";
+}
+
+/* ---- What the cluster thread asks for: one thing at a time. ---- */
+
+static void on_done(int error, const char *text, void *context)
+{
+	struct data_pool *pool = context;
+
+	pool->attached_error = error;
+	(void)snprintf(pool->attached, sizeof(pool->attached), "%s", text);
+	data_pool_say_soon(pool, DATA_DUE_ATTACHED);
+}
+
+void data_ublk_mail(struct data_pool *pool, const struct ferry_mail *mail)
+{
+	struct ferry_ublk *ublk = pool->data->ublk;
+	struct ferry_block *block = ferry_engine_block(&pool->engine);
+
+	if (!ublk || !pool->is_shown || pool->is_hiding)
+		on_done(-ENODEV, "it is not shown just now", pool);
+	else if (mail->kind == FERRY_MAIL_ATTACH)
+		ferry_ublk_attach(ublk, block, on_done, pool);
+	else
+		ferry_ublk_detach(ublk, block, on_done, pool);
+}
