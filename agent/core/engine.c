@@ -31,6 +31,7 @@ void ferry_engine_lay(struct ferry_lane *lane, void *context)
 {
 	struct ferry_engine *engine = context;
 
+	news_soon(engine);
 	if (!engine->config.fence && !engine->config.resetter)
 		return;
 	if (lane == ferry_router_local(&engine->router)) {
@@ -40,7 +41,6 @@ void ferry_engine_lay(struct ferry_lane *lane, void *context)
 		ferry_lane_allow(lane, false, "its ghosts are being laid: forward-only");
 	}
 	ferry_laying_want(&engine->laying, lane);
-	news_soon(engine);
 }
 
 static void router_verdict(enum ferry_verdict verdict, void *context)
@@ -566,26 +566,6 @@ struct ferry_peer *ferry_engine_peer(struct ferry_engine *engine, struct ferry_n
 	return NULL;
 }
 
-/* What a node carried that is dead, in the storage's queue too (rule 3). */
-static void dead_lay(struct ferry_engine *engine)
-{
-	const struct ferry_members *dead = &engine->view.dead;
-
-	for (uint32_t i = 1; i < engine->router.lanes_count; i++) {
-		struct ferry_lane *lane = &engine->router.lanes[i];
-		bool is_dead = false;
-
-		for (uint32_t j = 0; j < dead->count; j++)
-			is_dead |= dead->nodes[j].v == engine->peers[i]->node.v;
-		if (!is_dead)
-			continue;
-		if (ferry_laying_is_wanted(&engine->laying, lane))
-			ferry_laying_settle(&engine->laying, lane);
-		(void)ferry_router_laid(&engine->router, lane, UINT64_MAX,
-					"power fencing, and the quiesce time");
-	}
-}
-
 /* A member has found the target restarted, and registers there only when this node says so. */
 static void restarts_note(struct ferry_engine *engine)
 {
@@ -623,7 +603,7 @@ void ferry_engine_set_view(struct ferry_engine *engine, const struct ferry_view 
 	for (uint32_t i = 1; i < engine->router.lanes_count; i++)
 		if (!ferry_view_has_member(view, engine->peers[i]->node))
 			ferry_lane_set_peer_has_path(&engine->router.lanes[i], false);
-	dead_lay(engine);
+	ferry_engine_dead_lay(engine);
 	/* Whoever was away may have been preempted: better known now than with a peer's I/O. */
 	if (is_new_in_force && is_mine)
 		engine->registrar.drained.is_answered_for = false; /* The word has come true. */

@@ -35,6 +35,25 @@ static void past_lay(struct ferry_engine *engine)
 	}
 }
 
+void ferry_engine_dead_lay(struct ferry_engine *engine)
+{
+	const struct ferry_members *dead = &engine->view.dead;
+
+	for (uint32_t i = 1; i < engine->router.lanes_count; i++) {
+		struct ferry_lane *lane = &engine->router.lanes[i];
+		bool is_dead = false;
+
+		for (uint32_t j = 0; j < dead->count; j++)
+			is_dead |= dead->nodes[j].v == engine->peers[i]->node.v;
+		if (!is_dead)
+			continue;
+		if (ferry_laying_is_wanted(&engine->laying, lane))
+			ferry_laying_settle(&engine->laying, lane);
+		(void)ferry_router_laid(&engine->router, lane, UINT64_MAX,
+					"power fencing, and the quiesce time");
+	}
+}
+
 /*
  * Whether what this node carried for an older epoch's owner may yet land. A ghost of the epoch
  * itself is for its owner to lay; and it hides none, since what is older is dead once the epoch is
@@ -139,6 +158,7 @@ void ferry_engine_news(struct ferry_task *task)
 	bool has_path;
 
 	past_lay(engine);
+	ferry_engine_dead_lay(engine); /* What was given up since is laid, too. */
 	take_if_clean(engine);
 	registration_news(engine);
 	permit_news(engine);

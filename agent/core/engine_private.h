@@ -22,3 +22,9 @@ void ferry_engine_news(struct ferry_task *task);
 
 /* The lun says that somebody else took this node's registration, or its target forgot it. */
 void ferry_engine_registration_lost(struct ferry_engine *engine);
+
+/*
+ * Lay what a node carried that is dead, in the storage's queue too (rule 3). Anew with all news:
+ * what it was to carry may be given up only after the view has named it.
+ */
+void ferry_engine_dead_lay(struct ferry_engine *engine);
