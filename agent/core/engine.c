@@ -1,8 +1,7 @@
-#include "agent/core/engine.h"
-
 #include <stdio.h>
 
 #include "agent/base/museum.h"
+#include "agent/core/engine_private.h"
 #include "agent/core/key.h"
 
 /* How often the data thread looks at the clock. */
@@ -28,10 +27,11 @@ static void news_soon(struct ferry_engine *engine)
 
 /* ---- What the router asks for. ---- */
 
-static void router_lay(struct ferry_lane *lane, void *context)
+void ferry_engine_lay(struct ferry_lane *lane, void *context)
 {
 	struct ferry_engine *engine = context;
 
+	news_soon(engine);
 	if (!engine->config.fence && !engine->config.resetter)
 		return;
 	if (lane == ferry_router_local(&engine->router)) {
@@ -41,7 +41,6 @@ static void router_lay(struct ferry_lane *lane, void *context)
 		ferry_lane_allow(lane, false, "its ghosts are being laid: forward-only");
 	}
 	ferry_laying_want(&engine->laying, lane);
-	news_soon(engine);
 }
 
 static void router_verdict(enum ferry_verdict verdict, void *context)
@@ -262,156 +261,6 @@ static void carried_drained(struct ferry_carrier_lun *lun)
 	news_soon(lun->context);
 }
 
-/* ---- News: what follows from what has changed. ---- */
-
-/*
- * Another's newer epoch is in force: before that, whoever had not drained was preempted and aborted
- * (rule 13). So what this node wrote under an older one is dead, by whatever path it went.
- */
-static void past_lay(struct ferry_engine *engine)
-{
-	struct ferry_router *router = &engine->router;
-
-	if (!engine->config.fence || !engine->view.is_in_force ||
-	    engine->view.owner.v == engine->config.self.v)
-		return;
-	if (engine->carried.ghost_epoch.v < engine->view.epoch.v)
-		engine->carried.ghost_epoch.v = 0;
-	if (engine->view.epoch.v <= router->epoch.v)
-		return;
-	for (uint32_t i = 0; i < router->lanes_count; i++) {
-		struct ferry_lane *lane = &router->lanes[i];
-
-		bool is_elders = lane == ferry_router_local(router) && engine->has_elder;
-
-		if (!ferry_laying_is_wanted(&engine->laying, lane))
-			continue;
-		if (is_elders && engine->view.epoch.v <= engine->elder_epoch.v)
-			continue; /* It may be this epoch's own. */
-		ferry_laying_settle(&engine->laying, lane);
-		engine->has_elder &= !is_elders;
-		(void)ferry_router_laid(router, lane, UINT64_MAX, "the next owner's taking");
-	}
-}
-
-/*
- * Whether what this node carried for an older epoch's owner may yet land. A ghost of the epoch
- * itself is for its owner to lay; and it hides none, since what is older is dead once the epoch is
- * in force (past_lay(), which needs reservations).
- */
-static bool has_older_carried(const struct ferry_engine *engine)
-{
-	struct ferry_epoch ghost = engine->carried.ghost_epoch;
-
-	ferry_assert(ghost.v <= engine->view.epoch.v);
-	return ghost.v != 0 && (ghost.v < engine->view.epoch.v || !engine->view.is_in_force ||
-				!engine->config.fence);
-}
-
-static void drained_report(struct ferry_engine *engine)
-{
-	if (engine->drained.v == engine->view.epoch.v)
-		return;
-	/* The owner itself goes on with what it has: its older I/O is its own. */
-	for (uint32_t i = 0; i < engine->router.lanes_count && !FERRY_MUSEUM(DRAINED_EARLY); i++)
-		if (engine->view.owner.v != engine->config.self.v &&
-		    !ferry_router_lane_is_clean(&engine->router, &engine->router.lanes[i]))
-			return;
-	if (engine->carried.jobs_count > 0 || has_older_carried(engine) || engine->has_elder)
-		return; /* An elder's key is gone from the lun, its commands may not be. */
-	engine->drained = engine->view.epoch;
-	engine->config.on_drained(engine, engine->view.epoch);
-}
-
-/* The lun says that somebody else took this node's registration, or its target forgot it. */
-static void registration_lost(struct ferry_engine *engine)
-{
-	if (engine->registrar.state != FERRY_REGISTRAR_IN)
-		return; /* Its own doing, or known already. */
-	if (ferry_engine_cache(engine))
-		ferry_cache_bar(&engine->cache, true);
-	ferry_registrar_lost(&engine->registrar);
-}
-
-static void registration_news(struct ferry_engine *engine)
-{
-	const struct ferry_lane *local = ferry_router_local(&engine->router);
-	bool is_up = local->path->is_up;
-
-	if (!engine->config.fence)
-		return;
-	if (is_up != engine->session_is_up) {
-		engine->session_is_up = is_up;
-		ferry_registrar_session(&engine->registrar, is_up);
-		return;
-	}
-	if (engine->registrar.state == FERRY_REGISTRAR_IN && !local->is_allowed)
-		registration_lost(engine); /* A conflict took the permit. */
-	else if (engine->registrar.state == FERRY_REGISTRAR_IN && ferry_engine_cache(engine))
-		ferry_cache_bar(&engine->cache, false);
-	ferry_registrar_poke(&engine->registrar);
-}
-
-/*
- * A taker does not preempt itself: what it carried for the last owner has to end first, or its own
- * nexus has to be killed by a peer.
- */
-static void take_if_clean(struct ferry_engine *engine)
-{
-	struct ferry_lane *local = ferry_router_local(&engine->router);
-
-	if (engine->view.owner.v != engine->config.self.v) {
-		/* Another claim came in between: its maker is not to be preempted by an old one. */
-		engine->wants_take = false;
-		if (engine->config.fence)
-			ferry_registrar_drop_take(&engine->registrar);
-	}
-	if (!engine->wants_take || engine->carried.jobs_count > 0)
-		return;
-	if (engine->carried.ghost_epoch.v != 0 && !FERRY_MUSEUM(TAKER_UNCLEAN)) {
-		if (ferry_laying_is_wanted(&engine->laying, local))
-			return;
-		router_lay(local, engine);
-		ferry_path_renew(local->path);
-		return;
-	}
-	engine->wants_take = false;
-	ferry_registrar_take(&engine->registrar, &engine->take_drained);
-}
-
-/*
- * Whoever preempted this node's key has proven dead what was sent to it till then, but only as far
- * as that key went: what is still on its way to us must not be carried under the next one.
- */
-static void permit_news(struct ferry_engine *engine)
-{
-	bool is_allowed = ferry_router_local(&engine->router)->is_allowed;
-
-	if (engine->was_allowed && !is_allowed && engine->config.fence && engine->config.carrier)
-		ferry_carrier_cut(engine->config.carrier, "this node's registration is gone");
-	engine->was_allowed = is_allowed;
-}
-
-static void news(struct ferry_task *task)
-{
-	struct ferry_engine *engine = FERRY_CONTAINER_OF(task, struct ferry_engine, news_task);
-	bool has_path;
-
-	past_lay(engine);
-	take_if_clean(engine);
-	registration_news(engine);
-	permit_news(engine);
-	has_path = ferry_lane_is_usable(ferry_router_local(&engine->router)) ||
-		   (engine->config.fence && ferry_registrar_awaits_owner(&engine->registrar));
-	if (has_path != engine->has_path) {
-		engine->has_path = has_path;
-		engine->config.on_health(engine, has_path);
-	}
-	if (engine->config.carrier)
-		ferry_carrier_look_again(engine->config.carrier);
-	drained_report(engine);
-}
-
 /* ---- Time that has passed unseen. ---- */
 
 /* What the data side goes by: while it does not know what was, as if there were no quorum. */
@@ -530,7 +379,7 @@ static int router_open(struct ferry_engine *engine, struct ferry_region *region)
 		.waits_for_ghosts = config->waits_for_ghosts,
 		.look_at_reset = config->fence ? router_look_at_reset : NULL,
 		.look_at_durable = restarts_go_untold(config) ? router_look_at_durable : NULL,
-		.lay = router_lay,
+		.lay = ferry_engine_lay,
 		.on_verdict = router_verdict,
 		.on_lanes = router_news,
 		.on_idle = router_news,
@@ -626,7 +475,7 @@ int ferry_engine_open(struct ferry_engine *engine, struct ferry_region *region,
 	ferry_assert(config->on_verdict && config->on_health);
 	ferry_assert(config->on_drained && config->on_taken);
 	*engine = (struct ferry_engine){.config = *config,
-					.news_task = {.run = news},
+					.news_task = {.run = ferry_engine_news},
 					.tick_timer = {.run = tick},
 					.awake_ns = ferry_loop_now_ns(config->loop)};
 	engine->view.lineage = config->lineage;
@@ -717,26 +566,6 @@ struct ferry_peer *ferry_engine_peer(struct ferry_engine *engine, struct ferry_n
 	return NULL;
 }
 
-/* What a node carried that is dead, in the storage's queue too (rule 3). */
-static void dead_lay(struct ferry_engine *engine)
-{
-	const struct ferry_members *dead = &engine->view.dead;
-
-	for (uint32_t i = 1; i < engine->router.lanes_count; i++) {
-		struct ferry_lane *lane = &engine->router.lanes[i];
-		bool is_dead = false;
-
-		for (uint32_t j = 0; j < dead->count; j++)
-			is_dead |= dead->nodes[j].v == engine->peers[i]->node.v;
-		if (!is_dead)
-			continue;
-		if (ferry_laying_is_wanted(&engine->laying, lane))
-			ferry_laying_settle(&engine->laying, lane);
-		(void)ferry_router_laid(&engine->router, lane, UINT64_MAX,
-					"power fencing, and the quiesce time");
-	}
-}
-
 /* A member has found the target restarted, and registers there only when this node says so. */
 static void restarts_note(struct ferry_engine *engine)
 {
@@ -774,7 +603,7 @@ void ferry_engine_set_view(struct ferry_engine *engine, const struct ferry_view 
 	for (uint32_t i = 1; i < engine->router.lanes_count; i++)
 		if (!ferry_view_has_member(view, engine->peers[i]->node))
 			ferry_lane_set_peer_has_path(&engine->router.lanes[i], false);
-	dead_lay(engine);
+	ferry_engine_dead_lay(engine);
 	/* Whoever was away may have been preempted: better known now than with a peer's I/O. */
 	if (is_new_in_force && is_mine)
 		engine->registrar.drained.is_answered_for = false; /* The word has come true. */
@@ -852,7 +681,7 @@ void ferry_engine_unit_attention(struct ferry_engine *engine, uint8_t asc, uint8
 					"the lun reports a reset (29h)");
 	else if (asc == 0x2a && (ascq == 0x03 || ascq == 0x04 || ascq == 0x05) &&
 		 engine->config.fence) /* Reservations or registrations preempted or released. */
-		registration_lost(engine);
+		ferry_engine_registration_lost(engine);
 }
 
 void ferry_engine_maybe_reset(struct ferry_engine *engine)

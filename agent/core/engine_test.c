@@ -301,6 +301,36 @@ static void test_peers(void **state)
 	assert_true(ferry_lane_is_usable(&at.engine.router.lanes[2]));
 }
 
+/*
+ * The view has named a dead node before the time is up for what it was to carry: when that is given
+ * up it is proven dead as well, and done by another path.
+ */
+static void test_dead_node_answers_late_or_never(void **state)
+{
+	(void)state;
+	engine_open((struct engine_wish){.peers_count = 1, .is_down = true});
+	own();
+	peer_up(0, 40);
+	submit(0, FERRY_OP_WRITE, 0);
+	run_ms(500);
+	assert_non_null(sent(0, FERRY_WIRE_REQUEST));
+	at.view.members.nodes[1].v = 3;
+	at.view.members.count = 2;
+	at.view.dead = (struct ferry_members){.nodes = {{2}}, .count = 1};
+	look();
+	assert_int_equal(at.engine.router.stats.ghosts_made, 0);
+	run_ms(600);
+	assert_int_equal(at.engine.router.stats.ghosts_made, 1);
+	assert_int_equal(at.engine.router.ghosts_count, 0);
+	at.path.path.is_up = true;
+	at.path.path.on_state(&at.path.path, true, FERRY_CAUSE_NONE);
+	run_ms(1);
+	stand_done(&at.path, 0); /* A probe. */
+	run_ms(1);
+	stand_done(&at.path, 1);
+	assert_int_equal(at.results[0], 0);
+}
+
 /* Of two nodes each can think itself the majority; of three none can. */
 static void test_majority_is_real(void **state)
 {
@@ -404,6 +434,7 @@ int main(void)
 		TEST(test_health),
 		TEST(test_drains),
 		TEST(test_peers),
+		TEST(test_dead_node_answers_late_or_never),
 		TEST(test_majority_is_real),
 		TEST(test_too_many_peers),
 		TEST(test_warms),

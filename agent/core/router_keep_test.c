@@ -209,6 +209,40 @@ static void test_durable_write_over_a_kept_one(void **state)
 	assert_int_equal(at.paths[1].count + at.paths[2].count, 0); /* Nothing is written anew. */
 }
 
+/*
+ * A path that never ends a write: once that is done elsewhere a read of it waits no more; nor a
+ * write, once what hangs is proven dead.
+ */
+static void test_hanging_write_is_in_nobodys_way(void **state)
+{
+	struct stand_path *first, *second;
+
+	(void)state;
+	at.router.lanes[0].is_allowed = false;
+	submit(0, FERRY_OP_WRITE, 0);
+	submit(1, FERRY_OP_READ, 0);
+	stand_run_ms(&at.stand, 1);
+	first = peer_with(1);
+	second = first == &at.paths[1] ? &at.paths[2] : &at.paths[1];
+	stand_run_ms(&at.stand, 1100);
+	assert_int_equal(at.lays, 1);
+	assert_int_equal(second->count, 1);
+	peer_done(second, 0, 1);
+	stand_run_ms(&at.stand, 1);
+	assert_int_equal(second->count, 2);
+	peer_done(second, 1, 1);
+	assert_int_equal(at.results[1], 0);
+	submit(2, FERRY_OP_WRITE, 0);
+	stand_run_ms(&at.stand, 1);
+	assert_int_equal(second->count, 2); /* What hangs may yet land. */
+	assert_true(lay((uint32_t)(first - at.paths)));
+	stand_run_ms(&at.stand, 1);
+	assert_int_equal(second->count, 3);
+	peer_done(second, 2, 1);
+	assert_int_equal(at.results[2], 0);
+	assert_non_null(first->attempts[0]);
+}
+
 /* What is kept is bounded: flushes are forced. */
 static void test_kept_writes_are_bounded(void **state)
 {
@@ -263,6 +297,7 @@ int main(void)
 		BY_PATH(test_second_loss_while_it_is_replayed),
 		BY_PATH(test_peers_loss_is_replayed),
 		BY_PATH(test_durable_write_over_a_kept_one),
+		BY_PATH(test_hanging_write_is_in_nobodys_way),
 		BY_PATH(test_kept_writes_are_bounded),
 		BY_PATH(test_failed_flush_of_a_path_is_replayed),
 	};

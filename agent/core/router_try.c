@@ -29,7 +29,8 @@ bool ferry_router_other_write_is_in_flight(const struct ferry_router *router,
 			const struct ferry_try *try =
 				try_of(ferry_list_entry(link, struct ferry_flight, link));
 
-			if (try && try->route != route &&
+			/* Of none any more: laid, or a ghost; those are looked at as ghosts. */
+			if (try && try->route && try->route != route &&
 			    ferry_op_changes_blocks(try->flight.attempt.op) &&
 			    overlaps(&try->flight.attempt, route->io))
 				return true;

@@ -112,7 +112,8 @@ get_root()
 {
 	say "packages"
 	sources >"$work/sources.list"
-	mmdebstrap --quiet --variant=apt --mode=root --aptopt='Acquire::Languages "none"' \
+	# What it leaves when it is killed goes with the rest.
+	TMPDIR=$work mmdebstrap --quiet --variant=apt --mode=root --aptopt='Acquire::Languages "none"' \
 		--dpkgopt=force-unsafe-io --dpkgopt='path-exclude=/usr/share/doc/*' \
 		--dpkgopt='path-exclude=/usr/share/man/*' \
 		--dpkgopt='path-exclude=/usr/share/locale/*' \

@@ -148,7 +148,7 @@ static void test_black_hole(void **state)
 	for (int i = 0; i < 3; i++)
 		expect(&tries[i], FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_PATH);
 	assert_true(tries[2].ended_ns - began_ns < 50 * MS);
-	assert_true(wait_for(is_down, &side_a, 100));
+	assert_true(wait_for(is_down, &side_a, 2000));
 	assert_int_equal(side_a.in_flight_at_down, 0);
 	pass_time(500);
 	assert_int_equal(side_a.ups, 1);
@@ -215,9 +215,10 @@ static void test_tcp_reset(void **state)
 	print_message("UNKNOWN %llu ms after the reset: %s\n",
 		      (unsigned long long)((held.ended_ns - began_ns) / MS),
 		      ferry_iscsi_last_error(side_a.iscsi));
-	assert_true(held.ended_ns - began_ns < 100 * MS);
-	assert_true(next.ended_ns - began_ns < 100 * MS);
-	assert_true(wait_for(is_down, &side_a, 100));
+	/* By the reset; TCP by itself would go on trying for many seconds. */
+	assert_true(held.ended_ns - began_ns < 2000 * MS);
+	assert_true(next.ended_ns - began_ns < 2000 * MS);
+	assert_true(wait_for(is_down, &side_a, 2000));
 	rig_cut(0, NULL);
 	rig_let_go(&rig);
 	assert_true(wait_for(is_up, &side_a, 8000));
@@ -297,7 +298,7 @@ static void test_target_killed_and_restarted(void **state)
 	pass_time(50);
 	rig_kill(&rig);
 	expect(&try, FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_PATH);
-	assert_true(wait_for(is_down, &side_a, 100));
+	assert_true(wait_for(is_down, &side_a, 2000));
 	pass_time(300);
 	assert_non_null(strstr(ferry_iscsi_last_error(side_a.iscsi), "refused"));
 	rig_let_go(&rig);

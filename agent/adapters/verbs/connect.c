@@ -331,8 +331,8 @@ static void event_take(struct ferry_verbs *verbs, struct rdma_cm_event *theirs)
 	(void)rdma_ack_cm_event(theirs);
 	if (event.event == RDMA_CM_EVENT_CONNECT_REQUEST)
 		request_take(verbs, event.id, bytes, &event.param.conn);
-	else if (link && link->id == event.id)
-		link_event(link, &event, bytes);
+	else if (link && link->id == event.id && link->state != VERBS_LINK_CUT)
+		link_event(link, &event, bytes); /* Else it was given up before it heard this. */
 }
 
 static void channel_ready(struct ferry_watch *watch, uint32_t ready)

@@ -1,6 +1,16 @@
 /* A link comes up for who proves itself, and anew. */
 #include "agent/adapters/verbs/verbs_stand.h"
 
+#include <time.h>
+
+enum { STEPS_MAX = 6 };
+
+/* So that what is under way in the kernel gets there. */
+static void wait_quietly(void)
+{
+	(void)nanosleep(&(struct timespec){.tv_nsec = 2 * (long)FERRY_NS_PER_MS}, NULL);
+}
+
 static void comes_up(void **state)
 {
 	struct world *world = *state;
@@ -66,6 +76,42 @@ static void connects_anew(void **state)
 	side_connect(far, &world->side[0]);
 }
 
+/* One turn of the loop, what the device and its connections have to say first. */
+static void turn_once(struct world *world)
+{
+	wait_quietly();
+	ferry_timer_start_in(world->loop, &world->pause, 0);
+	assert_int_equal(ferry_uring_loop_run(world->uring), 0);
+}
+
+/*
+ * It is given up between two steps of the greeting, of which the next one's news has come already.
+ */
+static void given_up_while_it_greets(void **state)
+{
+	struct world *world = *state;
+	struct verbs_link *ends[2];
+
+	all_up(world);
+	ends[0] = verbs_link_of(world->side[0].asks.link);
+	ends[1] = verbs_link_of(world->side[1].serves.link);
+	for (uint32_t i = 0; i < 2 * STEPS_MAX; i++) {
+		struct verbs_link *link = ends[i % 2];
+
+		WAIT(world, world->side[0].asks.has_up && world->side[1].serves.has_up);
+		verbs_link_cut(ends[0], "the test");
+		for (uint32_t j = 0; j < 5000 && link->state != VERBS_LINK_GREETING; j++)
+			turn_once(world);
+		assert_int_equal(link->state, VERBS_LINK_GREETING);
+		for (uint32_t j = 0; j < i / 2; j++)
+			turn_once(world);
+		wait_quietly();
+		verbs_link_cut(link, "the test");
+		turn_once(world);
+	}
+	WAIT(world, world->side[0].asks.has_up && world->side[1].serves.has_up);
+}
+
 static void wrong_configuration(void **state)
 {
 	struct world *world = *state;
@@ -96,6 +142,7 @@ int main(void)
 		TEST(comes_up),
 		TEST(only_who_proves_itself),
 		TEST(connects_anew),
+		TEST(given_up_while_it_greets),
 		TEST(wrong_configuration),
 	};
 
