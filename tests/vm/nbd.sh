@@ -123,7 +123,8 @@ done
 agent_start vdb
 must 'ferry attach data && mke2fs -q -t ext4 /dev/nbd0 && mount /dev/nbd0 /mnt &&
 	dd if=/dev/urandom of=/mnt/x bs=64k count=100 conv=fsync 2>&1 && sha256sum /mnt/x >/run/sum'
-guest_begin $N 'while dd if=/dev/zero of=/mnt/y bs=1M count=20 oflag=direct conv=notrunc; do :; done; exit 3'
+# Small ones: they are sent whole, and wait for nothing but their answers.
+guest_begin $N 'while dd if=/dev/zero of=/mnt/y bs=4k count=4000 oflag=direct conv=notrunc; do :; done; exit 3'
 APP=$JOB
 must 'until [ -e /mnt/y ]; do :; done; kill -STOP $(cat /run/ferryd.pid)
 	for i in $(seq 100); do [ "$(awk "{print \$9}" /sys/block/nbd0/stat)" -gt 0 ] && exit; sleep 0.1; done; exit 1'
