@@ -135,11 +135,12 @@ static int gone_wait(const struct nbddev_kernel *kernel, const char *identity, u
 static int find(const struct nbddev_kernel *kernel, const char *identity, uint32_t *ret_index,
 		struct ferry_error *reterr)
 {
-	_cleanup_(closedirp) DIR *directory = devices_open(kernel);
+	_cleanup_(closedirp) DIR *directory = NULL;
 	char is[FERRY_NBDDEV_IDENTITY_BYTES];
 	uint32_t index;
 
 	ferry_assert(identity[0]);
+	directory = devices_open(kernel);
 	while (directory && devices_next(kernel, directory, &index, is))
 		if (strcmp(is, identity) == 0) {
 			*ret_index = index;
@@ -291,11 +292,12 @@ int nbddev_detach(const struct nbddev_kernel *kernel, const char *identity,
 
 uint32_t nbddev_clear(const struct nbddev_kernel *kernel, const char *path)
 {
-	_cleanup_(closedirp) DIR *directory = devices_open(kernel);
+	_cleanup_(closedirp) DIR *directory = NULL;
 	char identity[FERRY_NBDDEV_IDENTITY_BYTES];
 	uint32_t index, count = 0;
 
 	ferry_assert(path[0]);
+	directory = devices_open(kernel);
 	while (directory && devices_next(kernel, directory, &index, identity)) {
 		const char *socket = strstr(identity, "?socket=");
 
