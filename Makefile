@@ -3,7 +3,7 @@
 #     make demo    the main job, shown on this machine: a path fails, the application goes on
 #     make test    everything that is checked
 #     make ci      what CI adds to it: ten thousand fresh seeds, a minute of each fuzzer
-#     make test-vm reservations, a cluster and ublk through kernels of their own, in emulated guests
+#     make test-vm reservations, a cluster, ublk and nbd through kernels of their own, in emulated guests
 #     make fuzz    a minute of each fuzzer, from a fresh seed
 #     make bench   Ferry's NBD beside others', in turns
 #     make soak    fresh seeds of the simulator and cuts in the lab, until stopped

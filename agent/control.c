@@ -97,7 +97,10 @@ static const char *attach_refusal(const struct cluster_pool *pool)
 	return NULL;
 }
 
-/* By the volume's file: the asker puts a loop device over it. @reason: why not by ublk, or "". */
+/*
+ * By the NBD front end or the volume's file: the asker makes a device of the kernel's NBD client,
+ * or puts a loop device over the file. @reason: why not by ublk, or "".
+ */
 static void attach_file(struct cluster_pool *pool, struct ferry_control_request *request,
 			const char *reason)
 {
@@ -134,7 +137,7 @@ void control_attached(struct cluster_pool *pool, const struct ferry_mail *mail)
 		return; /* Its asker has gone. */
 	if (request->is_remove) {
 		ferry_control_done(request, mail->error, mail->error < 0 ? mail->text : NULL);
-	} else if (mail->error < 0 && config->is_fuse) {
+	} else if (mail->error < 0 && (config->is_fuse || config->nbd_listens_count > 0)) {
 		attach_file(pool, request, mail->text);
 	} else if (mail->error < 0) {
 		ferry_control_done(request, mail->error, mail->text);
@@ -179,6 +182,8 @@ static void detach_answer(struct ferry_cluster *cluster, struct ferry_control_re
 	else
 		control_device_of(cluster, request->volume, request->answer.attach.device,
 				  sizeof(request->answer.attach.device));
+	control_uri_of(cluster, request->volume, request->answer.attach.uri,
+		       sizeof(request->answer.attach.uri));
 	ferry_control_done(request, 0, NULL);
 }
 

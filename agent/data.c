@@ -277,6 +277,23 @@ static int memory_open(struct ferry_data *data, struct ferry_error *reterr)
 	return 0;
 }
 
+/* Whoever uses a device of an agent before this one gets errors; else it might wait for ever. */
+static void dead_devices_clear(struct ferry_data *data)
+{
+	struct ferry_event note = {.kind = FERRY_EVENT_ADMIN, .severity = FERRY_SEVERITY_WARNING};
+
+	for (uint32_t i = 0; i < data->config.nbd_listen_count; i++) {
+		const char *listen = data->config.nbd_listen[i];
+		uint32_t count = strncmp(listen, "unix:", strlen("unix:")) == 0
+					 ? ferry_nbddev_clear(listen + strlen("unix:"))
+					 : 0;
+
+		if (count > 0)
+			ferry_event_emit(&data->events, note,
+					 "%u nbd devices of an earlier agent were ended", count);
+	}
+}
+
 static int front_ends_open(struct ferry_data *data, struct ferry_error *reterr)
 {
 	const struct ferry_data_config *config = &data->config;
@@ -295,6 +312,7 @@ static int front_ends_open(struct ferry_data *data, struct ferry_error *reterr)
 		r = ferry_nbd_server_start(&nbd, &data->nbd, reterr);
 		if (r < 0)
 			return r;
+		dead_devices_clear(data);
 	}
 	if (config->fuse_mount) {
 		r = ferry_fuse_open(&fuse, &data->fuse, reterr);

@@ -11,6 +11,7 @@
 #include "agent/adapters/fuse/fuse.h"
 #include "agent/adapters/iscsi/iscsi.h"
 #include "agent/adapters/nbd/nbd.h"
+#include "agent/adapters/nbddev/nbddev.h"
 #include "agent/adapters/sgio/sgio.h"
 #include "agent/adapters/tcp/tcp.h"
 #include "agent/adapters/ublk/ublk.h"

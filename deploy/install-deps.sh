@@ -14,6 +14,7 @@ build=(
 	liburing-dev                                 # local devices, and the data thread's loop
 	libiscsi-dev                                 # iSCSI paths
 	libibverbs-dev librdmacm-dev                 # RDMA between agents
+	libnl-3-dev libnl-genl-3-dev                 # devices of the kernel's NBD client
 	libfuse3-dev fuse3                           # volumes as files; fusermount3
 	libqb-dev                                    # the cluster thread's loop, logs, blackbox
 	libcorosync-common-dev libcpg-dev libquorum-dev # membership

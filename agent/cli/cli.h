@@ -13,6 +13,7 @@
 #include <stdio.h>
 
 #include "agent/adapters/grpc/client.h"
+#include "agent/adapters/nbddev/nbddev.h"
 
 /* What scripts may rely on; `ferry --help` says the same. */
 enum cli_exit {
@@ -95,6 +96,12 @@ void cli_clean(char *to, size_t size_bytes, const char *text);
 struct json_object *cli_json_of(const ProtobufCMessage *message);
 /* "healthy" of an enum's value; the number, if it is unknown to us. @ret has 32 bytes. */
 void cli_enum_name(const ProtobufCEnumDescriptor *type, int value, char ret[32]);
+
+/* nbd_device.c: whether the kernel's NBD client can have @uri. */
+bool cli_nbd_is(const char *uri);
+/* A device of it, new or not; errors as ferry_nbddev_attach()'s and ferry_nbddev_end_dead()'s. */
+int cli_nbd_attach(const char *uri, char ret_device[FERRY_NBDDEV_PATH_MAX],
+		   struct ferry_error *reterr) FERRY_MUST_CHECK;
 
 /*
  * device.c: where the agent has only the volume's file, a loop device is put over it, and named in

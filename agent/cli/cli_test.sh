@@ -105,6 +105,7 @@ run 0 version; out '^ferry [0-9]'; out '^agent 9.9.9, wire version 1, API ferry.
 run 0 attach vol0; [ "$(cat "$dir/out")" = /dev/loop7 ] || fail 'not just the device'
 err 'by ublk \(no\?better\)'
 run 0 attach late -j; json '.device == "/dev/loop7" and .front_end == "ublk" and (.reason | length) > 0'
+run 1 attach nbd; err 'such.sock: No such file.*; the agent shows no files.*NBD clients use nbd.unix:///nbd'
 run 0 detach vol0; [ -s "$dir/out" ] && fail 'detach says something'
 run 0 acquire pg; out 'epoch 8'
 run 0 move pg n3; out '^moved, epoch 9$'

@@ -1,14 +1,17 @@
 /*
- * device.c - what is done here with a device, for the agent would wait for itself: loop devices
- * over volumes' files; and a look at who uses a device of ublk, before the agent removes it.
+ * device.c - what is done here with a device, for the agent would wait for itself: devices of the
+ * kernel's NBD client; loop devices over volumes' files; and a look at who uses a device of ublk,
+ * before the agent removes it.
  */
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "agent/adapters/loopdev/loopdev.h"
+#include "agent/adapters/nbddev/nbddev.h"
 #include "agent/cli/cli.h"
 #include "ferry.pb-c.h"
 
@@ -21,36 +24,66 @@ static bool is_device(const char *path)
 	return strncmp(path, "/dev/", strlen("/dev/")) == 0;
 }
 
-/* A text of a message that is not empty: it is the library's to free, or ours. */
+/* A text of a message: if it is not empty it is the library's to free, or ours. */
 static int text_replace(char **text, const char *by)
 {
 	char *copy = strdup(by);
 
-	ferry_assert((*text)[0]);
 	if (!copy)
 		return -ENOMEM;
-	free(*text);
+	if ((*text)[0])
+		free(*text);
 	*text = copy;
 	return 0;
 }
 
-int cli_attach(ProtobufCMessage *message, struct ferry_error *reterr)
+/* ---- Attaching. ---- */
+
+static int answer_set(Ferry__V1__AttachVolumeReply *reply, const char *device,
+		      const char *front_end, struct ferry_error *reterr)
 {
-	Ferry__V1__AttachVolumeReply *reply = (Ferry__V1__AttachVolumeReply *)message;
+	if (text_replace(&reply->device, device) < 0 ||
+	    text_replace(&reply->front_end, front_end) < 0)
+		return ferry_error_set(reterr, -ENOMEM, "no memory");
+	return 0;
+}
+
+/* Why it is by none of the better ones: the agent's reason, and this. */
+static int reason_add(Ferry__V1__AttachVolumeReply *reply, const char *why)
+{
+	char text[2 * CLI_CELL_BYTES];
+
+	(void)snprintf(text, sizeof(text), "%.250s%s%.250s", reply->reason,
+		       reply->reason[0] ? "; " : "", why);
+	return text_replace(&reply->reason, text);
+}
+
+/* One that is attached by a loop device stays so: two devices would not see each other's writes. */
+static bool has_loop(const char *file)
+{
+	char device[FERRY_LOOPDEV_PATH_MAX];
+	struct ferry_error none;
+
+	return file[0] && ferry_loopdev_find(file, device, &none) == 0;
+}
+
+static int no_front_end(const Ferry__V1__AttachVolumeReply *reply, struct ferry_error *reterr)
+{
+	if (reply->reason[0] && !reply->uri[0])
+		return ferry_error_set(reterr, -EOPNOTSUPP, "%s", reply->reason);
+	return ferry_error_set(reterr, -EOPNOTSUPP,
+			       "%s%sthe agent shows no files (no [fuse] in its configuration, "
+			       "no --fuse); NBD clients use %s",
+			       reply->reason, reply->reason[0] ? "; " : "",
+			       reply->uri[0] ? reply->uri : "nothing either");
+}
+
+static int loop_attach(Ferry__V1__AttachVolumeReply *reply, struct ferry_error *reterr)
+{
 	char device[FERRY_LOOPDEV_PATH_MAX];
 	struct stat attr;
 	int r;
 
-	ferry_assert(reply->base.descriptor == &ferry__v1__attach_volume_reply__descriptor);
-	if (is_device(reply->device))
-		return 0;
-	if (!reply->device[0] && reply->reason[0])
-		return ferry_error_set(reterr, -EOPNOTSUPP, "%s", reply->reason);
-	if (!reply->device[0])
-		return ferry_error_set(reterr, -EOPNOTSUPP,
-				       "the agent shows no files (no [fuse] in its configuration, "
-				       "no --fuse); NBD clients use %s",
-				       reply->uri[0] ? reply->uri : "nothing either");
 	if (stat(reply->device, &attr) < 0)
 		return ferry_error_set(reterr, -errno, "the volume's file %s: %s", reply->device,
 				       strerror(errno));
@@ -61,11 +94,34 @@ int cli_attach(ProtobufCMessage *message, struct ferry_error *reterr)
 				 !(attr.st_mode & S_IWUSR), device, reterr);
 	if (r < 0)
 		return r == -EBUSY ? -EPERM : r;
-	if (text_replace(&reply->device, device) < 0 ||
-	    text_replace(&reply->front_end, "fuse, loop") < 0)
-		return ferry_error_set(reterr, -ENOMEM, "no memory");
-	return 0;
+	return answer_set(reply, device, "fuse, loop", reterr);
 }
+
+int cli_attach(ProtobufCMessage *message, struct ferry_error *reterr)
+{
+	Ferry__V1__AttachVolumeReply *reply = (Ferry__V1__AttachVolumeReply *)message;
+	char device[FERRY_NBDDEV_PATH_MAX];
+	struct ferry_error why;
+	int r;
+
+	ferry_assert(reply->base.descriptor == &ferry__v1__attach_volume_reply__descriptor);
+	if (is_device(reply->device))
+		return 0;
+	if (cli_nbd_is(reply->uri) && !has_loop(reply->device)) {
+		r = cli_nbd_attach(reply->uri, device, &why);
+		if (r == 0)
+			return answer_set(reply, device, "nbd", reterr);
+		if (r == -EBUSY) {
+			*reterr = why;
+			return -EPERM; /* A dead one in use: refused, as with the others. */
+		}
+		if (reason_add(reply, why.message) < 0)
+			return ferry_error_set(reterr, -ENOMEM, "no memory");
+	}
+	return reply->device[0] ? loop_attach(reply, reterr) : no_front_end(reply, reterr);
+}
+
+/* ---- Detaching. ---- */
 
 /*
  * The agent's own device: removed if it can be held here, alone. Mounts and other claims show as
@@ -99,6 +155,11 @@ int cli_detach(const struct cli_agent *agent, ProtobufCMessage *message, struct 
 	int r;
 
 	ferry_assert(reply->base.descriptor == &ferry__v1__detach_volume_reply__descriptor);
+	if (cli_nbd_is(reply->uri)) {
+		r = ferry_nbddev_detach(reply->uri, reterr);
+		if (r != -ENOENT)
+			return r == -EBUSY ? -EPERM : r;
+	}
 	if (!reply->device[0])
 		return 0;
 	if (strncmp(reply->device, "/dev/ublkb", strlen("/dev/ublkb")) == 0) {
@@ -121,11 +182,16 @@ void cli_volumes(ProtobufCMessage *message)
 	char device[FERRY_LOOPDEV_PATH_MAX];
 	struct ferry_error none;
 
+	_Static_assert((int)FERRY_LOOPDEV_PATH_MAX == (int)FERRY_NBDDEV_PATH_MAX, "either's");
 	ferry_assert(list->base.descriptor == &ferry__v1__volume_list__descriptor);
 	for (size_t i = 0; i < list->n_volumes; i++) {
 		const char *file = list->volumes[i]->device;
+		const char *uri = list->volumes[i]->uri;
 
-		if (!file[0] || is_device(file) || ferry_loopdev_find(file, device, &none) < 0)
+		if (is_device(file))
+			continue;
+		if ((!cli_nbd_is(uri) || ferry_nbddev_find(uri, device, &none) < 0) &&
+		    (!file[0] || ferry_loopdev_find(file, device, &none) < 0))
 			continue;
 		if (text_replace(&list->volumes[i]->device, device) < 0)
 			return; /* Its file is true, too. */

@@ -200,6 +200,12 @@ static void answer(struct ferry_control_request *request, const char *name)
 static void attach(struct ferry_control *control, struct ferry_control_request *request)
 {
 	(void)control;
+	if (strcmp(request->volume, "nbd") == 0) { /* Shown by an NBD socket alone. */
+		text(request->answer.attach.uri, sizeof(request->answer.attach.uri),
+		     "nbd+unix:///nbd?socket=/none/such.sock");
+		answer(request, request->volume);
+		return;
+	}
 	text(request->answer.attach.device, sizeof(request->answer.attach.device), "/dev/loop7");
 	text(request->answer.attach.front_end, sizeof(request->answer.attach.front_end), "ublk");
 	text(request->answer.attach.reason, sizeof(request->answer.attach.reason), "no\nbetter");

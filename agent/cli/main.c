@@ -55,10 +55,12 @@ static const struct command commands[] = {
 	{"luns", "", "the shared storage, by identity", "", "ListLuns", 0, QUICK_S,
 	 &ferry__v1__lun_list__descriptor, cli_show_luns, NULL},
 	{"attach", "VOLUME", "make a block device of a volume; prints its path",
-	 "By ublk where the agent has it ([ublk]) and the kernel too, else by a loop device over "
-	 "the\n"
-	 "volume's file ([fuse]); which, and why, is said on stderr, and by --json. Attaching an\n"
-	 "attached volume prints the same device again.\n",
+	 "By ublk where the agent has it ([ublk]) and the kernel too; else by the kernel's own "
+	 "NBD\n"
+	 "client (a unix socket in [nbd], and modprobe nbd); else by a loop device over the "
+	 "volume's\n"
+	 "file ([fuse]). Which, and why, is said on stderr, and by --json. Attaching an attached\n"
+	 "volume prints the same device again.\n",
 	 "AttachVolume", 1, SLOW_S, &ferry__v1__attach_volume_reply__descriptor, cli_show_attach,
 	 NULL},
 	{"detach", "VOLUME", "remove that device",

@@ -50,11 +50,15 @@ enum ferry_keys_take ferry_keys_take(const struct ferry_keys *lun, struct ferry_
 	ferry_assert(lun->count <= FERRY_KEYS_MAX && drained->count <= FERRY_KEYS_MAX);
 	if (has_foreign(lun))
 		return FERRY_KEYS_REFUSE;
+	/* Without a reservation whoever is preempted writes on: what is proven dead then is not
+	 * all. */
+	if (lun->holder.v == 0)
+		return FERRY_KEYS_RESERVE;
 	/* Older incarnations of this node's own go too. */
 	for (uint32_t i = 0; i < lun->count; i++)
 		if (lun->keys[i].v != own.v && !is_drained(drained, lun->keys[i])) {
 			*ret_victim = lun->keys[i];
 			return FERRY_KEYS_PREEMPT;
 		}
-	return lun->holder.v == 0 ? FERRY_KEYS_RESERVE : FERRY_KEYS_ABORT;
+	return FERRY_KEYS_ABORT;
 }

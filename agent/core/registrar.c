@@ -207,11 +207,11 @@ static void join_done(struct ferry_registrar *registrar)
 		registrar->is_registered = true;
 		ferry_registrar_witness_end(registrar);
 	}
-	if (registrar->state == FERRY_REGISTRAR_JOINING && registrar->must_reserve &&
-	    ferry_registrar_is_owner(registrar)) {
+	if (registrar->state == FERRY_REGISTRAR_JOINING && registrar->must_reserve) {
 		/*
-		 * Without it the lun lets everyone write, those too who have been preempted. A
-		 * claimant needs it as well: on a lun that nobody has reserved nothing is laid.
+		 * Without it the lun lets everyone write, those too who have been preempted, so
+		 * nothing is laid there. Whose it is does not matter, and the owner may have no
+		 * path.
 		 */
 		registrar->state = FERRY_REGISTRAR_RESERVING;
 		ferry_registrar_ask(registrar, FERRY_FENCE_RESERVE, (struct ferry_key){0});

@@ -171,7 +171,7 @@ void answer_keys(struct keys keys)
 	/* What lies behind them says nothing. */
 	for (uint32_t i = on.pending->keys_count; i < FERRY_KEYS_MAX; i++)
 		on.pending->keys[i] = i % 2 == 0 ? key(1, 3) : key(1, 2);
-	on.pending->holder = keys.holder;
+	on.pending->holder = keys.holder.v != 0 || keys.is_free ? keys.holder : key(2, 1);
 	on.pending->generation = keys.generation ? keys.generation : 1000;
 	answer(0);
 }

@@ -38,7 +38,8 @@ struct registrar_stand {
 
 /* What the lun says of its registrations. */
 struct keys {
-	struct ferry_key holder;
+	struct ferry_key holder;  /* 0: node 2's agent, */
+	bool is_free;		  /* or nobody. */
 	uint32_t generation;	  /* 0: high, as on a target that has been there for long. */
 	struct ferry_key keys[4]; /* The first that is 0 ends them. */
 };

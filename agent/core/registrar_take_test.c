@@ -24,6 +24,10 @@ static void test_takes(void **state)
 	own();
 	join();
 	take(drained);
+	/* Nobody is preempted before the lun keeps out whoever is. */
+	answer_keys(KEYS(.is_free = true, .generation = 12, .keys = {key(1, 3), key(3, 1)}));
+	expect(FERRY_FENCE_RESERVE);
+	answer(-EBUSY);
 	answer_keys(KEYS(.generation = 12, .keys = {key(2, 1), key(1, 3), key(3, 1), key(3, 2)}));
 	expect_preempt(key(3, 1));
 	answer(0);
@@ -31,9 +35,6 @@ static void test_takes(void **state)
 	answer_keys(KEYS(.generation = 13, .keys = {key(2, 1), key(1, 3), key(3, 2)}));
 	expect_preempt(key(3, 2));
 	answer(-ENOENT); /* The lun says what is so. */
-	answer_keys(KEYS(.generation = 14, .keys = {key(2, 1), key(1, 3)}));
-	expect(FERRY_FENCE_RESERVE);
-	answer(-EBUSY);
 	answer_keys(KEYS(.holder = key(2, 1), .generation = 14, .keys = {key(2, 1), key(1, 3)}));
 	expect_preempt(
 		key(4, 1)); /* What suspects left in flight, unknown to the lun as they are. */
@@ -156,7 +157,7 @@ static void test_takes_once_it_is_registered(void **state)
 	take((struct ferry_drained_keys){});
 	assert_null(on.pending);
 	ferry_registrar_session(&on.registrar, true);
-	answer_keys(KEYS(.keys = {key(2, 1)}));
+	answer_keys(KEYS(.is_free = true, .keys = {key(2, 1)}));
 	answer(0);
 	expect(FERRY_FENCE_RESERVE);
 	answer(0);

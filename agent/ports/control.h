@@ -247,7 +247,7 @@ struct ferry_control_request {
 			char uri[FERRY_CONTROL_TEXT_BYTES];
 			char front_end[FERRY_CONTROL_NAME_BYTES]; /* "ublk", "fuse" or none. */
 			char reason[FERRY_CONTROL_TEXT_BYTES];	  /* Why no better one. */
-		} attach;					  /* And detach: its device. */
+		} attach;					  /* And detach: device, uri. */
 		struct {
 			struct ferry_epoch epoch;
 			bool was_there; /* move: nothing was. */

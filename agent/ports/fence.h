@@ -57,6 +57,8 @@ enum ferry_fence_op {
 	 * Remove @victim's registration and prove that none of its commands can land any more, by
 	 * the way that the lun's ability names. The preempter becomes the holder if the victim was.
 	 * Done means proven, nothing less; asking again is harmless and goes on where it was left.
+	 * Only where somebody holds the reservation: else the victim's commands that are still on
+	 * their way would be let in.
 	 * With is_answered_for, where nothing proves it: that the registration is gone.
 	 */
 	FERRY_FENCE_PREEMPT,
@@ -86,8 +88,8 @@ struct ferry_fence_request {
 	/*
 	 * Exactly once, never from inside submit. 0 or: -ENOTCONN the path is down; -ETIMEDOUT no
 	 * answer: the command may yet be executed; -EACCES reservation conflict (own key is not
-	 * registered); -EBUSY; -ENOENT PREEMPT: no such registration, and the lun is not reserved
-	 * (what it had in flight is not thereby dead); -EOPNOTSUPP: nothing proves it here; -EIO.
+	 * registered); -EBUSY; -ENOENT PREEMPT: the lun is not reserved, and nothing was done;
+	 * -EOPNOTSUPP: nothing proves it here; -EIO.
 	 */
 	void (*on_done)(struct ferry_fence_request *request, int error);
 	void *context;

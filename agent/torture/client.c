@@ -130,6 +130,19 @@ void torture_client_close(struct torture_client *client)
 	ferry_assert(client->in_flight == 0);
 }
 
+int torture_client_take(struct torture_client *client)
+{
+	int fd = client->fd;
+
+	ferry_assert(client->state == TORTURE_CLIENT_READY);
+	ferry_assert(client->in_flight == 0 && client->out_used == 0);
+	if (client->in_used > 0)
+		return -EBADMSG; /* What it says unasked would be missed. */
+	client->fd = -1;
+	client->state = TORTURE_CLIENT_OFF;
+	return fd;
+}
+
 /* ---- The handshake. ---- */
 
 static struct ferry_nbd_writer writer_of(struct torture_client *client)

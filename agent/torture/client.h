@@ -5,7 +5,7 @@
  * with -ESHUTDOWN. The caller connects anew.
  *
  * Owns:    one socket and its buffers.
- * Callers: load.c.
+ * Callers: load.c; agent/cli, for a device of the kernel's own client.
  * Thread:  the caller's, one.
  * Rooms:   rank 5.
  */
@@ -76,6 +76,8 @@ void torture_client_done(struct torture_client *client);
 /* Begin to connect. An error: nothing listens there now. */
 int torture_client_connect(struct torture_client *client);
 void torture_client_close(struct torture_client *client);
+/* Its socket, the caller's from now on. READY, and nothing in flight. -EBADMSG: see there. */
+int torture_client_take(struct torture_client *client) FERRY_MUST_CHECK;
 
 /* -EAGAIN: too much is in flight. @data: of a WRITE, copied. Only while READY. */
 int torture_client_submit(struct torture_client *client, enum ferry_op op, uint32_t flags,

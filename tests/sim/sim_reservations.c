@@ -102,6 +102,8 @@ static int preempt(struct sim_command *command)
 	command->waits_until = lun->accepted_next;
 	if (victim == 0)
 		return preempt_unknown(command);
+	if (lun->holder == 0)
+		return -ENOENT; /* The adapters look first: what is on its way would be let in. */
 	lun->nexuses[victim].key.v = 0;
 	sim_lun_attention(lun, victim, SIM_ATTENTION_PREEMPTED);
 	lun->generation++;

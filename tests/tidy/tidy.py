@@ -53,6 +53,7 @@ FOREIGN = [
     (r"pacemaker|crm/|libxml/", ["agent/adapters/pacemaker/"]),
     (r"ini\.h", ["agent/adapters/inifile/"]),
     (r"linux/ublk_cmd", ["agent/adapters/ublk/"]),
+    (r"netlink/", ["agent/adapters/nbddev/"]),
     (r"infiniband/|rdma/", ["agent/adapters/verbs/"]),
     (r"cmocka\.h|libnbd\.h", []),
 ]

@@ -258,6 +258,7 @@ static void encode_detach(struct ferry_grpc_call *call, struct ferry_control_req
 	Ferry__V1__DetachVolumeReply reply = FERRY__V1__DETACH_VOLUME_REPLY__INIT;
 
 	reply.device = TEXT(request->answer.attach.device);
+	reply.uri = TEXT(request->answer.attach.uri);
 	ferry_grpc_call_send(call, &reply.base);
 }
 

@@ -403,12 +403,21 @@ static void preempt_with_keys(struct ferry_iscsi *iscsi)
 		finish(iscsi, -EACCES);
 	else if (!way_of(iscsi) && !request->is_answered_for)
 		finish(iscsi, -EOPNOTSUPP);
-	else if (has_key(request, request->victim))
-		go(iscsi, way_of(iscsi) == FERRY_LAYING_ABORT ? STEP_ABORT : STEP_PREEMPT);
-	else if (way_of(iscsi) == FERRY_LAYING_REINSTATE && has_successor(request))
+	else if (!has_key(request, request->victim) && way_of(iscsi) == FERRY_LAYING_REINSTATE &&
+		 has_successor(request))
 		finish(iscsi, 0);
 	else
 		go(iscsi, STEP_RESERVATION);
+}
+
+static void preempt_reserved(struct ferry_iscsi *iscsi)
+{
+	const struct ferry_fence_request *request = iscsi->fencing.current;
+
+	if (!has_key(request, request->victim))
+		go_lay(iscsi);
+	else
+		go(iscsi, way_of(iscsi) == FERRY_LAYING_ABORT ? STEP_ABORT : STEP_PREEMPT);
 }
 
 static void registered(struct ferry_iscsi *iscsi)
@@ -480,9 +489,9 @@ static void reservation_answered(struct ferry_iscsi *iscsi, struct ferry_iscsi_c
 	else if (request->op == FERRY_FENCE_READ_KEYS)
 		finish(iscsi, 0);
 	else if (type >= FERRY_PR_WRITE_EXCLUSIVE_REGISTRANTS)
-		go_lay(iscsi);
-	else
-		finish(iscsi, -ENOENT); /* Nothing keeps the victim from writing on. */
+		preempt_reserved(iscsi);
+	else /* Nothing keeps the victim from writing on, what is still on its way included. */
+		finish(iscsi, -ENOENT);
 }
 
 /* GOOD, or the target's word about a reset. */

@@ -103,6 +103,9 @@ static void test_registers_only_what_was_kept(void **state)
 	/* It had none as it read, and has one: somebody else of its name is about. */
 	assert_int_equal(do_fence(&side_a, &fence, FERRY_FENCE_REGISTER, 0x2a, 0), -EACCES);
 	assert_int_equal(do_fence(&side_a, &fence, FERRY_FENCE_REGISTER, 0x2a, 0xa), 0);
+	/* On a lun that is not reserved it would write on. */
+	assert_int_equal(do_fence(&side_b, &fence, FERRY_FENCE_PREEMPT, 0xb, 0x2a), -ENOENT);
+	assert_int_equal(do_fence(&side_b, &fence, FERRY_FENCE_RESERVE, 0xb, 0), 0);
 	assert_int_equal(do_fence(&side_b, &fence, FERRY_FENCE_PREEMPT, 0xb, 0x2a), 0);
 	assert_int_equal(do_fence(&side_a, &fence, FERRY_FENCE_READ_KEYS, 0, 0), 0);
 	assert_int_equal(do_fence(&side_a, &fence, FERRY_FENCE_REGISTER, 0x2a, 0x2a), -EACCES);

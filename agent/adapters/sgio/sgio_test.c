@@ -339,6 +339,7 @@ static void test_takes_a_lun(void **state)
 	(void)state;
 	start(0);
 	lun.others[0] = 0x22;
+	lun.holder = 0x11;
 	lun.holder = 0x22;
 	assert_int_equal(ask(FERRY_FENCE_READ_KEYS, 0, 0), 0);
 	assert_int_equal(request.keys_count, 1);
@@ -364,6 +365,7 @@ static void test_another_was_faster(void **state)
 	(void)state;
 	start(0);
 	lun.others[0] = 0x22;
+	lun.holder = 0x11;
 	lun.others[1] = 0x33;
 	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x11, 0), 0);
 	assert_int_equal(ask(FERRY_FENCE_RESERVE, 0x11, 0), 0);
@@ -471,6 +473,7 @@ static void test_no_change_after_a_reset(void **state)
 	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x11, 0), 0);
 	assert_int_equal(ask(FERRY_FENCE_RESERVE, 0x11, 0), 0);
 	lun.others[0] = 0x22;
+	lun.holder = 0x11;
 	lun.is_reset = true;
 	generation = lun.generation;
 	lun.attentions = 1;
@@ -517,6 +520,7 @@ static void test_untrue_target(void **state)
 	assert_int_equal(ferry_sgio_fence(sgio)->ability.laying, 0);
 	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x11, 0), 0);
 	lun.others[0] = 0x22;
+	lun.holder = 0x11;
 	assert_int_equal(ask(FERRY_FENCE_PREEMPT, 0x11, 0x22), -EOPNOTSUPP);
 	assert_int_equal(lun.others[0], 0x22);
 	/* A person answers for it: its key goes all the same, and with it what it may send yet. */
@@ -554,6 +558,9 @@ static void test_laying_as_configured(void **state)
 	assert_int_equal(ferry_sgio_fence(sgio)->ability.laying, FERRY_LAYING_QUIESCE);
 	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x11, 0), 0);
 	lun.others[0] = 0x22;
+	assert_int_equal(ask(FERRY_FENCE_PREEMPT, 0x11, 0x22), -ENOENT); /* Not reserved. */
+	assert_int_equal(lun.others[0], 0x22);
+	lun.holder = 0x11;
 	begin_ns = ferry_loop_now_ns(ferry_uring_loop_of(loop));
 	assert_int_equal(ask(FERRY_FENCE_PREEMPT, 0x11, 0x22), 0);
 	assert_true(ferry_loop_now_ns(ferry_uring_loop_of(loop)) - begin_ns >= lun.quiesce_time_ns);
@@ -582,6 +589,7 @@ static void test_a_late_abort_is_not_lost(void **state)
 	start(50 * FERRY_NS_PER_MS);
 	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x11, 0), 0);
 	lun.others[0] = 0x22;
+	lun.holder = 0x11;
 	lun.hangs_abort = true;
 	assert_int_equal(ask(FERRY_FENCE_PREEMPT, 0x11, 0x22), -ETIMEDOUT);
 	/* The thread is not back: nothing is proven, and nothing else is asked. */
@@ -627,6 +635,7 @@ static void test_reads_while_it_hangs(void **state)
 	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x11, 0), 0);
 	generation = lun.generation;
 	lun.others[0] = 0x22;
+	lun.holder = 0x11;
 	lun.hangs_abort = true;
 	request = (struct ferry_fence_request){
 		.op = FERRY_FENCE_PREEMPT, .own = {0x11}, .victim = {0x22}, .on_done = done};
@@ -660,6 +669,7 @@ static void test_closes_while_it_hangs(void **state)
 	start(10 * FERRY_NS_PER_MS);
 	assert_int_equal(ask(FERRY_FENCE_REGISTER, 0x11, 0), 0);
 	lun.others[0] = 0x22;
+	lun.holder = 0x11;
 	lun.hangs_abort = true;
 	assert_int_equal(ask(FERRY_FENCE_PREEMPT, 0x11, 0x22), -ETIMEDOUT);
 	ferry_sgio_close(TAKE_PTR(sgio));

@@ -328,20 +328,28 @@ static int quiesce(struct ferry_sgio_worker *worker)
 	return poll(&go, 1, (int)wait_ms) == 0 ? 0 : -ETIMEDOUT;
 }
 
+/* Else nothing keeps the victim from writing on, what is still on its way to the lun included. */
+static int must_be_reserved(struct ferry_sgio_worker *worker)
+{
+	struct ferry_pr_reservation reservation = {};
+	int r = reservation_read(worker, &reservation);
+
+	if (r < 0)
+		return r;
+	return reservation.type < FERRY_PR_WRITE_EXCLUSIVE_REGISTRANTS ? -ENOENT : 0;
+}
+
 /* The victim is not registered: what it sent before, and is not known to be dead? */
 static int lay_unregistered(struct ferry_sgio_worker *worker, const struct ferry_pr_keys *keys)
 {
-	struct ferry_pr_reservation reservation = {};
 	int r;
 
 	if (worker->laid.v == worker->request.victim.v &&
 	    worker->laid_generation == keys->generation)
 		return 0;
-	r = reservation_read(worker, &reservation);
+	r = must_be_reserved(worker);
 	if (r < 0)
 		return r;
-	if (reservation.type < FERRY_PR_WRITE_EXCLUSIVE_REGISTRANTS)
-		return -ENOENT; /* Nothing keeps the victim from writing on. */
 	if (!worker->laying)
 		return 0; /* A person answers for it. */
 	return worker->laying == FERRY_LAYING_QUIESCE ? quiesce(worker) : reset(worker);
@@ -350,8 +358,10 @@ static int lay_unregistered(struct ferry_sgio_worker *worker, const struct ferry
 static int lay_registered(struct ferry_sgio_worker *worker)
 {
 	const struct ferry_fence_request *request = &worker->request;
-	int r;
+	int r = must_be_reserved(worker);
 
+	if (r < 0)
+		return r;
 	if (worker->laying == FERRY_LAYING_ABORT)
 		return out(worker, FERRY_PR_PREEMPT_AND_ABORT, request->own, request->victim);
 	r = out(worker, FERRY_PR_PREEMPT, request->own, request->victim);

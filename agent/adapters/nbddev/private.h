@@ -1,0 +1,41 @@
+/*
+ * private.h - what nbddev.c asks of the kernel; tests ask another one.
+ *
+ * Owns:    nothing.
+ * Callers: nbddev.c asks, netlink.c answers.
+ * Thread:  any.
+ * Rooms:   private to adapters/nbddev.
+ */
+#pragma once
+
+#include "agent/adapters/nbddev/nbddev.h"
+
+struct nbddev_kernel {
+	const char *sys_block; /* "/sys/block" */
+	const char *dev;       /* "/dev" */
+
+	/* Any free device. -ENODEV: no driver. */
+	int (*connect)(const char *identity, int fd, const struct ferry_nbddev_shape *shape,
+		       uint32_t *ret_index);
+	/*
+	 * Offer another connection to device @index, if it is still @identity's. 0: it took it, for
+	 * its own is dead, or let it be; -EINVAL: it has been disconnected, or is another's.
+	 */
+	int (*reconnect)(const char *identity, uint32_t index, int fd);
+	/* No I/O of it is left afterwards; it is free with its last user. */
+	int (*disconnect)(uint32_t index);
+};
+
+extern const struct nbddev_kernel nbddev_netlink;
+
+int nbddev_attach(const struct nbddev_kernel *kernel, const char *identity, int fd,
+		  const struct ferry_nbddev_shape *shape, char ret_device[FERRY_NBDDEV_PATH_MAX],
+		  struct ferry_error *reterr) FERRY_MUST_CHECK;
+int nbddev_find(const struct nbddev_kernel *kernel, const char *identity,
+		char ret_device[FERRY_NBDDEV_PATH_MAX],
+		struct ferry_error *reterr) FERRY_MUST_CHECK;
+int nbddev_end_dead(const struct nbddev_kernel *kernel, const char *identity,
+		    struct ferry_error *reterr) FERRY_MUST_CHECK;
+int nbddev_detach(const struct nbddev_kernel *kernel, const char *identity,
+		  struct ferry_error *reterr) FERRY_MUST_CHECK;
+uint32_t nbddev_clear(const struct nbddev_kernel *kernel, const char *path);
