@@ -81,7 +81,7 @@ static const char *pool_reason(const struct cluster_pool *pool,
 		return data->lanes[0].reason;
 	if (data->flush_is_suspect)
 		return "acknowledged writes may be lost: flushes fail until an administrator has "
-		       "looked";
+		       "looked (ferry clear)";
 	if (cluster->group && pool->is_open && pool->ownership.is_synced &&
 	    !ferry_ownership_lun_is_agreed(&pool->ownership))
 		return "other members see another lun under this pool's name: compare their "

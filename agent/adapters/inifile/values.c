@@ -365,6 +365,9 @@ int parse_power_agent(struct parser *parser, const struct key *key, const char *
 {
 	static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 				      "0123456789-_.";
+	/* They keep a node from the storage, only look, or leave it to the node itself. */
+	static const char *const powerless[] = {"fence_ferry", "fence_scsi", "fence_mpath",
+						"fence_kdump", "fence_sbd",  "fence_watchdog"};
 	struct ferry_config *config = field;
 	size_t length = strlen(value);
 
@@ -376,10 +379,11 @@ int parse_power_agent(struct parser *parser, const struct key *key, const char *
 		return fail_at(parser, parser->line,
 			       "%s must be the name of one fence agent, such as fence_ipmilan",
 			       key->name);
-	if (strcmp(value, "fence_ferry") == 0)
-		return fail_at(parser, parser->line,
-			       "%s: fence_ferry cuts no power: it keeps a node from the storage",
-			       key->name);
+	for (size_t i = 0; i < FERRY_ARRAY_COUNT(powerless); i++)
+		if (strcmp(value, powerless[i]) == 0)
+			return fail_at(parser, parser->line,
+				       "%s: %s cuts no power, or does not confirm it", key->name,
+				       value);
 	memcpy(config->power_agents[config->power_agents_count++], value, length + 1);
 	return 0;
 }
