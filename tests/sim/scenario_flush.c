@@ -12,7 +12,7 @@ static void test_target_restarts(void **state)
 		sim_lun_restart(&cluster.lun);
 		sim_cluster_run(&cluster, 5 * FERRY_NS_PER_S);
 		assert_int_equal(do_io(1, FERRY_OP_FLUSH, 0), -EIO);
-		assert_int_equal(cluster.lun.holder, 1); /* Or nobody would be kept out. */
+		assert_true(cluster.lun.holder != 0); /* Or nobody would be kept out. */
 		sim_cluster_done(&cluster);
 	}
 }

@@ -226,7 +226,7 @@ static void test_cache_lost_in_a_session(void **state)
 		sim_lun_reset_hard(&cluster.lun);
 		assert_int_equal(do_io(1, FERRY_OP_FLUSH, 0), -EIO);
 		sim_cluster_run(&cluster, 3 * FERRY_NS_PER_S);
-		assert_int_equal(cluster.lun.holder, 1); /* It has been reserved anew. */
+		assert_true(cluster.lun.holder != 0); /* It has been reserved anew. */
 		sim_cluster_clear(&cluster, 1);
 		assert_int_equal(do_io(1, FERRY_OP_WRITE, 4), 0);
 		assert_int_equal(do_io(1, FERRY_OP_FLUSH, 0), 0);
