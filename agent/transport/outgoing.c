@@ -199,7 +199,7 @@ static void tcp_up(struct ferry_link *link, struct ferry_incarnation incarnation
 	ferry_assert(!outgoing->is_tcp_up && outgoing->asked_count == 0);
 	outgoing->is_tcp_up = true;
 	outgoing->incarnation = incarnation;
-	/* RDMA that was vouched for by the connection before is cut; it may not have said so yet. */
+	/* What the connection before had vouched for is cut; it may not have said so yet. */
 	if (!outgoing->current && !outgoing->config.is_rdma_only)
 		carry_by(outgoing, link);
 	if (outgoing->config.rdma)

@@ -1,8 +1,8 @@
 /*
  * transport.h - which of two links to one peer carries: RDMA while it stands, else TCP.
  *
- * TCP comes first and vouches for RDMA, which lives no longer than the connection that vouched for
- * it: the two are one connection with two ways. One way at a time carries; the connector chooses it,
+ * TCP comes first and vouches for RDMA, which lives no longer than the connection that did so:
+ * the two are one connection with two ways. One way at a time carries; the connector chooses it,
  * the acceptor follows the first message that comes by the other (docs/decisions/0013).
  *
  * To RDMA one goes when nothing that was asked by TCP waits for its answer; what is sent meanwhile
@@ -55,7 +55,7 @@ struct ferry_outgoing {
 	uint64_t carries_since_ns;
 };
 
-/* Start-up only. Takes over both links' callbacks; the callbacks of outgoing->link are to be set. */
+/* Start-up only. Takes over both links' callbacks; those of outgoing->link are to be set. */
 void ferry_outgoing_init(struct ferry_outgoing *outgoing,
 			 const struct ferry_outgoing_config *config);
 bool ferry_outgoing_is_rdma(const struct ferry_outgoing *outgoing);

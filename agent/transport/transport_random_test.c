@@ -20,8 +20,8 @@ static void maybe_connect(void)
 {
 	if (!w.tcp[0].link.is_up && !w.tcp[0].is_cut)
 		tcp_connect();
-	else if (w.is_raised && !w.rdma[0].link.is_up && !w.rdma[0].is_cut &&
-		 w.tcp[0].link.is_up && w.tcp[1].link.is_up)
+	else if (w.is_raised && !w.rdma[0].link.is_up && !w.rdma[0].is_cut && w.tcp[0].link.is_up &&
+		 w.tcp[1].link.is_up)
 		assert_int_equal(rdma_connect(), 0);
 }
 
@@ -96,8 +96,8 @@ static void one_seed(uint64_t seed)
 		if (w.ios[i].outcome == 0 || (is_write && carried(i) > 1) ||
 		    (is_write && w.ios[i].outcome == FERRY_OUTCOME_DONE && carried(i) != 1) ||
 		    (is_write && w.ios[i].outcome == FERRY_OUTCOME_FAILED && carried(i) != 0))
-			fail_msg("seed %u: I/O %u: outcome %u, carried %u times", (unsigned)seed,
-				 i, w.ios[i].outcome, carried(i));
+			fail_msg("seed %u: I/O %u: outcome %u, carried %u times", (unsigned)seed, i,
+				 w.ios[i].outcome, carried(i));
 	}
 	if (!ferry_outgoing_is_rdma(&w.out))
 		fail_msg("seed %u: RDMA does not carry", (unsigned)seed);

@@ -131,8 +131,8 @@ static void connection_begin(struct stand_half pair[2])
 void tcp_connect(void)
 {
 	connection_begin(w.tcp);
-	assert_int_equal(
-		ferry_incoming_tcp(&w.in, &w.tcp[1].link, (struct ferry_incarnation){4}), 0);
+	assert_int_equal(ferry_incoming_tcp(&w.in, &w.tcp[1].link, (struct ferry_incarnation){4}),
+			 0);
 	w.tcp[1].link.is_up = true;
 	w.tcp[1].link.on_up(&w.tcp[1].link, (struct ferry_incarnation){4});
 	w.tcp[0].link.is_up = true;

@@ -1,4 +1,4 @@
-/* Going to RDMA, away from it, and back: nothing is lost, nothing is carried twice, nothing hangs. */
+/* To RDMA, away from it, and back: nothing is lost, nothing is carried twice, nothing hangs. */
 #include "agent/transport/transport_stand.h"
 
 static struct stand_half *const tcp_1 = &w.tcp[0];
@@ -188,7 +188,7 @@ static void test_tcp_falls_while_held(void **state)
 	assert_int_equal(carried(0), 1);
 }
 
-/* Its writes are asked for again by TCP, under their numbers; a read ends, and may be tried anew. */
+/* Its writes are asked for again by TCP, by their numbers; a read ends, and may be tried anew. */
 static void test_rdma_falls_in_flight(void **state)
 {
 	(void)state;
@@ -272,7 +272,7 @@ static void test_carrier_cuts_both(void **state)
 	expect_done(1);
 }
 
-/* TCP's end is RDMA's, at both ends: nothing vouches for it any more. It has not failed: no rest. */
+/* TCP's end is RDMA's, at both ends. It has not failed itself, and need not rest. */
 static void test_tcp_falls_under_rdma(void **state)
 {
 	(void)state;
@@ -327,9 +327,8 @@ static void test_of_another_incarnation(void **state)
 	rdma_1->link.on_up(&rdma_1->link, (struct ferry_incarnation){10});
 	assert_false(rdma_1->link.is_up);
 	assert_false(is_rdma());
-	assert_int_equal(
-		ferry_incoming_rdma(&w.in, &rdma_2->link, (struct ferry_incarnation){5}),
-		-ENOTCONN);
+	assert_int_equal(ferry_incoming_rdma(&w.in, &rdma_2->link, (struct ferry_incarnation){5}),
+			 -ENOTCONN);
 	settle(rdma_1);
 	write_whole(0);
 }

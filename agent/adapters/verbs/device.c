@@ -1,3 +1,4 @@
+#include <dirent.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -274,6 +275,21 @@ static int links_open(struct ferry_verbs *verbs, struct ferry_error *reterr)
 	return 0;
 }
 
+/* librdmacm says much on stderr where there is nothing for it. */
+static bool has_device(void)
+{
+	DIR *folder = opendir("/sys/class/infiniband");
+	const struct dirent *entry = NULL;
+
+	if (!folder)
+		return false;
+	do
+		entry = readdir(folder);
+	while (entry && entry->d_name[0] == '.');
+	(void)closedir(folder); /* It was only read. */
+	return entry != NULL;
+}
+
 int ferry_verbs_open(const struct ferry_verbs_config *config, struct ferry_verbs **ret,
 		     struct ferry_error *reterr)
 {
@@ -286,6 +302,8 @@ int ferry_verbs_open(const struct ferry_verbs_config *config, struct ferry_verbs
 	ferry_assert((uintptr_t)config->memory % FERRY_CHUNK_BYTES == 0);
 	ferry_assert(config->memory_bytes > 0 && config->memory_bytes % FERRY_CHUNK_BYTES == 0);
 	ferry_assert(config->links_max > 0 && config->links_max <= FERRY_VERBS_LINKS_MAX);
+	if (!has_device())
+		return ferry_error_set(reterr, -ENODEV, "no RDMA device");
 	verbs = calloc(1, sizeof(*verbs));
 	if (!verbs)
 		return ferry_error_set(reterr, -ENOMEM, "no memory for RDMA");
