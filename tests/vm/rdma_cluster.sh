@@ -121,3 +121,11 @@ note "$(ask 2 status '.pools[0] | "\(.ios) I/Os, \(.detours) detours, \(.failure
 is 2 status '.pools[0].failures == 0' || fail "the application saw errors"
 guest_must 2 'umount /mnt && e2fsck -fn /dev/ublkb0 && ferry detach data' >/dev/null
 passed "the way to storage is back; fio saw no error and no wrong byte ($SECONDS s)"
+
+# --- A device is taken away (the command ends when the agent does: soft RoCE waits for its users).
+guest_begin 4 'rdma link delete rxe0'
+wait_for 120 "vm4 goes by TCP" all_by 4 tcp
+is 4 peers 'all(.peers[]; .not_rdma | startswith("rdma: "))' || fail "it does not say why: $(ask 4 peers .)"
+is 2 peers '[.peers[] | {name, transport}] == [{name: "vm3", transport: "rdma"}, {name: "vm4", transport: "tcp"}]' ||
+	fail "vm2: $(ask 2 peers .)"
+passed "vm4's device is taken away: its agent goes on by TCP, the others by RDMA ($SECONDS s)"

@@ -85,6 +85,12 @@ static void completion_take(struct ferry_verbs *verbs, const struct ibv_wc *wc)
 	}
 }
 
+static void links_cut(struct ferry_verbs *verbs, const char *why)
+{
+	for (uint32_t i = 0; i < verbs->config.links_max; i++)
+		verbs_link_cut(&verbs->links[i], "%s", why);
+}
+
 void verbs_poll(struct ferry_verbs *verbs)
 {
 	struct ibv_wc wcs[POLL_BATCH];
@@ -92,8 +98,9 @@ void verbs_poll(struct ferry_verbs *verbs)
 
 	for (uint32_t i = 0; i < POLL_BATCHES_MAX && count == POLL_BATCH; i++) {
 		count = ibv_poll_cq(verbs->cq, POLL_BATCH, wcs);
-		ferry_assert(count >= 0); /* It fails only on what is no queue. */
 		verbs->polls_count++;
+		if (count < 0) /* The device is broken, or gone. */
+			links_cut(verbs, "RDMA: the queue of completions fails");
 		for (int at = 0; at < count; at++)
 			completion_take(verbs, &wcs[at]);
 		if (count > 0) {
@@ -119,7 +126,8 @@ static void poll_run(struct ferry_task *task)
 	}
 	if (!verbs->is_asleep) {
 		/* Asked to be woken, it looks once more: what came before wakes nobody. */
-		ferry_assert(ibv_req_notify_cq(verbs->cq, /* solicited_only= */ 0) == 0);
+		if (ibv_req_notify_cq(verbs->cq, /* solicited_only= */ 0) != 0)
+			links_cut(verbs, "RDMA: the queue of completions wakes nobody");
 		verbs->is_asleep = true;
 		ferry_task_post(verbs->config.loop, task);
 	}
