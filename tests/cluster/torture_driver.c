@@ -39,9 +39,8 @@ static void figures_print(const struct torture_load *load)
 	       ", \"errors\": %" PRIu64 ", \"flush_errors\": %" PRIu64 ", \"connections\": %" PRIu64
 	       ", \"cut_off\": %" PRIu64 ", \"losses\": %" PRIu64 ", \"stall_ms_max\": %" PRIu64
 	       ", \"latency_ms_max\": %" PRIu64 ", \"sectors_checked\": %" PRIu64
-	       ", \"sectors_mixed\": %" PRIu64
-	       ", \"violations\": %" PRIu64 ", \"busy\": %u, \"idle_ms\": %" PRIu64
-	       ", \"flush_failures\": [",
+	       ", \"sectors_mixed\": %" PRIu64 ", \"violations\": %" PRIu64
+	       ", \"busy\": %u, \"idle_ms\": %" PRIu64 ", \"flush_failures\": [",
 	       f->reads, f->writes, f->fua_writes, f->zeroes, f->trims, f->flushes, f->errors,
 	       f->flush_errors, f->connections, f->cut_off, f->losses,
 	       f->stall_ns_max / FERRY_NS_PER_MS, f->latency_ns_max / FERRY_NS_PER_MS,
