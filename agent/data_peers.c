@@ -259,6 +259,17 @@ static void why_not_rdma(const struct data_peer *peer, char *ret, size_t size_by
 		(void)snprintf(ret, size_bytes, "the peer takes no RDMA");
 }
 
+static void rdma_count(struct ferry_link *link, struct ferry_snapshot_peer *ret)
+{
+	struct ferry_verbs_counters counters;
+
+	if (!link)
+		return;
+	counters = ferry_verbs_counters(link);
+	ret->rdma_bytes += counters.bytes_moved;
+	ret->copied_bytes += counters.bytes_copied;
+}
+
 void data_peer_snap(const struct data_peer *peer, struct ferry_snapshot_peer *ret)
 {
 	const struct ferry_data *data = peer->data;
@@ -276,6 +287,8 @@ void data_peer_snap(const struct data_peer *peer, struct ferry_snapshot_peer *re
 	ret->is_rdma = ferry_outgoing_is_rdma(&peer->outgoing) ||
 		       data->config.transport == FERRY_CONFIG_TRANSPORT_RDMA;
 	why_not_rdma(peer, ret->not_rdma, sizeof(ret->not_rdma));
+	rdma_count(peer->rdma, ret);
+	rdma_count(peer->incoming.rdma, ret);
 	(void)snprintf(ret->trouble, sizeof(ret->trouble), "%s",
 		       ferry_tcp_link_trouble(peer->connector));
 }

@@ -70,6 +70,7 @@ struct ferry_snapshot_peer {
 	char trouble[FERRY_EVENT_TEXT_MAX]; /* Why it is not up. */
 	bool is_rdma;
 	char not_rdma[FERRY_EVENT_TEXT_MAX]; /* Why RDMA does not carry, or empty. */
+	uint64_t rdma_bytes, copied_bytes;
 };
 
 struct ferry_snapshot {

@@ -22,7 +22,7 @@
 #define FERRY_TRANSPORT_HOLD_NS (200 * FERRY_NS_PER_MS) /* Longer nothing is held... */
 /* ...and RDMA that fell, or could not be gone to, is left alone: then doubled up to the maximum. */
 #define FERRY_TRANSPORT_REST_NS_MIN FERRY_NS_PER_S
-#define FERRY_TRANSPORT_REST_NS_MAX (30 * FERRY_NS_PER_S)
+#define FERRY_TRANSPORT_REST_NS_MAX (300 * FERRY_NS_PER_S)
 #define FERRY_TRANSPORT_TRUST_NS (60 * FERRY_NS_PER_S) /* Having carried so long clears that. */
 
 struct ferry_outgoing_config {

@@ -78,7 +78,7 @@ static void quiet(void)
 			maybe_carried(j);
 	}
 	run();
-	stand_run_ms(&at.stand, 31000);
+	stand_run_ms(&at.stand, 301000); /* The longest rest. */
 	run();
 }
 

@@ -53,7 +53,8 @@ detours_go_on()
 
 show_peers()
 {
-	ask "$1" peers '.peers[] | "\(.name): \(.transport) \(.not_rdma), \(.carried_by_it) I/Os"' |
+	ask "$1" peers '.peers[] | "\(.name): \(.transport) \(.not_rdma), it carried \(.carried_by_it) I/Os;" +
+		" \(.rdma_bytes) bytes by RDMA, \(.copied_bytes) copied"' |
 		sed "s/^/    vm$1: /"
 }
 
@@ -84,7 +85,13 @@ all_by 2 rdma || fail "not by RDMA: $(ask 2 peers .)"
 is 2 paths 'all(.paths[] | select(.kind == "peer"); .transport == "rdma")' || fail "$(ask 2 paths .)"
 SENT=$(($(packets) - SENT))
 [ "$SENT" -gt 300 ] || fail "only $SENT packets by RoCE"
-show_peers 2
+for n in 2 3 4; do
+	show_peers $n
+done
+# Who is asked moves the data: out of vm2's memory, and into it.
+for n in 3 4; do
+	is $n peers 'any(.peers[]; .node == 2 and .rdma_bytes > 1000000)' || fail "vm$n: $(ask $n peers .)"
+done
 passed "vm2's way to storage is cut: I/O goes by peers over RDMA, $SENT packets, verified ($SECONDS s)"
 
 CUT_AT=$(now)
