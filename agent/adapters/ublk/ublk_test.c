@@ -761,6 +761,33 @@ static void test_leaves(void **state)
 	assert_int_equal(answer_of(4), 0);
 }
 
+/* What a FLUSH has told of no later one would: it is answered. */
+static void test_leaves_no_loss_untold(void **state)
+{
+	struct ublk_stand_slot *slots = at.stand.devices[0].slots;
+
+	(void)state;
+	add();
+	assert_int_equal(attach(), 0);
+	ferry_block_stub_behave(&at.volume,
+				(struct ferry_block_behaviour){.fail_op = FERRY_OP_FLUSH,
+							       .fail_count = 1,
+							       .fail_error = -EIO,
+							       .is_held = true});
+	ublk_stand_ask(&at.stand, 0, 1, UBLK_IO_OP_FLUSH, 0, 0);
+	some_turns();
+	assert_int_equal(ferry_ublk_leave(at.ublk, &at.volume.block, on_left, &at), 0);
+	at.volume.behaviour.is_held = false;
+	ferry_block_stub_behave(&at.volume, at.volume.behaviour);
+	until(has_left);
+	some_turns();
+	assert_true(slots[1].is_answered);
+	assert_int_equal(slots[1].result, -EIO);
+	agent_dies();
+	add();
+	until(is_served);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -783,6 +810,7 @@ int main(void)
 		TEST(test_not_recovered),
 		TEST(test_others_are_left_alone),
 		TEST(test_leaves),
+		TEST(test_leaves_no_loss_untold),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
