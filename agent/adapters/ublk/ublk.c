@@ -108,6 +108,8 @@ int ferry_ublk_open(const struct ferry_ublk_config *config, struct ferry_ublk **
 		    struct ferry_error *reterr)
 {
 	struct ferry_ublk *ublk = calloc(1, sizeof(*ublk));
+	struct ferry_event note = {.kind = FERRY_EVENT_ADMIN, .severity = FERRY_SEVERITY_WARNING};
+	int r;
 
 	ferry_assert(config && config->loop && config->commands);
 	if (!ublk)
@@ -117,6 +119,9 @@ int ferry_ublk_open(const struct ferry_ublk_config *config, struct ferry_ublk **
 	ublk->control_fd = -1;
 	for (size_t i = 0; i < FERRY_UBLK_DEVICES_MAX; i++)
 		ublk->devices[i].fd = -1;
+	r = ublk_driver_open(ublk);
+	if (r < 0)
+		ferry_event_emit(config->events, note, UBLK_NO_DRIVER, strerror(-r));
 	*ret = ublk;
 	return 0;
 }

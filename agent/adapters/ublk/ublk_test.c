@@ -28,8 +28,9 @@ static struct {
 	struct ferry_task look;
 	bool (*is_it)(void);
 
+	struct ferry_events events;
 	int error;
-	char text[160];
+	char text[FERRY_EVENT_TEXT_MAX];
 	uint32_t answers, removals, leaves;
 } at;
 
@@ -72,8 +73,10 @@ static void some_turns(void)
 
 static void ublk_open(void)
 {
-	struct ferry_ublk_config config = {
-		.loop = at.loop, .commands = &at.stand.commands, .devices = at.stand.folder};
+	struct ferry_ublk_config config = {.loop = at.loop,
+					   .commands = &at.stand.commands,
+					   .events = at.events.emit ? &at.events : NULL,
+					   .devices = at.stand.folder};
 
 	assert_int_equal(ferry_ublk_open(&config, &at.ublk, NULL), 0);
 }
@@ -384,6 +387,12 @@ static void test_attach(void **state)
 	assert_int_equal(attach(), 0);
 }
 
+static void on_event(struct ferry_events *events, const struct ferry_event *event)
+{
+	assert_ptr_equal(events, &at.events);
+	(void)snprintf(at.text, sizeof(at.text), "%s", event->text);
+}
+
 static void test_no_driver(void **state)
 {
 	char path[96];
@@ -391,6 +400,10 @@ static void test_no_driver(void **state)
 	(void)state;
 	(void)snprintf(path, sizeof(path), "%s/ublk-control", at.stand.folder);
 	assert_int_equal(remove(path), 0);
+	at.ublk = ferry_ublk_free(at.ublk);
+	at.events.emit = on_event;
+	ublk_open();
+	assert_non_null(strstr(at.text, "modprobe ublk_drv"));
 	add();
 	assert_int_equal(attach(), -ENODEV);
 	assert_non_null(strstr(at.text, "modprobe ublk_drv"));
