@@ -59,6 +59,7 @@ test_check() {
 	chmod 600 "$WORK/chap"
 	refused 0 'warning: .*check.conf: neither .nbd. nor .fuse.' --check --config "$conf"
 	refused 0 'the configuration is right' --check --config "$conf"
+	refused 2 ' --log-level: must be' --check --config "$conf" --log-level loud
 	printf '[fuse]\n' >>"$conf"
 	refused 0 '^the configuration is right' --check --config "$conf"
 	! grep -q warning <<<"$SAID" || fail "a warning without a reason: $SAID"
