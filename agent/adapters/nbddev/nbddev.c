@@ -261,8 +261,15 @@ int nbddev_detach(const struct nbddev_kernel *kernel, const char *identity,
 		return ferry_error_set(reterr, fd, "%s is in use; unmount it first", device);
 	if (fd < 0)
 		return ferry_error_set(reterr, fd, "%s: %s", device, strerror(-fd));
-	/* Who has merely opened it may have written through the page cache. */
-	r = fsync(fd) < 0 ? -errno : 0;
+	/*
+	 * Who has merely opened it may have written through the page cache. No FLUSH: while those
+	 * fail for what was lost before, it has to be detached all the same.
+	 */
+	r = sync_file_range(fd, 0, 0,
+			    SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+				    SYNC_FILE_RANGE_WAIT_AFTER) < 0
+		    ? -errno
+		    : 0;
 	if (r == 0)
 		r = kernel->disconnect(index);
 	(void)close(fd); /* Till now, so that nobody else could begin to use it. */
