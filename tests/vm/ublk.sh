@@ -96,6 +96,20 @@ must '[ "$(grep -c "is served again" /var/log/ferryd.log)" = 4 ]'
 must 'umount /mnt && e2fsck -fn /dev/ublkb0'
 passed "killed three times and stopped once: fio saw no error and no wrong byte ($SECONDS s)"
 
+# --- Who stops leaves FLUSHes to its users: what one of its own told of a loss nobody would hear.
+flushes()
+{
+	guest_must $N "awk '{print \$16}' /sys/block/vdb/stat"
+}
+must 'dd if=/dev/urandom of=/dev/ublkb0 bs=4k count=8 oflag=direct 2>&1'
+before=$(flushes)
+agent_end TERM
+[ "$(flushes)" = "$before" ] || fail "flushed by who stops"
+agent_start vdb
+must 'dd if=/dev/zero of=/dev/ublkb0 bs=4k count=1 oflag=direct conv=fsync 2>&1'
+[ "$(flushes)" -gt "$before" ] || fail "not flushed by its user"
+passed "stopped: no FLUSH but its users' ($SECONDS s)"
+
 # --- What is no longer the same volume is not served again: its users get errors.
 agent_end KILL
 agent_start vdc
