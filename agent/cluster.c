@@ -392,14 +392,26 @@ static int log_open(struct ferry_cluster *cluster, struct ferry_error *reterr)
 	return ferry_log_open(&config, reterr);
 }
 
-/* Before the data thread's front ends open: they may lie there too. */
+static void control_path(const struct ferry_settings *settings, char ret[FERRY_CONFIG_SOCKET_BYTES])
+{
+	(void)snprintf(ret, FERRY_CONFIG_SOCKET_BYTES, "%s/ferry.sock", settings->config.run_dir);
+}
+
+/*
+ * Before the data thread's front ends open: they may lie there too. And before a lun does: a second
+ * agent's session would end the first one's.
+ */
 static int run_dir_make(const struct ferry_settings *settings, struct ferry_error *reterr)
 {
 	const char *run_dir = settings->config.run_dir;
+	char path[FERRY_CONFIG_SOCKET_BYTES];
 
-	if (settings->has_control && mkdir(run_dir, 0755) < 0 && errno != EEXIST)
+	if (!settings->has_control)
+		return 0;
+	if (mkdir(run_dir, 0755) < 0 && errno != EEXIST)
 		return ferry_error_set(reterr, -errno, "%s: %s", run_dir, strerror(errno));
-	return 0;
+	control_path(settings, path);
+	return ferry_grpc_check_unserved(path, reterr);
 }
 
 static int cluster_open(struct ferry_cluster *cluster, struct ferry_data_config *ret_data,
@@ -480,11 +492,6 @@ int ferry_cluster_open(struct ferry_settings *settings, const struct ferry_syste
 		return r;
 	*ret = TAKE_PTR(cluster);
 	return 0;
-}
-
-static void control_path(const struct ferry_settings *settings, char ret[FERRY_CONFIG_SOCKET_BYTES])
-{
-	(void)snprintf(ret, FERRY_CONFIG_SOCKET_BYTES, "%s/ferry.sock", settings->config.run_dir);
 }
 
 static int control_open(struct ferry_cluster *cluster, struct ferry_error *reterr)

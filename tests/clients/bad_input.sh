@@ -121,6 +121,8 @@ test_second_agent() {
 	refused 1 'is mounted already' "${S[@]}" --lun second.img --fuse "$WORK/volume"
 	refused 1 'another agent serves this socket' "${S[@]}" --lun second.img \
 		--nbd "unix:$WORK/x.sock" --run-dir "$WORK/first.run"
+	refused 1 'another agent serves this socket' "${S[@]}" --lun small.img \
+		--nbd "unix:$WORK/x.sock" --run-dir "$WORK/first.run" # Before the lun is touched.
 	refused 1 'not a socket' "${S[@]}" --lun second.img --nbd "unix:$WORK/ok.img"
 	refused 1 'does not exist' "${S[@]}" --lun second.img --nbd "unix:$WORK/none/x.sock"
 	refused 1 'No such file' "${S[@]}" --lun second.img --nbd "unix:$WORK/x.sock" \
