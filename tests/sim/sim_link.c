@@ -420,11 +420,9 @@ static void packet_begin(struct sim_link *link, struct sim_direction *direction,
 	direction->header = header;
 	direction->is_receiving = true;
 	if (packet->is_by_rdma && !packet->is_moved)
-		sim_in(sim, &direction->move_event,
-		       sim_rdma_move_ns(&link->transport->net->rdma));
+		sim_in(sim, &direction->move_event, sim_rdma_move_ns(&link->transport->net->rdma));
 	else
-		sim_input_in(&direction->input,
-			     sim_below(sim, SIM_NETWORK, 20 * FERRY_NS_PER_US));
+		sim_input_in(&direction->input, sim_below(sim, SIM_NETWORK, 20 * FERRY_NS_PER_US));
 }
 
 static void packet_end(struct sim_link *link, struct sim_direction *direction,
