@@ -220,8 +220,11 @@ static int setup(void **state)
 	(void)snprintf(settings.config.pools[0].name, sizeof(settings.config.pools[0].name), "p");
 	settings.config.pools_count = 1;
 	settings.config.path_timeout_ns = FERRY_NS_PER_S;
-	group = (struct ferry_group){
-		.ops = &ops, .self = {1}, .nodes_expected = 3, .is_quorate = true, .ring = 100};
+	group = (struct ferry_group){.ops = &ops,
+				     .self = {1},
+				     .nodes = ferry_members_of(3),
+				     .is_quorate = true,
+				     .ring = 100};
 	cluster = (struct ferry_cluster){.settings = &settings,
 					 .loop = &stand.loop.loop,
 					 .group = &group,

@@ -87,7 +87,7 @@ static void missing_list(const struct cluster_pool *pool,
 /* How many agents a change of owner needs: see decide.c. */
 static uint32_t agents_needed(const struct cluster_pool *pool, bool is_forced)
 {
-	uint32_t expected = pool->cluster->group->nodes_expected;
+	uint32_t expected = pool->cluster->group->nodes.count;
 	bool is_lun_a_voice = is_forced || pool->ownership.config.has_reservations;
 
 	return expected == 2 && is_lun_a_voice ? 1 : ferry_decide_majority(expected);
@@ -135,7 +135,7 @@ void cluster_pool_waits_for(const struct cluster_pool *pool, char *ret, size_t s
 		(void)snprintf(ret, size_bytes,
 			       "waits for the agents of %s: %u of %u are needed, %u here", missing,
 			       agents_needed(pool, ownership->is_forced),
-			       cluster->group->nodes_expected, ownership->members.count);
+			       cluster->group->nodes.count, ownership->members.count);
 	} else if (ownership->phase == FERRY_OWNERSHIP_CLAIMING) {
 		missing_list(pool, has_acked, missing, sizeof(missing));
 		(void)snprintf(ret, size_bytes, "waits for the agents of %s to agree", missing);
@@ -336,7 +336,7 @@ static bool may_force(const struct cluster_pool *pool, struct ferry_control_requ
 	}
 	if (cluster->members.count < needed) {
 		(void)snprintf(why, sizeof(why), "%u of %u agents are needed, %u here", needed,
-			       cluster->group->nodes_expected, cluster->members.count);
+			       cluster->group->nodes.count, cluster->members.count);
 		ferry_control_done(request, -EPERM, why);
 		return false;
 	}

@@ -134,7 +134,7 @@ static void status_answer(struct ferry_cluster *cluster, struct ferry_control_re
 	status->incarnation = cluster->incarnation;
 	COPY(status->cluster, cluster->name);
 	status->is_quorate = cluster->group ? cluster->group->is_quorate : true;
-	status->nodes_expected = cluster->group ? cluster->group->nodes_expected : 1;
+	status->nodes_expected = cluster->group ? cluster->group->nodes.count : 1;
 	status->members = cluster->members;
 	status->uptime_seconds =
 		(ferry_loop_now_ns(cluster->loop) - cluster->started_ns) / FERRY_NS_PER_S;

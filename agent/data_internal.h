@@ -101,6 +101,7 @@ struct data_pool {
 	struct ferry_fence_request keys_request;
 	struct ferry_key keys_victim;
 	bool keys_must_register; /* Once its own keys are read. */
+	bool keys_have_reserved;
 	struct ferry_mail_keys keys;
 	int keys_error;
 };

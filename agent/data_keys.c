@@ -1,7 +1,10 @@
 /*
  * data_keys.c - a lun's registrations for people and fence agents: read, and one of them removed.
  *
- *   [read  register]  [preempt and abort]  read
+ *   [read  register]  [preempt, else reserve and preempt]  read
+ *
+ * Nobody is preempted on a lun that is not reserved (ports/fence.h). Who is registered here makes a
+ * reservation when it joins; somebody else may have registered and made none.
  *
  * Registering changes the count by which a restart of the target is known: where that has just been
  * seen, it waits (-EAGAIN) until the owner knows (docs/decisions/0009).
@@ -37,11 +40,14 @@ static void preempted(void *context, int error)
 {
 	struct data_pool *pool = context;
 
-	/* -ENOENT: it is gone already. */
-	if (error < 0 && error != -ENOENT)
+	if (error == -ENOENT && !pool->keys_have_reserved) {
+		pool->keys_have_reserved = true;
+		submit(pool, FERRY_FENCE_RESERVE);
+	} else if (error < 0) {
 		over(pool, error);
-	else
+	} else {
 		submit(pool, FERRY_FENCE_READ_KEYS);
+	}
 }
 
 static void preempt(struct data_pool *pool)
@@ -55,9 +61,12 @@ static void preempt(struct data_pool *pool)
 static void answered(struct ferry_fence_request *request, int error)
 {
 	struct data_pool *pool = request->context;
+	bool is_reserved = request->op == FERRY_FENCE_RESERVE && error == -EBUSY; /* By another. */
 
-	if (error < 0) {
+	if (error < 0 && !is_reserved) {
 		over(pool, error);
+	} else if (request->op == FERRY_FENCE_RESERVE) {
+		preempt(pool);
 	} else if (request->op == FERRY_FENCE_READ_KEYS && pool->keys_must_register) {
 		pool->keys_must_register = false;
 		if (!ferry_registrar_may_register_beside(&pool->engine.registrar, request)) {
@@ -87,6 +96,7 @@ void data_keys_mail(struct data_pool *pool, const struct ferry_mail *mail)
 	}
 	pool->keys = (struct ferry_mail_keys){0};
 	pool->keys_victim = mail->key;
+	pool->keys_have_reserved = false;
 	pool->keys_request = (struct ferry_fence_request){
 		.own = pool->engine.registrar.config.own, .on_done = answered, .context = pool};
 	/*

@@ -76,7 +76,7 @@ uint32_t ferry_decide_answered_count(const struct ferry_situation *situation)
 
 bool ferry_decide_is_alone(const struct ferry_situation *situation)
 {
-	return situation->nodes_expected == 2 && situation->members->count == 1;
+	return situation->nodes->count == 2 && situation->members->count == 1;
 }
 
 /*
@@ -103,10 +103,10 @@ static uint32_t voices_needed(const struct ferry_situation *situation)
 		is_alone ? ferry_decide_answered_count(situation) > 0 || is_other_silent(situation)
 			 : situation->is_forced;
 
-	if (situation->nodes_expected == 2 && (is_alone || situation->is_by_lun) &&
+	if (situation->nodes->count == 2 && (is_alone || situation->is_by_lun) &&
 	    (situation->has_reservations || has_word))
 		return 1;
-	return ferry_decide_majority(situation->nodes_expected);
+	return ferry_decide_majority(situation->nodes->count);
 }
 
 /* Whose words make this node's own knowledge current. */
@@ -114,7 +114,7 @@ static uint32_t words_needed(const struct ferry_situation *situation)
 {
 	if (ferry_decide_is_alone(situation))
 		return 1; /* Of two: the lun has the last word before it serves. */
-	return ferry_decide_majority(situation->nodes_expected);
+	return ferry_decide_majority(situation->nodes->count);
 }
 
 bool ferry_decide_is_synced(const struct ferry_situation *situation)
@@ -159,9 +159,8 @@ static bool is_drained_here(const struct ferry_situation *situation)
  */
 static bool has_grant(const struct ferry_situation *situation)
 {
-	return situation->nodes_expected != 2 || !situation->has_reservations ||
-	       situation->is_sole || ferry_decide_answered_count(situation) > 0 ||
-	       spoken_count(situation, false) == 2;
+	return situation->nodes->count != 2 || !situation->has_reservations || situation->is_sole ||
+	       ferry_decide_answered_count(situation) > 0 || spoken_count(situation, false) == 2;
 }
 
 /*
@@ -253,7 +252,7 @@ static void decide_draining(const struct ferry_situation *situation, struct ferr
 static void decide_claiming(const struct ferry_situation *situation, struct ferry_decision *ret)
 {
 	uint32_t acked = acked_count(situation, /* wants_drained= */ false);
-	bool has_both = situation->nodes_expected == 2 && situation->members->count == 2;
+	bool has_both = situation->nodes->count == 2 && situation->members->count == 2;
 
 	if (acked >= voices_needed(situation)) {
 		ret->kind = FERRY_DECISION_WAIT_DRAIN;
@@ -353,7 +352,7 @@ static struct ferry_reaction decide_state(const struct ferry_situation *situatio
 			       "pool's name";
 		return reaction;
 	}
-	if (message->epoch.v > situation->epoch.v && situation->nodes_expected == 2 &&
+	if (message->epoch.v > situation->epoch.v && situation->nodes->count == 2 &&
 	    situation->phase == FERRY_OWNERSHIP_OWNING && !is_in_force &&
 	    message->owner.v == from.v && message->ring == situation->ring)
 		return react(FERRY_REACTION_CLAIM_ABOVE);

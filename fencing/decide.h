@@ -59,7 +59,7 @@ struct ferry_ownership_seen {
 struct ferry_situation {
 	/* The cluster. */
 	struct ferry_node self;
-	uint32_t nodes_expected;
+	const struct ferry_members *nodes; /* Of its configuration. */
 	bool is_quorate;
 	uint64_t ring;
 	const struct ferry_members *members;

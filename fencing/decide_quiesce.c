@@ -112,7 +112,7 @@ struct ferry_quiesce ferry_decide_quiesce(const struct ferry_situation *situatio
 		return quiesce;
 	drained_count(situation, keys, &accounted);
 	silent_count(situation, &accounted);
-	if (accounted.drained + accounted.silent < situation->nodes_expected) {
+	if (accounted.drained + accounted.silent < situation->nodes->count) {
 		quiesce.kind = situation->power ? FERRY_QUIESCE_WAIT : FERRY_QUIESCE_NO;
 		quiesce.why = "waits until the power of a missing node is known to have been cut";
 		return quiesce;

@@ -96,8 +96,8 @@ static void keys_find(const struct ferry_situation *situation, struct ferry_drai
 	 * A node that this agent has never heard may have died with its registration. Elsewhere the
 	 * lun has kept that; unless another has removed it, and died before the proof.
 	 */
-	ret->nodes_expected = situation->nodes_expected;
-	if (seen_count < situation->nodes_expected)
+	ret->nodes = *situation->nodes;
+	if (seen_count < situation->nodes->count)
 		suspect_add(ret, may_be_forgotten(situation) ? ferry_key_of_forgotten()
 							     : ferry_key_of_nobody());
 }
@@ -143,7 +143,7 @@ static bool is_all_answered_for(const struct ferry_situation *situation,
 	}
 	for (uint32_t i = 0; i < keys->count; i++)
 		others += ferry_key_node(keys->keys[i]).v != situation->self.v;
-	return 1 + others + ferry_decide_answered_count(situation) >= situation->nodes_expected;
+	return 1 + others + ferry_decide_answered_count(situation) >= situation->nodes->count;
 }
 
 static const char *why_refused(const struct ferry_situation *situation,
@@ -161,7 +161,7 @@ static const char *why_refused(const struct ferry_situation *situation,
 static void take(const struct ferry_situation *situation, bool is_answered, bool is_quiet,
 		 struct ferry_decision *ret)
 {
-	bool is_missing = ret->keys.count < situation->nodes_expected;
+	bool is_missing = ret->keys.count < situation->nodes->count;
 
 	/* Of a node that is to be fenced from the lun the lun itself has to say so. */
 	is_quiet &= is_missing && situation->victim.v == 0;
@@ -184,7 +184,7 @@ void ferry_decide_taking(const struct ferry_situation *situation, struct ferry_d
 	is_answered = is_all_answered_for(situation, &ret->keys);
 	quiesce = ferry_decide_quiesce(situation, &ret->keys);
 	if (situation->has_reservations || is_answered || quiesce.kind == FERRY_QUIESCE_PROCEED ||
-	    (situation->quiesce_time_ns == 0 && ret->keys.count >= situation->nodes_expected)) {
+	    (situation->quiesce_time_ns == 0 && ret->keys.count >= situation->nodes->count)) {
 		take(situation, is_answered, quiesce.kind == FERRY_QUIESCE_PROCEED, ret);
 	} else if (quiesce.kind == FERRY_QUIESCE_WAIT) {
 		ret->kind = FERRY_DECISION_WAIT_QUIESCE;

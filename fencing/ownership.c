@@ -31,7 +31,7 @@ struct ferry_situation ferry_ownership_situation(const struct ferry_ownership *o
 
 	return (struct ferry_situation){
 		.self = config->group->self,
-		.nodes_expected = config->group->nodes_expected,
+		.nodes = &config->group->nodes,
 		.is_quorate = config->group->is_quorate,
 		.ring = config->group->ring,
 		.members = &ownership->members,

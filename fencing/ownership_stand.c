@@ -188,7 +188,7 @@ void open_as(uint32_t nodes, bool has_reservations)
 
 	stand_open(&stand);
 	group = (struct ferry_group){
-		.ops = &group_ops, .self = {1}, .nodes_expected = nodes, .ring = 100};
+		.ops = &group_ops, .self = {1}, .nodes = ferry_members_of(nodes), .ring = 100};
 	said_count = 0;
 	memset(says, 0, sizeof(says));
 	memset(peer_has_path, 0, sizeof(peer_has_path));

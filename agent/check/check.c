@@ -334,6 +334,30 @@ static enum ferry_check_verdict content_check(struct ferry_check *check,
 	return FERRY_CHECK_FINE;
 }
 
+/* Whether each byte is one that a read may return, and one of those writes may still be at it. */
+static bool is_mixed(const struct ferry_check *check, const struct ferry_check_io *io,
+		     uint64_t sector, const uint8_t *from)
+{
+	bool is_explained[FERRY_CHECK_SECTOR_BYTES] = {false};
+	bool is_running = false;
+
+	ferry_list_foreach (link, &check->sectors[sector]) {
+		const struct ferry_check_entry *entry = of_sector(link);
+		uint8_t bytes[FERRY_CHECK_SECTOR_BYTES];
+
+		if (replaced_by(check, sector, entry, io->start))
+			continue;
+		is_running |= !entry->is_acknowledged || entry->end >= io->start;
+		ferry_check_encode(entry->tag, sector, bytes);
+		for (size_t i = 0; i < sizeof(bytes); i++)
+			is_explained[i] |= bytes[i] == from[i];
+	}
+	for (size_t i = 0; i < sizeof(is_explained); i++)
+		if (!is_explained[i])
+			return false;
+	return is_running;
+}
+
 enum ferry_check_verdict ferry_check_sector(struct ferry_check *check,
 					    const struct ferry_check_io *io, uint32_t index,
 					    const void *from, struct ferry_check_finding *ret)
@@ -346,7 +370,10 @@ enum ferry_check_verdict ferry_check_sector(struct ferry_check *check,
 	check->sectors_checked++;
 	finding.sector = io->sector + index;
 	content = ferry_check_decode(from, finding.sector, &finding.tag, &finding.other);
-	if (content == FERRY_CHECK_TORN)
+	if (content == FERRY_CHECK_TORN && check->config.storage_tears &&
+	    is_mixed(check, io, finding.sector, from))
+		check->sectors_mixed++;
+	else if (content == FERRY_CHECK_TORN)
 		finding.verdict = FERRY_CHECK_IS_TORN;
 	else if (content == FERRY_CHECK_MISPLACED)
 		finding.verdict = FERRY_CHECK_IS_MISPLACED;

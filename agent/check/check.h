@@ -31,6 +31,9 @@
  *    forgiven: what was acknowledged later, or survived, is owed as before. An error alone
  *    forgives nothing: flushes have to go on failing until somebody clears them (rule 11).
  *
+ * A sector is written at once, unless the storage is said to tear (a file in a page cache does; a
+ * disk does not): then a read beside its write may return bytes of both, which binds no other read.
+ *
  * This is sound: a real disk is never accused, however its cache behaves. It is not complete: two
  * concurrent writes of which reads see one, then the other, then the first again pass.
  *
@@ -98,6 +101,7 @@ struct ferry_check_config {
 	uint64_t sectors_count; /* At first each holds zeroes, durably. */
 	uint32_t entries_max;	/* Writes remembered, over all sectors. */
 	uint64_t tag_first;	/* So that tags of an earlier run are told apart; 0 is 1. */
+	bool storage_tears;	/* A read beside a write may return bytes of both. */
 };
 
 struct ferry_check_entry;
@@ -113,6 +117,7 @@ struct ferry_check {
 	uint64_t lost;	/* When the cache was last lost. */
 	uint64_t tag_next;
 	uint64_t sectors_checked;
+	uint64_t sectors_mixed; /* Bytes of several writes, one of which ran. */
 };
 
 size_t ferry_check_memory_bytes(const struct ferry_check_config *config);

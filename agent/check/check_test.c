@@ -454,6 +454,49 @@ static void test_entries_are_cut(void **state)
 	FINE(whole_read(ios[0].tag));
 }
 
+/* The first half of write @first, the second of @second, as @i, a read that runs, saw it. */
+static enum ferry_check_verdict sees_both(uint32_t i, uint64_t first, uint64_t second)
+{
+	uint8_t bytes[FERRY_CHECK_SECTOR_BYTES];
+	uint8_t other[FERRY_CHECK_SECTOR_BYTES];
+
+	ferry_check_encode(first, 0, bytes);
+	ferry_check_encode(second, 0, other);
+	memcpy(bytes + sizeof(bytes) / 2, other + sizeof(other) / 2, sizeof(bytes) / 2);
+	return ferry_check_sector(&check, &ios[i], 0, bytes, &finding);
+}
+
+#define TORN(verdict) assert_int_equal(verdict, FERRY_CHECK_IS_TORN)
+
+static void test_storage_that_tears(void **state)
+{
+	uint64_t replaced = whole_write(0);
+	uint64_t old = whole_write(0);
+
+	(void)state;
+	begin(0, FERRY_OP_WRITE, 0);
+	begin(1, FERRY_OP_READ, 0);
+	TORN(sees_both(1, ios[0].tag, old)); /* A disk. */
+	check.config.storage_tears = true;
+	FINE(sees_both(1, ios[0].tag, old));
+	FINE(sees_both(1, old, ios[0].tag));
+	assert_int_equal(check.sectors_mixed, 2);
+	TORN(sees_both(1, ios[0].tag, replaced));
+	TORN(sees_both(1, ios[0].tag, 1000)); /* That nobody wrote. */
+	end(0, 0);
+	FINE(sees_both(1, ios[0].tag, old)); /* It ran when the read began. */
+	FINE(whole_read(ios[0].tag));
+	end(1, 0);
+	begin(1, FERRY_OP_READ, 0);
+	TORN(sees_both(1, ios[0].tag, old)); /* Over, and nothing is half of it. */
+	end(1, 0);
+	begin(2, FERRY_OP_WRITE, 0);
+	end(2, -EIO);
+	begin(1, FERRY_OP_READ, 0);
+	FINE(sees_both(1, ios[2].tag, ios[0].tag)); /* It may be at it still. */
+	assert_int_equal(check.sectors_mixed, 4);
+}
+
 static void test_wrong_configuration(void **state)
 {
 	static uint8_t memory[4096] __attribute__((aligned(64)));
@@ -496,6 +539,7 @@ int main(void)
 		TEST(test_landed_twice),
 		TEST(test_read_of_the_past),
 		TEST(test_entries_are_cut),
+		TEST(test_storage_that_tears),
 		TEST(test_wrong_configuration),
 	};
 

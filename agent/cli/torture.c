@@ -163,6 +163,7 @@ static struct json_object *report_make(const struct torture *torture)
 	row(report, "io_errors", figures->errors);
 	row(report, "cut_off", figures->cut_off);
 	row(report, "sectors_checked", torture->load->check.sectors_checked);
+	row(report, "sectors_mixed", torture->load->check.sectors_mixed);
 	row(report, "errors_injected", now->errors - old->errors);
 	row(report, "delays_injected", now->delays - old->delays);
 	row(report, "requests_lost", now->lost_requests - old->lost_requests);

@@ -38,31 +38,33 @@ static bool suspect_add(struct ferry_registrar *registrar, struct ferry_key key)
 	return true;
 }
 
-static void node_add(uint32_t *nodes, uint32_t *count, struct ferry_key key)
+static bool has_name(const struct ferry_registrar *registrar, struct ferry_node node)
 {
-	uint32_t node = ferry_key_node(key).v;
+	const struct ferry_drained_keys *drained = &registrar->drained;
 
-	for (uint32_t i = 0; i < *count; i++)
-		if (nodes[i] == node)
-			return;
-	if (node != 0)
-		nodes[(*count)++] = node;
+	if (ferry_key_node(registrar->config.own).v == node.v)
+		return true;
+	for (uint32_t i = 0; i < drained->count; i++)
+		if (ferry_key_node(drained->keys[i]).v == node.v)
+			return true;
+	for (uint32_t i = 0; i < drained->suspects_count; i++)
+		if (ferry_key_node(drained->suspects[i]).v == node.v)
+			return true;
+	return false;
 }
 
-/* Whether each node is either heard or was found registered: then each has been dealt with by name.
+/*
+ * Whether each node is either heard or was found registered: then each has been dealt with by name.
+ * A key that a node has left behind which is in the cluster no more is nobody's name.
  */
 static bool has_all_names(const struct ferry_registrar *registrar)
 {
-	const struct ferry_drained_keys *drained = &registrar->drained;
-	uint32_t nodes[2 * FERRY_KEYS_MAX + 1];
-	uint32_t count = 0;
+	const struct ferry_members *nodes = &registrar->drained.nodes;
 
-	node_add(nodes, &count, registrar->config.own);
-	for (uint32_t i = 0; i < drained->count; i++)
-		node_add(nodes, &count, drained->keys[i]);
-	for (uint32_t i = 0; i < drained->suspects_count; i++)
-		node_add(nodes, &count, drained->suspects[i]);
-	return count >= drained->nodes_expected;
+	for (uint32_t i = 0; i < nodes->count; i++)
+		if (!has_name(registrar, nodes->nodes[i]))
+			return false;
+	return true;
 }
 
 /*

@@ -119,7 +119,7 @@ static void test_takes_where_one_is_forgotten(void **state)
 					     .count = 1,
 					     .suspects = {ferry_key_of_forgotten()},
 					     .suspects_count = 1,
-					     .nodes_expected = 3};
+					     .nodes = ferry_members_of(3)};
 
 	(void)state;
 	on.fence.ability.laying = FERRY_LAYING_REINSTATE;
@@ -133,7 +133,19 @@ static void test_takes_where_one_is_forgotten(void **state)
 	expect_preempt(ferry_key_of_forgotten()); /* Node 3 it may be. */
 	answer(-EOPNOTSUPP);
 	assert_int_equal(on.taken, -EOPNOTSUPP);
-	drained.nodes_expected = 2;
+	/* Nor is node 9 node 3, which is in the cluster no more and left its registration. */
+	take(drained);
+	answer_keys(KEYS(.holder = key(1, 3), .generation = 13,
+			 .keys = {key(1, 3), key(2, 1), key(9, 1)}));
+	expect_preempt(key(2, 1));
+	answer(0);
+	answer_keys(KEYS(.holder = key(1, 3), .generation = 14, .keys = {key(1, 3), key(9, 1)}));
+	expect_preempt(key(9, 1));
+	answer(0);
+	answer_keys(KEYS(.holder = key(1, 3), .generation = 15, .keys = {key(1, 3)}));
+	expect_preempt(ferry_key_of_forgotten());
+	answer(-EOPNOTSUPP);
+	drained.nodes = ferry_members_of(2);
 	take(drained);
 	answer_keys(KEYS(.holder = key(1, 3), .generation = 13, .keys = {key(1, 3)}));
 	expect_preempt(ferry_key_of_forgotten()); /* Its own name, twice, is one. */

@@ -14,6 +14,7 @@
 
 #include "agent/base/base.h"
 #include "agent/base/list.h"
+#include "agent/ports/group.h"
 
 /* A registration key: names the node and its incarnation (design, rule 13); see core/key.h. */
 struct ferry_key {
@@ -40,7 +41,7 @@ struct ferry_drained_keys {
 	 */
 	struct ferry_key suspects[FERRY_KEYS_MAX];
 	uint32_t suspects_count;
-	uint32_t nodes_expected;
+	struct ferry_members nodes; /* The whole cluster's. */
 	/* For all that cannot be proven: a person does, or power fencing and the quiesce time. */
 	bool is_answered_for;
 };

@@ -15,16 +15,34 @@
 
 enum { FERRY_NODES_MAX = 32, FERRY_GROUP_MESSAGE_BYTES_MAX = 1024 };
 
-/* Agents in the group, not nodes in the cluster: a node without a running agent is not in it. */
+/* Nodes; mostly those whose agents are in the group: one without a running agent is not in it. */
 struct ferry_members {
-	struct ferry_node nodes[FERRY_NODES_MAX]; /* Ascending. */
+	struct ferry_node nodes[FERRY_NODES_MAX]; /* Ascending, but for a whole cluster's. */
 	uint32_t count;
 };
+
+static inline bool ferry_members_have(const struct ferry_members *members, struct ferry_node node)
+{
+	for (uint32_t i = 0; i < members->count; i++)
+		if (members->nodes[i].v == node.v)
+			return true;
+	return false;
+}
+
+/* A cluster of the nodes 1 to @count, as stands have it. */
+static inline struct ferry_members ferry_members_of(uint32_t count)
+{
+	struct ferry_members members = {.count = count};
+
+	for (uint32_t i = 0; i < count && i < FERRY_NODES_MAX; i++)
+		members.nodes[i].v = i + 1;
+	return members;
+}
 
 struct ferry_group {
 	const struct ferry_group_ops *ops;
 	struct ferry_node self;
-	uint32_t nodes_expected; /* Votes of the whole cluster, present or not; for majorities. */
+	struct ferry_members nodes; /* The whole cluster's, present or not; for majorities. */
 	bool is_quorate;
 	uint64_t ring; /* Changes with each change of the cluster's membership; never repeats. */
 

@@ -461,6 +461,7 @@ static int memory_take(struct torture_load *load)
 		.sectors_count = load->config.size_bytes / SECTOR,
 		.entries_max = (uint32_t)(load->config.size_bytes / SECTOR * ENTRIES_PER_SECTOR),
 		.tag_first = load->config.seed << 32 | 1,
+		.storage_tears = true, /* What is under the volume is not known here. */
 	};
 	const size_t size_bytes = (ferry_check_memory_bytes(&check) + 63) / 64 * 64;
 	const size_t slots = FERRY_ARRAY_COUNT(load->slots);

@@ -71,7 +71,6 @@ struct torture_figures {
 	uint64_t losses, forgiven;
 	uint64_t stall_ns_max;	 /* The longest time in which nothing succeeded. */
 	uint64_t latency_ns_max; /* Of an I/O that succeeded. */
-	uint64_t sectors_checked;
 	uint64_t violations;
 };
 

@@ -315,15 +315,18 @@ foreign_is_refused() {
 	tail -1 "$WORK/foreign.out" | grep -qx 24
 }
 
+# foreign_keys HOLDER [unreserved] - whether it holds a reservation as well, as jq says it.
 foreign_keys() {
-	local node
+	local node holder=$1
+	shift
 	for node in n1 n2 n3; do
 		agent_signal $node TERM
 		wait_for 60 "the agent of $node has gone" agent_is_gone $node
 	done
 	"$LAB" target restart # It forgets what was registered.
+	rm -f "$WORK/foreign.in" "$WORK/foreign.out"
 	mkfifo "$WORK/foreign.in"
-	on st "$BUILD/tests/foreign_key" 10.98.0.254 iqn.2026-11.ferry.lab:disk 1 0xabc \
+	on st "$BUILD/tests/foreign_key" 10.98.0.254 iqn.2026-11.ferry.lab:disk 1 0xabc "$@" \
 		<"$WORK/foreign.in" >"$WORK/foreign.out" 2>&1 &
 	JOBS+=($!)
 	exec 9>"$WORK/foreign.in"
@@ -331,7 +334,8 @@ foreign_keys() {
 	agents_up
 	ferry n2 acquire data -t 3 >"$WORK/acquire.out" 2>&1 && fail "a foreign lun is taken"
 	wait_for 5 "it is shown" is n2 keys '[.luns[0].keys[] | select(.state == "foreign" and
-		.key == "0x0000000000000abc" and .holder and (.stale | not))] | length == 1'
+		.key == "0x0000000000000abc" and .holder == '"$holder"' and
+		(.stale | not))] | length == 1'
 	is n2 keys '.luns[0].keys | length == 1' || fail "somebody has registered beside it"
 	ferry n2 keys --clean data --yes >"$WORK/clean.out" 2>&1
 	is n2 keys '.luns[0].keys | length == 1' || fail "a foreign key is cleaned unasked"
@@ -385,4 +389,5 @@ scenario "a pool taken by force" force
 scenario "registrations for people" keys_for_people
 scenario "the owner hangs, and Pacemaker fences it" fence_the_owner
 scenario "its node is rebooted, and let in" reboot
-scenario "somebody else on the lun" foreign_keys
+scenario "somebody else on the lun" foreign_keys true
+scenario "somebody else, who has not reserved it" foreign_keys false unreserved

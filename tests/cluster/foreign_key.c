@@ -1,6 +1,6 @@
 /*
  * foreign_key.c - somebody else who uses a lun: registers a key there, reserves it, and stays.
- *   foreign_key PORTAL TARGET LUN KEY
+ *   foreign_key PORTAL TARGET LUN KEY [unreserved]
  * Says "registered" once it is so; ends with its standard input. After each line that it reads, it
  * writes a block and says how that went: the SCSI status, as a number.
  */
@@ -40,7 +40,7 @@ int main(int argc, char **argv)
 	uint64_t key;
 	int lun;
 
-	if (argc != 5 || !iscsi)
+	if (argc < 5 || argc > 6 || !iscsi)
 		return 2;
 	lun = (int)strtoul(argv[3], NULL, 10);
 	key = strtoull(argv[4], NULL, 16);
@@ -48,7 +48,8 @@ int main(int argc, char **argv)
 	iscsi_set_session_type(iscsi, ISCSI_SESSION_NORMAL);
 	if (iscsi_full_connect_sync(iscsi, argv[1], lun) != 0 ||
 	    reserve(iscsi, lun, SCSI_PERSISTENT_RESERVE_REGISTER, 0, key) != SCSI_STATUS_GOOD ||
-	    reserve(iscsi, lun, SCSI_PERSISTENT_RESERVE_RESERVE, key, 0) != SCSI_STATUS_GOOD) {
+	    (argc == 5 &&
+	     reserve(iscsi, lun, SCSI_PERSISTENT_RESERVE_RESERVE, key, 0) != SCSI_STATUS_GOOD)) {
 		fprintf(stderr, "foreign_key: %s\n", iscsi_get_error(iscsi));
 		return 1;
 	}

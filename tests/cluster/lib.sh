@@ -195,6 +195,11 @@ paths_carry() {
 		.kind == "local" and .health == "probation"))] | length == 3'
 }
 
+# One that was refused, by an agent that did not know it yet as a member, comes again in 2 s.
+links_stand() {
+	is "$1" peers '[.peers[] | select(.link == "up")] | length == 2'
+}
+
 agents_up() {
 	local node
 	for node in n1 n2 n3; do
@@ -202,6 +207,9 @@ agents_up() {
 	done
 	for node in n1 n2 n3; do
 		wait_for 15 "the agent of $node is ready" agent_is_ready $node
+	done
+	for node in n1 n2 n3; do
+		wait_for 15 "the links of $node stand" links_stand $node
 	done
 }
 

@@ -39,6 +39,7 @@ enum { LINE_BYTES = 256, WORDS_MAX = 40, TEXT_BYTES = 8192, FILES_MAX = 1000 };
 
 struct golden {
 	struct ferry_situation situation;
+	struct ferry_members nodes;
 	struct ferry_members members;
 	struct ferry_ownership_member known[FERRY_NODES_MAX];
 	struct ferry_ownership_seen seen[FERRY_NODES_MAX];
@@ -300,7 +301,7 @@ static void read_fact(struct golden *golden)
 		situation->self.v = (uint32_t)number(golden, first);
 		situation->served_by = situation->self;
 	} else if (strcmp(name, "nodes") == 0) {
-		situation->nodes_expected = (uint32_t)number(golden, first);
+		golden->nodes = ferry_members_of((uint32_t)number(golden, first));
 	} else if (strcmp(name, "ring") == 0) {
 		situation->ring = number(golden, first);
 		situation->is_quorate = has(golden, "quorate");
@@ -564,6 +565,7 @@ static void run(struct golden *golden, const char *path)
 		.lun = uuid("A"),
 		.lineage = uuid("A"),
 		.phase = FERRY_OWNERSHIP_IDLE,
+		.nodes = &golden->nodes,
 		.members = &golden->members,
 		.known = golden->known,
 		.seen = golden->seen,

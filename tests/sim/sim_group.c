@@ -279,7 +279,7 @@ void sim_group_join(struct sim_group *group, struct sim_corosync *corosync, stru
 {
 	group->group.ops = &sim_group_ops;
 	group->group.self.v = node;
-	group->group.nodes_expected = corosync->nodes_count;
+	group->group.nodes = ferry_members_of(corosync->nodes_count);
 	group->corosync = corosync;
 	group->loop = loop;
 	group->node = node;

@@ -540,7 +540,7 @@ static void cluster_start(struct sim_node *node, const struct sim_node_world *wo
 	node->group.group.on_lost = group_lost;
 	node->group.group.context = node;
 	node->group.group.self.v = node->id;
-	node->group.group.nodes_expected = world->nodes_count;
+	node->group.group.nodes = ferry_members_of(world->nodes_count);
 	if (config.power)
 		watch_start(node, world);
 	r = ferry_ownership_open(&node->ownership, &config, NULL);

@@ -419,7 +419,9 @@ int ferry_corosync_open(struct ferry_loop *loop, struct ferry_corosync **ret,
 	r = ferry_corosync_map_read(&corosync->map, reterr);
 	if (r < 0)
 		return r;
-	corosync->group.nodes_expected = corosync->map.nodes_expected;
+	corosync->group.nodes.count = corosync->map.nodes_count;
+	for (uint32_t i = 0; i < corosync->map.nodes_count; i++)
+		corosync->group.nodes.nodes[i] = corosync->map.nodes[i].node;
 	r = cpg_open(corosync, reterr);
 	if (r < 0)
 		return r;

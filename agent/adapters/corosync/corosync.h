@@ -21,7 +21,7 @@ enum { FERRY_COROSYNC_NAME_BYTES = 256 };
 struct ferry_corosync;
 
 /*
- * Connect and read the cluster's configuration; group->self, nodes_expected, is_quorate and ring
+ * Connect and read the cluster's configuration; group->self, nodes, is_quorate and ring
  * are set. Start-up only: may block for some seconds. -ECONNREFUSED: corosync isn't running here;
  * -EACCES: it doesn't let us; -EINVAL: its configuration lacks what we need; -EIO.
  */

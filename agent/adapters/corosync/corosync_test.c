@@ -140,7 +140,7 @@ static void test_opens_and_knows_the_configuration(void **state)
 	daemon_start();
 	agent_open();
 	assert_int_equal(group->self.v, 7);
-	assert_int_equal(group->nodes_expected, 1);
+	assert_int_equal(group->nodes.count, 1);
 	assert_true(group->is_quorate);
 	assert_true(group->ring != 0);
 	assert_string_equal(ferry_corosync_cluster(corosync), "alone");

@@ -19,7 +19,6 @@ struct ferry_corosync_node {
 /* What the configuration says. */
 struct ferry_corosync_map {
 	char cluster[FERRY_COROSYNC_NAME_BYTES];
-	uint32_t nodes_expected;
 	uint32_t nodes_count;
 	struct ferry_corosync_node nodes[FERRY_NODES_MAX];
 };

@@ -119,12 +119,5 @@ int ferry_corosync_map_read(struct ferry_corosync_map *map, struct ferry_error *
 	if (r == 0 && map->nodes_count == 0)
 		r = ferry_error_set(reterr, -EINVAL, "corosync.conf has no nodelist");
 	(void)cmap_finalize(cmap); /* Ignoring: nothing can be done about it. */
-	if (r < 0)
-		return r;
-	/*
-	 * Majorities are counted in nodes that acknowledge, so it is the nodelist that counts,
-	 * not votes: a node with two votes still has one disk.
-	 */
-	map->nodes_expected = map->nodes_count;
-	return 0;
+	return r < 0 ? r : 0;
 }
