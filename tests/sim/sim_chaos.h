@@ -50,8 +50,8 @@
 	F(power_takes, "taken after them")                                                         \
 	F(rdma_reads, "RDMA reads")                                                                \
 	F(rdma_writes, "RDMA writes")                                                              \
-	F(rdma_late_reads, "late ones")                                                            \
-	F(rdma_late_writes, "late writes")                                                         \
+	F(rdma_late_reads, "late RDMA reads")                                                      \
+	F(rdma_late_writes, "late RDMA writes")                                                    \
 	F(rdma_cut, "RDMA after the cut")                                                          \
 	F(stale_reads, "stale reads of deposed nodes")
 
