@@ -5,7 +5,7 @@
 #     make ci      what CI adds to it: ten thousand fresh seeds, a minute of each fuzzer
 #     make test-vm reservations, a cluster, ublk and nbd through kernels of their own, in emulated guests
 #     make fuzz    a minute of each fuzzer, from a fresh seed
-#     make bench   Ferry's NBD beside others', in turns
+#     make bench   Ferry's NBD beside others', and the way through a peer beside sockets, in turns
 #     make soak    fresh seeds of the simulator and cuts in the lab, until stopped
 #     make museum  known mistakes, each put into the core, and the seed that finds it out
 #     make mutation  small mistakes in the core, a sample, and which of them no test notices
@@ -49,6 +49,7 @@ demo: deps build
 
 bench: deps build
 	tests/bench/run
+	tests/bench/detour
 
 soak: deps build
 	tests/soak
