@@ -392,14 +392,26 @@ static int log_open(struct ferry_cluster *cluster, struct ferry_error *reterr)
 	return ferry_log_open(&config, reterr);
 }
 
-/* Before the data thread's front ends open: they may lie there too. */
+static void control_path(const struct ferry_settings *settings, char ret[FERRY_CONFIG_SOCKET_BYTES])
+{
+	(void)snprintf(ret, FERRY_CONFIG_SOCKET_BYTES, "%s/ferry.sock", settings->config.run_dir);
+}
+
+/*
+ * Before the data thread's front ends open: they may lie there too. And before a lun does: a second
+ * agent's session would end the first one's.
+ */
 static int run_dir_make(const struct ferry_settings *settings, struct ferry_error *reterr)
 {
 	const char *run_dir = settings->config.run_dir;
+	char path[FERRY_CONFIG_SOCKET_BYTES];
 
-	if (settings->has_control && mkdir(run_dir, 0755) < 0 && errno != EEXIST)
+	if (!settings->has_control)
+		return 0;
+	if (mkdir(run_dir, 0755) < 0 && errno != EEXIST)
 		return ferry_error_set(reterr, -errno, "%s: %s", run_dir, strerror(errno));
-	return 0;
+	control_path(settings, path);
+	return ferry_grpc_check_unserved(path, reterr);
 }
 
 static int cluster_open(struct ferry_cluster *cluster, struct ferry_data_config *ret_data,
@@ -484,7 +496,6 @@ int ferry_cluster_open(struct ferry_settings *settings, const struct ferry_syste
 
 static int control_open(struct ferry_cluster *cluster, struct ferry_error *reterr)
 {
-	const char *run_dir = cluster->settings->config.run_dir;
 	char path[FERRY_CONFIG_SOCKET_BYTES];
 	struct ferry_grpc_config config = {
 		.socket_path = path,
@@ -497,7 +508,7 @@ static int control_open(struct ferry_cluster *cluster, struct ferry_error *reter
 
 	if (!cluster->settings->has_control)
 		return 0;
-	(void)snprintf(path, sizeof(path), "%s/ferry.sock", run_dir);
+	control_path(cluster->settings, path);
 	r = ferry_grpc_server_open(&config, &cluster->grpc, reterr);
 	if (r == 0)
 		ferry_grpc_server_set_serving(cluster->grpc, true);
@@ -569,11 +580,18 @@ struct ferry_cluster *ferry_cluster_close(struct ferry_cluster *cluster)
 int ferry_cluster_withdraw(const struct ferry_settings *settings, struct ferry_error *reterr)
 {
 	const struct ferry_config *config = &settings->config;
-	char name[FERRY_PACEMAKER_NAME_BYTES];
-	int r = 0;
+	char path[FERRY_CONFIG_SOCKET_BYTES], name[FERRY_PACEMAKER_NAME_BYTES];
+	struct ferry_error why;
+	int r;
 
 	if (settings->is_standalone || !config->is_published)
 		return 0;
+	control_path(settings, path);
+	r = ferry_grpc_check_unserved(path, &why);
+	if (r == -EADDRINUSE) /* It would not set again what it believes to be set. */
+		return ferry_error_set(reterr, r, "an agent is running here: stop it first");
+	if (r < 0)
+		return ferry_error_set(reterr, r, "%s", why.message);
 	for (uint32_t i = 0; i < config->pools_count && r != -ETIMEDOUT; i++) {
 		struct ferry_error error;
 		int one;

@@ -42,8 +42,10 @@ struct cluster_pool {
 	bool is_fit;				 /* As published. */
 	struct ferry_control_request *acquiring; /* Or NULL. */
 	struct ferry_control_request *releasing;
-	struct ferry_control_request *attaching; /* Or detaching, by ublk. */
-	struct ferry_control_request *moving;	 /* Waits for next_owner's epoch to be in force. */
+	struct ferry_control_request
+		*attaching;		      /* Or detaching, by ublk; NULL: its asker has gone. */
+	bool is_attaching;		      /* The data thread has not answered. */
+	struct ferry_control_request *moving; /* Waits for next_owner's epoch to be in force. */
 	struct ferry_node next_owner;
 	bool is_releasing;	       /* Also without a request: the agent stops. */
 	bool is_withdrawing;	       /* on_wish() is told of nothing new. */
@@ -150,6 +152,9 @@ void cluster_pool_reason(struct cluster_pool *pool, const char *reason);
 /* What the group has of @node; NULL: it is no member. */
 const struct ferry_ownership_member *cluster_pool_member(const struct cluster_pool *pool,
 							 struct ferry_node node);
+/* Have the data thread ATTACH or DETACH, one at a time: its answer is not another's. -EBUSY. */
+int cluster_pool_attach(struct cluster_pool *pool, struct ferry_control_request *request,
+			enum ferry_mail_kind kind) FERRY_MUST_CHECK;
 /* @request is done, if there is one, and then NULL. */
 void cluster_pool_answer(struct ferry_control_request **request, int error, const char *why);
 void cluster_pool_acquired(struct cluster_pool *pool, int error, const char *why);

@@ -269,6 +269,24 @@ static void handle_hidden(struct cluster_pool *pool, const struct ferry_mail *ma
 	release_over(pool, 0, "withdrawn");
 }
 
+int cluster_pool_attach(struct cluster_pool *pool, struct ferry_control_request *request,
+			enum ferry_mail_kind kind)
+{
+	if (pool->is_attaching)
+		return -EBUSY;
+	pool->is_attaching = true;
+	pool->attaching = request;
+	cluster_pool_tell(pool, (struct ferry_mail){.kind = kind});
+	return 0;
+}
+
+static void handle_attached(struct cluster_pool *pool, const struct ferry_mail *mail)
+{
+	pool->is_attaching = false;
+	if (pool->attaching)
+		control_attached(pool, mail);
+}
+
 void cluster_pool_mail(struct cluster_pool *pool, const struct ferry_mail *mail)
 {
 	bool has_ownership = pool->is_open && pool->cluster->group;
@@ -298,7 +316,7 @@ void cluster_pool_mail(struct cluster_pool *pool, const struct ferry_mail *mail)
 	else if (mail->kind == FERRY_MAIL_KEYS_READ)
 		warden_keys_read(pool, mail);
 	else if (mail->kind == FERRY_MAIL_ATTACHED)
-		control_attached(pool, mail);
+		handle_attached(pool, mail);
 	if (mail->kind == FERRY_MAIL_HEALTH) {
 		pool->has_path = mail->flag;
 		if (has_ownership)

@@ -105,8 +105,7 @@ void warden_keys_read(struct cluster_pool *of, const struct ferry_mail *mail)
 
 void control_attached(struct cluster_pool *of, const struct ferry_mail *mail)
 {
-	(void)of;
-	(void)mail;
+	cluster_pool_answer(&of->attaching, mail->error, NULL);
 }
 
 const char *control_node_name(const struct ferry_cluster *of, struct ferry_node node)
@@ -369,6 +368,27 @@ static void test_force_goes_with_its_nodes(void **state)
 	assert_int_equal(done_error, -EPERM);
 }
 
+/* Whoever asks next does not get the answer that is still on its way to who has gone. */
+static void test_an_answer_to_who_has_gone(void **state)
+{
+	const struct ferry_mail answer = {.kind = FERRY_MAIL_ATTACHED};
+	struct ferry_control_request *asked = request();
+
+	(void)state;
+	assert_int_equal(cluster_pool_attach(pool, asked, FERRY_MAIL_ATTACH), 0);
+	assert_int_equal(mails[FERRY_MAIL_ATTACH], 1);
+	cluster_pool_cancelled(pool, asked);
+	assert_int_equal(done_error, -ECANCELED);
+	asked = request();
+	assert_int_equal(cluster_pool_attach(pool, asked, FERRY_MAIL_DETACH), -EBUSY);
+	cluster_pool_mail(pool, &answer);
+	assert_int_equal(dones, 1);
+	assert_int_equal(cluster_pool_attach(pool, asked, FERRY_MAIL_DETACH), 0);
+	cluster_pool_mail(pool, &answer);
+	assert_int_equal(dones, 2);
+	assert_int_equal(done_error, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -378,6 +398,7 @@ int main(void)
 		TEST(test_a_release_ends_with_another_owner),
 		TEST(test_acquire_in_a_new_ring),
 		TEST(test_force_goes_with_its_nodes),
+		TEST(test_an_answer_to_who_has_gone),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -120,12 +120,8 @@ static void attach_file(struct cluster_pool *pool, struct ferry_control_request 
 static void data_ask(struct cluster_pool *pool, struct ferry_control_request *request,
 		     enum ferry_mail_kind kind)
 {
-	if (pool->attaching) {
+	if (cluster_pool_attach(pool, request, kind) < 0)
 		ferry_control_done(request, -EBUSY, "it is being attached or detached just now");
-		return;
-	}
-	pool->attaching = request;
-	cluster_pool_tell(pool, (struct ferry_mail){.kind = kind});
 }
 
 void control_attached(struct cluster_pool *pool, const struct ferry_mail *mail)
@@ -133,8 +129,6 @@ void control_attached(struct cluster_pool *pool, const struct ferry_mail *mail)
 	struct ferry_control_request *request = TAKE_PTR(pool->attaching);
 	const struct ferry_config *config = &pool->cluster->settings->config;
 
-	if (!request)
-		return; /* Its asker has gone. */
 	if (request->is_remove) {
 		ferry_control_done(request, mail->error, mail->error < 0 ? mail->text : NULL);
 	} else if (mail->error < 0 && (config->is_fuse || config->nbd_listens_count > 0)) {

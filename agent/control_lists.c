@@ -392,8 +392,9 @@ static const char *laying_text(const struct cluster_pool *pool,
 		[FERRY_LAYING_QUIESCE] = "preempt, quiesce time",
 	};
 
-	if (!data->has_reservations && pool->ownership.config.power &&
-	    pool->ownership.config.quiesce_time_ns > 0)
+	/* Only where the cluster's fence devices are known to cut the power. */
+	if (data->is_open && !data->has_reservations && pool->ownership.config.power &&
+	    pool->ownership.config.power->cuts_power && pool->ownership.config.quiesce_time_ns > 0)
 		return "power fencing, quiesce time";
 	ferry_assert(data->ability.laying < FERRY_ARRAY_COUNT(TEXTS));
 	return TEXTS[data->ability.laying];

@@ -75,6 +75,7 @@ struct data_pool {
 
 	bool is_shown;
 	bool is_hiding;
+	bool leaves_device;		/* ...and its users go on with the next agent. */
 	struct ferry_timer users_timer; /* It is to be hidden once nobody uses it... */
 	uint64_t users_deadline_ns;	/* ...until then. */
 	struct ferry_users users;	/* Who did, when it was not. */

@@ -442,6 +442,10 @@ static void hide_done(void *context)
 	ferry_assert(pool->hides_left > 0);
 	if (--pool->hides_left > 0)
 		return;
+	if (pool->leaves_device) { /* Were it to fail, the next agent's would not (rule 11). */
+		hidden(pool);
+		return;
+	}
 	pool->flush = (struct ferry_io){.op = FERRY_OP_FLUSH, .on_done = flushed, .context = pool};
 	if (!pool->is_shown || !pool->is_open || !pool->engine.router.is_open ||
 	    ferry_block_submit(ferry_engine_block(&pool->engine), &pool->flush) < 0)
@@ -455,6 +459,7 @@ static void pool_hide(struct data_pool *pool, bool stays)
 	if (pool->is_hiding)
 		return;
 	pool->is_hiding = true;
+	pool->leaves_device = stays && data_ublk_device(pool)[0];
 	pool->hides_left = 1;
 	if (pool->is_shown && data->nbd &&
 	    ferry_nbd_server_export_remove(data->nbd, pool->config->volume, hide_done, pool) == 0)

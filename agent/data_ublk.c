@@ -18,11 +18,22 @@ int data_ublk_open(struct ferry_data *data, struct ferry_error *reterr)
 }
 
 /*
- * @is_sole: nobody else has served the volume since this node's agent did. An earlier agent's
- * writes have to be dead by then: in a cluster each taking of a lun with reservations sees to it;
- * alone, a file or device could only be opened when the kernel had ended them, while nothing tells
- * of the iSCSI session before one's own.
+ * Whether an earlier agent's device may go on. Its writes have to be dead by then: in a cluster
+ * each taking of a lun with reservations sees to it; alone, a file or device could only be opened
+ * when the kernel had ended them, while nothing tells of the iSCSI session before one's own. And a
+ * FLUSH has to cover what that agent acknowledged: where that depends on the path, nobody knows by
+ * which.
  */
+static bool may_recover(const struct data_pool *pool)
+{
+	const struct ferry_engine_config *config = &pool->engine.config;
+
+	if (config->flushes_by_path)
+		return false;
+	return pool->config->is_shared ? config->fence != NULL : pool->iscsi == NULL;
+}
+
+/* @is_sole: nobody else has served the volume since this node's agent did. */
 static int volume_add(struct data_pool *pool, bool is_sole)
 {
 	struct ferry_data *data = pool->data;
@@ -32,9 +43,7 @@ static int volume_add(struct data_pool *pool, bool is_sole)
 			  .node = data->config.self,
 			  .lineage = pool->config->lineage,
 			  .lun = pool->engine.config.identity.uuid},
-		.may_recover =
-			is_sole && (pool->config->is_shared ? pool->engine.config.fence != NULL
-							    : pool->iscsi == NULL),
+		.may_recover = is_sole && may_recover(pool),
 	};
 	struct ferry_event failed = {.kind = FERRY_EVENT_ADMIN, .severity = FERRY_SEVERITY_WARNING};
 	struct ferry_error error;
@@ -85,6 +94,8 @@ bool data_ublk_hide(struct data_pool *pool, bool stays, void (*done)(void *conte
 
 	if (!ublk)
 		return false;
+	/* While flushes fail for what is lost: the next agent's would not. Its users hear of it. */
+	stays = stays && !pool->engine.router.flush.is_suspect;
 	return (stays ? ferry_ublk_leave(ublk, block, done, pool)
 		      : ferry_ublk_remove(ublk, block, done, pool)) == 0;
 }

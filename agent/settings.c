@@ -42,8 +42,8 @@ const char ferry_settings_help[] =
 	"                       serve a lun where nodes of a cluster are registered: they are old\n"
 	"    --run-dir DIR      with a control socket there, for `ferry --socket "
 	"DIR/ferry.sock`\n"
-	"  --log-level LEVEL  debug, info (default), notice, warning, error; with a configuration\n"
-	"                     file log_level there counts instead\n"
+	"  --log-level LEVEL  debug, info (default), notice, warning, error; whatever the\n"
+	"                     configuration file says\n"
 	"  --syslog           log to syslog instead of stderr\n"
 	"  --version, --help\n"
 	"\n"
@@ -420,6 +420,17 @@ static int standalone_read(struct ferry_settings *settings, const struct argumen
 	return r;
 }
 
+/* Over the file's. */
+static int log_level_read(const struct arguments *arguments, struct ferry_config *config,
+			  struct ferry_error *reterr)
+{
+	const char *level = argument(arguments, OPTION_LOG_LEVEL);
+	struct ferry_error why;
+	int r = level ? ferry_inifile_log_level(level, &config->log_level, &why) : 0;
+
+	return r < 0 ? ferry_error_set(reterr, r, "--log-level: %s", why.message) : 0;
+}
+
 int ferry_settings_read(struct ferry_settings *settings, int argc, char **argv,
 			struct ferry_error *reterr)
 {
@@ -458,6 +469,8 @@ int ferry_settings_read(struct ferry_settings *settings, int argc, char **argv,
 		file = "/etc/ferry/ferryd.conf";
 	settings->file = file;
 	r = ferry_inifile_load(file, &settings->config, reterr);
+	if (r == 0)
+		r = log_level_read(&arguments, &settings->config, reterr);
 	return r < 0 ? r : config_check(&settings->config, file, reterr);
 }
 

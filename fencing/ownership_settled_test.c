@@ -26,6 +26,15 @@ static struct ferry_key taken_from(void)
 	return drained.suspects[drained.suspects_count - 1];
 }
 
+/* Node 2 claims epoch 2, and then this node the next. */
+static void claim_after_another(void)
+{
+	hear(2, FERRY_GROUP_CLAIM, 2, 2, 0);
+	echo();
+	ferry_ownership_acquire(&ownership, /* is_take= */ true);
+	assert_int_equal(last[FERRY_GROUP_CLAIM].epoch.v, 3);
+}
+
 static void test_what_has_been_taken_is_settled(void **state)
 {
 	(void)state;
@@ -66,10 +75,7 @@ static void test_anothers_half_taking_is_forgotten(void **state)
 {
 	(void)state;
 	own(1);
-	hear(2, FERRY_GROUP_CLAIM, 2, 2, 0);
-	echo();
-	ferry_ownership_acquire(&ownership, /* is_take= */ true);
-	assert_int_equal(last[FERRY_GROUP_CLAIM].epoch.v, 3);
+	claim_after_another();
 	all_drain(3);
 	assert_int_equal(taken_from().v, ferry_key_of_forgotten().v);
 }
@@ -79,9 +85,7 @@ static void test_own_claims_above_anothers_settle_nothing(void **state)
 {
 	(void)state;
 	own(1);
-	hear(2, FERRY_GROUP_CLAIM, 2, 2, 0);
-	echo();
-	ferry_ownership_acquire(&ownership, /* is_take= */ true);
+	claim_after_another();
 	echo();
 	hear(2, FERRY_GROUP_ACK, 3, 1, 0);
 	ring_changes(4);
@@ -96,10 +100,7 @@ static void test_anothers_claim_of_the_same_number(void **state)
 	own(1);
 	ferry_ownership_preempted(&ownership);
 	said_count = 0; /* Nobody has heard it. */
-	hear(2, FERRY_GROUP_CLAIM, 2, 2, 0);
-	echo();
-	ferry_ownership_acquire(&ownership, /* is_take= */ true);
-	assert_int_equal(last[FERRY_GROUP_CLAIM].epoch.v, 3);
+	claim_after_another();
 	all_drain(3);
 	assert_int_equal(taken_from().v, ferry_key_of_forgotten().v);
 }

@@ -119,6 +119,8 @@ static void on_report(struct ferry_power *power, const struct ferry_power_report
 
 	ferry_assert(watch->is_looking);
 	watch->is_looking = false;
+	if (report)
+		watch->cuts_power = report->cuts_power;
 	for (uint32_t i = 0; watch->nodes[i].node.v != 0; i++) {
 		struct ferry_power_node *node = &watch->nodes[i];
 		bool is_missing = !node->is_member && !node->is_passed;

@@ -60,6 +60,7 @@ struct ferry_power_watch {
 	struct ferry_timer timer;
 	uint64_t period_ns;
 	bool is_looking;
+	bool cuts_power;    /* What the cluster's fence devices do, as last reported. */
 	bool was_refused;   /* As last said. */
 	uint64_t confirmed; /* How often. */
 };

@@ -357,6 +357,18 @@ static void test_of_two(void **state)
 	assert_int_equal(takes, 1);
 }
 
+static void test_what_devices_do(void **state)
+{
+	(void)state;
+	assert_true(watch.cuts_power);
+	members_are(2, true);
+	no_answer();
+	assert_true(watch.cuts_power);
+	history.cuts_power = false;
+	answer_soon();
+	assert_false(watch.cuts_power);
+}
+
 int main(void)
 {
 #define RUN(name) cmocka_unit_test_setup_teardown(name, begin, end)
@@ -371,6 +383,7 @@ int main(void)
 		RUN(test_wait_ends),
 		RUN(test_no_promise),
 		RUN(test_of_two),
+		RUN(test_what_devices_do),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

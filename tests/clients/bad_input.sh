@@ -59,6 +59,7 @@ test_check() {
 	chmod 600 "$WORK/chap"
 	refused 0 'warning: .*check.conf: neither .nbd. nor .fuse.' --check --config "$conf"
 	refused 0 'the configuration is right' --check --config "$conf"
+	refused 2 ' --log-level: must be' --check --config "$conf" --log-level loud
 	printf '[fuse]\n' >>"$conf"
 	refused 0 '^the configuration is right' --check --config "$conf"
 	! grep -q warning <<<"$SAID" || fail "a warning without a reason: $SAID"
@@ -120,6 +121,8 @@ test_second_agent() {
 	refused 1 'is mounted already' "${S[@]}" --lun second.img --fuse "$WORK/volume"
 	refused 1 'another agent serves this socket' "${S[@]}" --lun second.img \
 		--nbd "unix:$WORK/x.sock" --run-dir "$WORK/first.run"
+	refused 1 'another agent serves this socket' "${S[@]}" --lun small.img \
+		--nbd "unix:$WORK/x.sock" --run-dir "$WORK/first.run" # Before the lun is touched.
 	refused 1 'not a socket' "${S[@]}" --lun second.img --nbd "unix:$WORK/ok.img"
 	refused 1 'does not exist' "${S[@]}" --lun second.img --nbd "unix:$WORK/none/x.sock"
 	refused 1 'No such file' "${S[@]}" --lun second.img --nbd "unix:$WORK/x.sock" \

@@ -42,6 +42,9 @@ published() {
 }
 
 killed() {
+	stop_post n1 && fail "it is withdrawn, and the agent lives and would not set it again"
+	grep -q 'an agent is running here' "$WORK/withdraw.out" || fail "$(cat "$WORK/withdraw.out")"
+	attribute_is n1 1 || fail "refused, and done all the same"
 	agent_signal n1 KILL
 	wait_for 10 "n1's agent has gone" agent_is_gone n1
 	attribute_is n1 1 || fail "it has gone by itself: then nobody needs the unit's line"

@@ -54,7 +54,8 @@ not_before_then() {
 }
 
 class_is_none() {
-	is n1 luns '.luns[0] | .lun_class == "none" and .laying == "power fencing, quiesce time"' || fail "$(ask n1 luns .)"
+	wait_for 30 "it is known what the fence devices do" is n1 luns \
+		'.luns[0] | .lun_class == "none" and .laying == "power fencing, quiesce time"'
 	acquire n1 30
 	acquired
 	load n1 calm

@@ -354,6 +354,20 @@ static void network_draw(struct sim_cluster *cluster)
 			sim_between(sim, SIM_NETWORK, 1 * FERRY_NS_PER_MS, 100 * FERRY_NS_PER_MS);
 }
 
+/* Some seeds' agents are connected by RDMA, mostly. */
+static void rdma_draw(struct sim_cluster *cluster)
+{
+	struct sim_rdma *rdma = &cluster->net.rdma;
+
+	sim_rdma_draw(rdma, cluster->sim.seed, cluster->options.path_timeout_ns);
+	if (rdma->links_per_mille > 0)
+		sim_note(&cluster->sim, SIM_NODE, 0, rdma->late_per_mille,
+			 "RDMA by %u per mille of connections; %u per mille of it late, by up to "
+			 "%" PRIu64 " ms; keys die up to %" PRIu64 " ms after their connection",
+			 rdma->links_per_mille, rdma->late_per_mille,
+			 rdma->late_ns_max / FERRY_NS_PER_MS, rdma->death_ns_max / FERRY_NS_PER_MS);
+}
+
 static void options_draw(struct chaos *chaos)
 {
 	struct sim_cluster *cluster = &chaos->cluster;
@@ -376,6 +390,7 @@ static void options_draw(struct chaos *chaos)
 			chaos->faults_ns);
 	cluster->workload.allows_eio = chaos->faults.weights[SIM_FAULT_REFUSE] > 0;
 	options_note(chaos);
+	rdma_draw(cluster);
 }
 
 static void faults_list(const struct chaos *chaos)
@@ -463,6 +478,11 @@ static void figures_finish(struct chaos *chaos)
 	result->clears = cluster->clears;
 	result->power_cuts = cluster->stonith.cuts;
 	result->power_failures = cluster->stonith.failures;
+	result->rdma_reads = cluster->net.rdma.reads;
+	result->rdma_writes = cluster->net.rdma.writes;
+	result->rdma_late_reads = cluster->net.rdma.late_reads;
+	result->rdma_late_writes = cluster->net.rdma.late_writes;
+	result->rdma_cut = cluster->net.rdma.cut;
 	if (cluster->sim.violations > 0) {
 		result->exit_code = SIM_EXIT_WRONG;
 		(void)snprintf(result->what, sizeof(result->what), "%s",

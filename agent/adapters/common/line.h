@@ -2,7 +2,7 @@
  * line.h - the first line of a small file: what sysfs and its like say.
  *
  * Owns:    nothing.
- * Callers: agent/adapters/{sgio,uring}: the one folder there that others may include.
+ * Callers: agent/adapters/{nbddev,sgio,uring}: the one folder there that others may include.
  * Thread:  any.
  * Rooms:   rank 4.
  */

@@ -51,7 +51,7 @@ nodelist {
 }
 C
 set +e
-"$test" # Starts and stops corosync itself, by name: it is alone in this process namespace.
+"$test" alone # Starts and stops corosync itself, by name: it is alone in this process namespace.
 code=$?
 [ $code = 0 ] || tail -20 /var/log/corosync/corosync.log
 exit $code

@@ -6,18 +6,13 @@
 #include <sys/statfs.h>
 #include <unistd.h>
 
+#include "agent/adapters/common/cleanup.h"
 #include "agent/adapters/fuse/internal.h"
 
 enum {
 	STALE_MOUNTS_MAX = 8, /* Agents that died one after another at one place. */
 	OPTIONS_BYTES_MAX = 128,
 };
-
-static void closep(int *fd)
-{
-	if (*fd >= 0)
-		(void)close(*fd);
-}
 
 static void tell(struct ferry_fuse *fuse, enum ferry_severity severity, const char *what,
 		 const char *more)
@@ -138,7 +133,7 @@ static int place_check(const struct ferry_fuse *fuse, struct ferry_error *reterr
 
 int fuse_mount(struct ferry_fuse *fuse, int *ret_fd, struct ferry_error *reterr)
 {
-	_cleanup_(closep) int fd = -1;
+	_cleanup_(ferry_closep) int fd = -1;
 	char options[OPTIONS_BYTES_MAX];
 	int r;
 

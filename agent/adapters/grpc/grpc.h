@@ -45,6 +45,9 @@ struct ferry_grpc_config {
 int ferry_grpc_server_open(const struct ferry_grpc_config *config, struct ferry_grpc_server **ret,
 			   struct ferry_error *reterr) FERRY_MUST_CHECK;
 
+/* At this moment. -EADDRINUSE: an agent serves this socket; or open(2)'s and flock(2)'s errors. */
+int ferry_grpc_check_unserved(const char *socket_path, struct ferry_error *reterr) FERRY_MUST_CHECK;
+
 /* What grpc.health.v1 says, of "" and of "ferry.v1.Ferry". Not serving after open. */
 void ferry_grpc_server_set_serving(struct ferry_grpc_server *server, bool is_serving);
 

@@ -360,6 +360,17 @@ static void test_keys(void **state)
 	assert_true(told.is_foreign);
 }
 
+static void test_who_serves(void **state)
+{
+	struct ferry_error error;
+	char other[128];
+
+	(void)state;
+	assert_int_equal(ferry_grpc_check_unserved(socket_path, &error), -EADDRINUSE);
+	(void)snprintf(other, sizeof(other), "%s.other", socket_path);
+	assert_int_equal(ferry_grpc_check_unserved(other, &error), 0); /* And leaves nothing. */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -370,6 +381,7 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(test_a_node_from_all_its_pools, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_keys, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_who_serves, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

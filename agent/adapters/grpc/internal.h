@@ -90,7 +90,6 @@ struct ferry_grpc_server {
 	struct ferry_grpc_config config;
 	char version[32];
 	char socket_path[108];
-	char lock_path[120];
 	int lock_fd;
 	struct ferry_watch listen_watch; /* fd: -1 while there is none. */
 	bool is_bound;

@@ -15,25 +15,34 @@ enum { BACKLOG = 16, ACCEPTS_PER_ROUND = 16 };
  * Whoever holds the lock owns the path and may remove what a dead agent left there. The lock
  * file itself stays: removing it would let two agents lock two files of one name.
  */
-static int lock_take(struct ferry_grpc_server *server, struct ferry_error *reterr)
+static int lock_take(const char *socket_path, int flags, struct ferry_error *reterr)
 {
+	char path[sizeof(((struct sockaddr_un *)0)->sun_path) + sizeof(".lock")];
 	int fd, r;
 
-	fd = open(server->lock_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	(void)snprintf(path, sizeof(path), "%s.lock", socket_path);
+	fd = open(path, flags | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0) {
 		r = -errno;
-		return ferry_error_set(reterr, r, "%s: %s", server->lock_path, strerror(-r));
+		return ferry_error_set(reterr, r, "%s: %s", path, strerror(-r));
 	}
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-		r = errno == EWOULDBLOCK ? -EADDRINUSE : -errno;
+	if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+		return fd;
+	r = errno == EWOULDBLOCK ? -EADDRINUSE : -errno;
+	close(fd);
+	if (r == -EADDRINUSE)
+		return ferry_error_set(reterr, r, "%s: another agent serves this socket",
+				       socket_path);
+	return ferry_error_set(reterr, r, "%s: %s", path, strerror(-r));
+}
+
+int ferry_grpc_check_unserved(const char *socket_path, struct ferry_error *reterr)
+{
+	int fd = lock_take(socket_path, /* flags= */ 0, reterr);
+
+	if (fd >= 0)
 		close(fd);
-		if (r == -EADDRINUSE)
-			return ferry_error_set(reterr, r, "%s: another agent serves this socket",
-					       server->socket_path);
-		return ferry_error_set(reterr, r, "%s: %s", server->lock_path, strerror(-r));
-	}
-	server->lock_fd = fd;
-	return 0;
+	return fd >= 0 || fd == -ENOENT ? 0 : fd;
 }
 
 int ferry_grpc_listen(struct ferry_grpc_server *server, struct ferry_error *reterr)
@@ -42,9 +51,10 @@ int ferry_grpc_listen(struct ferry_grpc_server *server, struct ferry_error *rete
 	int fd, r;
 
 	_Static_assert(sizeof(server->socket_path) == sizeof(address.sun_path), "same bound");
-	r = lock_take(server, reterr);
+	r = lock_take(server->socket_path, O_CREAT, reterr);
 	if (r < 0)
 		return r;
+	server->lock_fd = r;
 	memcpy(address.sun_path, server->socket_path, sizeof(address.sun_path));
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0) {

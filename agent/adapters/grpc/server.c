@@ -199,8 +199,6 @@ static int server_alloc(const struct ferry_grpc_config *config, struct ferry_grp
 		return ferry_error_set(reterr, -ENAMETOOLONG,
 				       "the control socket's path must have 1 to %zu bytes: %s",
 				       sizeof(server->socket_path) - 1, config->socket_path);
-	(void)snprintf(server->lock_path, sizeof(server->lock_path), "%s.lock",
-		       server->socket_path);
 	server->slots = calloc(FERRY_GRPC_REQUESTS_MAX, sizeof(*server->slots));
 	server->events = calloc(FERRY_GRPC_EVENTS_MAX, sizeof(*server->events));
 	if (!server->slots || !server->events)

@@ -33,3 +33,7 @@ int ferry_inifile_load(const char *path, struct ferry_config *ret,
 /* The same from memory; @name stands for FILE in messages. @text needs no closing NUL. */
 int ferry_inifile_parse(const char *name, const char *text, size_t length_bytes,
 			struct ferry_config *ret, struct ferry_error *reterr) FERRY_MUST_CHECK;
+
+/* What log_level says. -EINVAL, with what there is. */
+int ferry_inifile_log_level(const char *value, enum ferry_severity *ret,
+			    struct ferry_error *reterr) FERRY_MUST_CHECK;

@@ -380,6 +380,19 @@ static void example_tells_defaults(void **state)
 	assert_memory_equal(&config, &defaults, sizeof(config));
 }
 
+static void log_levels(void **state)
+{
+	enum ferry_severity level = FERRY_SEVERITY_NOTICE;
+	struct ferry_error error;
+
+	(void)state;
+	assert_int_equal(ferry_inifile_log_level("loud", &level, &error), -EINVAL);
+	assert_non_null(strstr(error.message, "one of debug, info"));
+	assert_int_equal(level, FERRY_SEVERITY_NOTICE);
+	assert_int_equal(ferry_inifile_log_level("error", &level, &error), 0);
+	assert_int_equal(level, FERRY_SEVERITY_ERROR);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -387,6 +400,7 @@ int main(void)
 		cmocka_unit_test(full_file),	  cmocka_unit_test(full_file_storage),
 		cmocka_unit_test(too_many),	  cmocka_unit_test(files),
 		cmocka_unit_test(example_parses), cmocka_unit_test(example_tells_defaults),
+		cmocka_unit_test(log_levels),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

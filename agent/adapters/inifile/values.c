@@ -243,18 +243,26 @@ int parse_block_bytes(struct parser *parser, const struct key *key, const char *
 	return 0;
 }
 
-int parse_log_level(struct parser *parser, const struct key *key, const char *value, void *field)
+int ferry_inifile_log_level(const char *value, enum ferry_severity *ret, struct ferry_error *reterr)
 {
 	static const char *const names[] = {"debug", "info", "notice", "warning", "error"};
-	enum ferry_severity *ret = field;
 
 	for (size_t i = 0; i < FERRY_ARRAY_COUNT(names); i++)
 		if (strcmp(value, names[i]) == 0) {
 			*ret = (enum ferry_severity)(FERRY_SEVERITY_DEBUG + i);
 			return 0;
 		}
-	return fail_at(parser, parser->line,
-		       "%s must be one of debug, info, notice, warning, error", key->name);
+	return ferry_error_set(reterr, -EINVAL,
+			       "must be one of debug, info, notice, warning, error");
+}
+
+int parse_log_level(struct parser *parser, const struct key *key, const char *value, void *field)
+{
+	struct ferry_error why;
+
+	if (ferry_inifile_log_level(value, field, &why) == 0)
+		return 0;
+	return fail_at(parser, parser->line, "%s %s", key->name, why.message);
 }
 
 int parse_flush_scope(struct parser *parser, const struct key *key, const char *value, void *field)

@@ -13,6 +13,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "agent/adapters/common/cleanup.h"
+
 enum {
 	TRIES_MAX = 32,	       /* Others may take the device that we were told is free. */
 	DETACH_WAIT_MS = 3000, /* udev looks at devices at odd moments. */
@@ -21,18 +23,6 @@ enum {
 	LOOP_MAJOR = 7,
 	BACKING_PATH_MAX = 4096,
 };
-
-static void closep(int *fd)
-{
-	if (*fd >= 0)
-		(void)close(*fd);
-}
-
-static void closedirp(DIR **directory)
-{
-	if (*directory)
-		(void)closedir(*directory);
-}
 
 static void wait_step(void)
 {
@@ -56,7 +46,7 @@ static void backing_path_read(const char *name, char ret[BACKING_PATH_MAX])
 	char path[64];
 	char *end;
 	ssize_t length;
-	_cleanup_(closep) int fd = -1;
+	_cleanup_(ferry_closep) int fd = -1;
 
 	ret[0] = '\0';
 	(void)snprintf(path, sizeof(path), "/sys/block/%.16s/loop/backing_file", name);
@@ -179,7 +169,7 @@ struct walk {
 static void walk_device(struct walk *walk, const char *name)
 {
 	char device[FERRY_LOOPDEV_PATH_MAX];
-	_cleanup_(closep) int fd = -1;
+	_cleanup_(ferry_closep) int fd = -1;
 	struct loop_info64 info;
 	enum match match;
 
@@ -207,7 +197,7 @@ static void walk_device(struct walk *walk, const char *name)
 /* Find the live device of a file, and clear away its dead ones. */
 static int walk_run(struct walk *walk, struct ferry_error *reterr)
 {
-	_cleanup_(closedirp) DIR *directory = opendir("/sys/block");
+	_cleanup_(ferry_closedirp) DIR *directory = opendir("/sys/block");
 	const struct dirent *entry;
 	int r = directory ? 0 : -errno;
 
@@ -324,7 +314,7 @@ static int existing_check(const struct walk *walk, uint32_t block_bytes, bool is
 static int attach_new(const char *file, int file_fd, uint32_t block_bytes, bool is_read_only,
 		      char ret_device[FERRY_LOOPDEV_PATH_MAX], struct ferry_error *reterr)
 {
-	_cleanup_(closep) int control_fd = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+	_cleanup_(ferry_closep) int control_fd = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
 	int r = control_fd < 0 ? -errno : 0;
 
 	if (r < 0)
@@ -333,7 +323,7 @@ static int attach_new(const char *file, int file_fd, uint32_t block_bytes, bool 
 				       "modprobe loop",
 				       strerror(-r));
 	for (int i = 0; i < TRIES_MAX; i++) {
-		_cleanup_(closep) int device_fd = -1;
+		_cleanup_(ferry_closep) int device_fd = -1;
 		char device[FERRY_LOOPDEV_PATH_MAX];
 
 		r = free_device_get(control_fd, device, reterr);
@@ -361,7 +351,7 @@ int ferry_loopdev_attach(const char *file, uint32_t block_bytes, bool is_read_on
 			 char ret_device[FERRY_LOOPDEV_PATH_MAX], struct ferry_error *reterr)
 {
 	struct walk walk = {.file = file};
-	_cleanup_(closep) int file_fd = -1;
+	_cleanup_(ferry_closep) int file_fd = -1;
 	struct stat attr;
 	int r;
 
@@ -425,7 +415,7 @@ int ferry_loopdev_clear(const char *file, struct ferry_error *reterr)
 
 int ferry_loopdev_detach(const char *device, const char *file, struct ferry_error *reterr)
 {
-	_cleanup_(closep) int fd = -1;
+	_cleanup_(ferry_closep) int fd = -1;
 	struct loop_info64 info;
 	enum match match;
 	struct stat attr;

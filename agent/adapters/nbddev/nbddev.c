@@ -9,6 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "agent/adapters/common/cleanup.h"
+#include "agent/adapters/common/line.h"
 #include "agent/adapters/nbddev/private.h"
 
 enum {
@@ -17,18 +19,6 @@ enum {
 	STEP_MS = 10,
 	REQUEST_KIB_MAX = 1024, /* The largest request that the server takes. */
 };
-
-static void closep(int *fd)
-{
-	if (*fd >= 0)
-		(void)close(*fd);
-}
-
-static void closedirp(DIR **directory)
-{
-	if (*directory)
-		(void)closedir(*directory);
-}
 
 static void wait_step(void)
 {
@@ -43,18 +33,9 @@ static void wait_step(void)
 static void identity_read(const struct nbddev_kernel *kernel, uint32_t index,
 			  char ret[FERRY_NBDDEV_IDENTITY_BYTES])
 {
-	char path[128];
-	_cleanup_(closep) int fd = -1;
-	ssize_t length;
-
-	ret[0] = '\0';
-	(void)snprintf(path, sizeof(path), "%.90s/nbd%u/backend", kernel->sys_block, index);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return;
-	length = read(fd, ret, FERRY_NBDDEV_IDENTITY_BYTES - 1);
-	ret[length < 0 ? 0 : length] = '\0';
-	ret[strcspn(ret, "\n")] = '\0';
+	if (ferry_line_read(ret, FERRY_NBDDEV_IDENTITY_BYTES, "%.90s/nbd%u/backend",
+			    kernel->sys_block, index) < 0)
+		ret[0] = '\0';
 }
 
 static bool is_of(const struct nbddev_kernel *kernel, uint32_t index, const char *identity)
@@ -135,7 +116,7 @@ static int gone_wait(const struct nbddev_kernel *kernel, const char *identity, u
 static int find(const struct nbddev_kernel *kernel, const char *identity, uint32_t *ret_index,
 		struct ferry_error *reterr)
 {
-	_cleanup_(closedirp) DIR *directory = NULL;
+	_cleanup_(ferry_closedirp) DIR *directory = NULL;
 	char is[FERRY_NBDDEV_IDENTITY_BYTES];
 	uint32_t index;
 
@@ -231,7 +212,7 @@ int nbddev_find(const struct nbddev_kernel *kernel, const char *identity,
 int nbddev_end_dead(const struct nbddev_kernel *kernel, const char *identity,
 		    struct ferry_error *reterr)
 {
-	_cleanup_(closedirp) DIR *directory = devices_open(kernel);
+	_cleanup_(ferry_closedirp) DIR *directory = devices_open(kernel);
 	char is[FERRY_NBDDEV_IDENTITY_BYTES];
 	uint32_t index;
 
@@ -280,8 +261,15 @@ int nbddev_detach(const struct nbddev_kernel *kernel, const char *identity,
 		return ferry_error_set(reterr, fd, "%s is in use; unmount it first", device);
 	if (fd < 0)
 		return ferry_error_set(reterr, fd, "%s: %s", device, strerror(-fd));
-	/* Who has merely opened it may have written through the page cache. */
-	r = fsync(fd) < 0 ? -errno : 0;
+	/*
+	 * Who has merely opened it may have written through the page cache. No FLUSH: while those
+	 * fail for what was lost before, it has to be detached all the same.
+	 */
+	r = sync_file_range(fd, 0, 0,
+			    SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+				    SYNC_FILE_RANGE_WAIT_AFTER) < 0
+		    ? -errno
+		    : 0;
 	if (r == 0)
 		r = kernel->disconnect(index);
 	(void)close(fd); /* Till now, so that nobody else could begin to use it. */
@@ -292,7 +280,7 @@ int nbddev_detach(const struct nbddev_kernel *kernel, const char *identity,
 
 uint32_t nbddev_clear(const struct nbddev_kernel *kernel, const char *path)
 {
-	_cleanup_(closedirp) DIR *directory = NULL;
+	_cleanup_(ferry_closedirp) DIR *directory = NULL;
 	char identity[FERRY_NBDDEV_IDENTITY_BYTES];
 	uint32_t index, count = 0;
 

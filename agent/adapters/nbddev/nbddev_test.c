@@ -260,6 +260,20 @@ static void test_dead_in_use(void **state)
 	assert_int_equal(nbddev_end_dead(&at.kernel, MINE, &error), 0);
 }
 
+/* Its flushes fail (those of such a file do): that keeps nobody from detaching it. */
+static void test_detach_without_flush(void **state)
+{
+	char device[FERRY_NBDDEV_PATH_MAX];
+	struct ferry_error error;
+
+	(void)state;
+	assert_int_equal(attach(MINE, device), 0);
+	assert_int_equal(unlink(device), 0);
+	assert_int_equal(symlink("/proc/version", device), 0);
+	assert_int_equal(nbddev_detach(&at.kernel, MINE, &error), 0);
+	assert_false(is_there(0));
+}
+
 /* An agent starts: what its predecessor at the same socket has left ends, if it is dead. */
 static void test_clear(void **state)
 {
@@ -281,7 +295,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_attach),	TEST(test_attach_fails), TEST(test_dead),
-		TEST(test_dead_in_use), TEST(test_clear),
+		TEST(test_dead_in_use), TEST(test_clear),	 TEST(test_detach_without_flush),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "agent/adapters/common/cleanup.h"
+
 struct auth_file {
 	struct ferry_auth auth;
 	EVP_MAC *mac;
@@ -19,12 +21,6 @@ struct auth_file {
 static struct auth_file *auth_file_of(struct ferry_auth *auth)
 {
 	return FERRY_CONTAINER_OF(auth, struct auth_file, auth);
-}
-
-static void closep(int *fd)
-{
-	if (*fd >= 0)
-		(void)close(*fd); /* Read-only, or synced before: nothing is left to fail. */
 }
 
 static int auth_file_random(struct ferry_auth *auth, void *ret, size_t length_bytes)
@@ -132,7 +128,7 @@ static int auth_file_new(const uint8_t *key, size_t key_bytes, struct ferry_auth
 int ferry_auth_file_open(const char *path, struct ferry_auth **ret, struct ferry_error *reterr)
 {
 	uint8_t key[FERRY_AUTH_KEY_BYTES_MAX + 1]; /* One more, to see that it is too long. */
-	_cleanup_(closep) int fd = -1;
+	_cleanup_(ferry_closep) int fd = -1;
 	ssize_t n;
 	int r;
 
@@ -200,7 +196,7 @@ static int key_write(int fd, const uint8_t *key, size_t key_bytes)
 int ferry_auth_file_create(const char *path, struct ferry_error *reterr)
 {
 	uint8_t key[FERRY_AUTH_KEY_BYTES_MADE];
-	_cleanup_(closep) int fd = -1;
+	_cleanup_(ferry_closep) int fd = -1;
 	int r;
 
 	ferry_assert(path);

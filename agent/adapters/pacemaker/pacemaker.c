@@ -5,7 +5,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -139,8 +138,8 @@ static int attribute_send(struct ferry_pacemaker *pacemaker, struct attribute *a
 		attribute->pid = 0;
 		return r;
 	}
-	fd = (int)syscall(SYS_pidfd_open, attribute->pid, 0); /* It sets FD_CLOEXEC. */
-	r = fd < 0 ? -errno : 0;
+	fd = ferry_process_descriptor(attribute->pid);
+	r = fd < 0 ? fd : 0;
 	if (r == 0) {
 		attribute->watch.fd = fd;
 		r = loop->ops->watch_start(loop, &attribute->watch, FERRY_WATCH_READ);
@@ -148,8 +147,7 @@ static int attribute_send(struct ferry_pacemaker *pacemaker, struct attribute *a
 	if (r == 0)
 		return 0;
 	/* It can't be watched, so it must not run. */
-	(void)kill(attribute->pid, SIGKILL);
-	(void)waitpid(attribute->pid, NULL, 0);
+	ferry_process_kill(attribute->pid);
 	attribute->pid = 0;
 	if (fd >= 0)
 		close(fd);
@@ -261,14 +259,14 @@ void ferry_pacemaker_refresh(struct ferry_pacemaker *pacemaker)
 /* How the child ended, if it did in time; else it is killed. */
 static int child_wait(pid_t pid, uint64_t deadline_ns, int *ret_status)
 {
-	struct pollfd ended = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
-	int r = ended.fd < 0 ? -errno : 0;
+	struct pollfd ended = {.fd = ferry_process_descriptor(pid), .events = POLLIN};
+	int r = ended.fd < 0 ? ended.fd : 0;
 
 	if (r == 0 && poll(&ended, 1, (int)(deadline_ns / FERRY_NS_PER_MS)) <= 0)
 		r = -ETIMEDOUT;
 	if (r < 0)
-		(void)kill(pid, SIGKILL);
-	if (waitpid(pid, ret_status, 0) != pid && r == 0)
+		ferry_process_kill(pid);
+	else if (waitpid(pid, ret_status, 0) != pid)
 		r = -ECHILD;
 	if (ended.fd >= 0)
 		close(ended.fd);
@@ -360,7 +358,7 @@ void ferry_pacemaker_close(struct ferry_pacemaker *pacemaker)
 		if (attribute->pid == 0)
 			continue;
 		loop->ops->watch_stop(loop, &attribute->watch);
-		(void)waitpid(attribute->pid, NULL, 0); /* It was killed: this doesn't last. */
+		ferry_process_kill(attribute->pid);
 		close(attribute->watch.fd);
 	}
 	free(pacemaker);

@@ -1,9 +1,14 @@
 #include "agent/adapters/pacemaker/process.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
+
+enum { KILLED_MS_MAX = 1000 };
 
 /*
  * posix_spawn(3), not fork: with gRPC's threads in this process nothing but exec may follow a
@@ -48,4 +53,24 @@ int ferry_process_start(const char *program, char *const arguments[], int output
 	(void)posix_spawn_file_actions_destroy(&actions);
 	(void)posix_spawnattr_destroy(&attributes);
 	return -r;
+}
+
+int ferry_process_descriptor(pid_t pid)
+{
+	int fd = (int)syscall(SYS_pidfd_open, pid, 0); /* It sets FD_CLOEXEC. */
+
+	return fd < 0 ? -errno : fd;
+}
+
+void ferry_process_kill(pid_t pid)
+{
+	struct pollfd ended = {.fd = ferry_process_descriptor(pid), .events = POLLIN};
+
+	ferry_assert(pid > 0);
+	(void)kill(pid, SIGKILL);
+	if (ended.fd >= 0) {
+		(void)poll(&ended, 1, KILLED_MS_MAX);
+		close(ended.fd);
+	}
+	(void)waitpid(pid, NULL, WNOHANG);
 }

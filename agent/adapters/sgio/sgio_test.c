@@ -20,7 +20,7 @@
 #include "agent/adapters/sgio/private.h"
 #include "agent/adapters/uring/loop.h"
 
-enum { DISKS = 2, KEYS_MAX = 8 };
+enum { DISKS = 2, KEYS_MAX = 8, DEADLINE_S = 60 };
 
 /* The model: one lun. The thread's, while it walks; the lock is for what the test changes then. */
 static struct {
@@ -281,6 +281,7 @@ static int set_up(void **state)
 	struct ferry_error error;
 
 	(void)state;
+	(void)alarm(DEADLINE_S);
 	memset(&lun, 0, sizeof(lun));
 	lun.generation = 7;
 	attentions = 0;
@@ -291,9 +292,18 @@ static int set_up(void **state)
 	return 0;
 }
 
+static void let_go(bool hangs)
+{
+	(void)pthread_mutex_lock(&lun.lock);
+	lun.hangs_abort = hangs;
+	(void)pthread_cond_broadcast(&lun.changed);
+	(void)pthread_mutex_unlock(&lun.lock);
+}
+
 static int tear_down(void **state)
 {
 	(void)state;
+	let_go(false); /* Of a test that has failed: who waits there would keep us here for ever. */
 	ferry_sgio_close(TAKE_PTR(sgio));
 	loop = ferry_uring_loop_close(loop);
 	(void)pthread_cond_destroy(&lun.changed);
@@ -570,14 +580,6 @@ static void test_laying_as_configured(void **state)
 	lun.is_untrue = true;
 	start(0);
 	assert_int_equal(ferry_sgio_fence(sgio)->ability.laying, FERRY_LAYING_ABORT);
-}
-
-static void let_go(bool hangs)
-{
-	(void)pthread_mutex_lock(&lun.lock);
-	lun.hangs_abort = hangs;
-	(void)pthread_cond_broadcast(&lun.changed);
-	(void)pthread_mutex_unlock(&lun.lock);
 }
 
 /* The abort waits for a write that hangs: given up, it still counts when it is answered. */

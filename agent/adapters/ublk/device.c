@@ -250,9 +250,7 @@ void ublk_device_start(struct ublk_device *device)
 	device->error = 0;
 	if (r < 0) {
 		device->error = -ENODEV;
-		(void)snprintf(device->why, sizeof(device->why),
-			       "no ublk: /dev/ublk-control: %s; load the driver: modprobe ublk_drv",
-			       strerror(-r));
+		(void)snprintf(device->why, sizeof(device->why), UBLK_NO_DRIVER, strerror(-r));
 		ublk_device_news(device);
 		return;
 	}

@@ -128,6 +128,7 @@ void ublk_after(struct ublk_device *device, uint64_t delay_ns,
 /* Of that number, in /dev. */
 void ublk_device_is(struct ublk_device *device, uint32_t id);
 int ublk_driver_open(struct ferry_ublk *ublk);
+#define UBLK_NO_DRIVER "no ublk: /dev/ublk-control: %s; load the driver: modprobe ublk_drv"
 void ublk_device_start(struct ublk_device *device);
 /* The device is there (device->id), the queue not yet: START_DEV or END_USER_RECOVERY. */
 void ublk_device_serve(struct ublk_device *device);

@@ -47,13 +47,23 @@ static void slot_empty(struct ublk_slot *slot)
 	ublk_device_news(slot->device);
 }
 
+/*
+ * The next agent may have better luck with what has failed, and is asked for it again. But a FLUSH
+ * that was tried has told of a loss that nobody else knows of: asked again, it would succeed (rule
+ * 11).
+ */
+static bool is_for_the_next(const struct ublk_slot *slot, int error)
+{
+	return error == -ESHUTDOWN || (error < 0 && slot->io.op != FERRY_OP_FLUSH);
+}
+
 static void slot_end(struct ublk_slot *slot, int error)
 {
 	struct ublk_device *device = slot->device;
 
 	slot_empty(slot);
-	if (error < 0 && device->is_leaving)
-		return; /* It stays unanswered: maybe the next agent has better luck. */
+	if (device->is_leaving && is_for_the_next(slot, error))
+		return; /* It stays unanswered. */
 	device->ublk->counters.failed += error < 0;
 	slot_offer(slot, UBLK_U_IO_COMMIT_AND_FETCH_REQ,
 		   ublk_result_of(&slot->io, block_of(slot)->block_bytes, error));

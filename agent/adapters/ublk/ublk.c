@@ -108,6 +108,8 @@ int ferry_ublk_open(const struct ferry_ublk_config *config, struct ferry_ublk **
 		    struct ferry_error *reterr)
 {
 	struct ferry_ublk *ublk = calloc(1, sizeof(*ublk));
+	struct ferry_event note = {.kind = FERRY_EVENT_ADMIN, .severity = FERRY_SEVERITY_WARNING};
+	int r;
 
 	ferry_assert(config && config->loop && config->commands);
 	if (!ublk)
@@ -117,6 +119,9 @@ int ferry_ublk_open(const struct ferry_ublk_config *config, struct ferry_ublk **
 	ublk->control_fd = -1;
 	for (size_t i = 0; i < FERRY_UBLK_DEVICES_MAX; i++)
 		ublk->devices[i].fd = -1;
+	r = ublk_driver_open(ublk);
+	if (r < 0)
+		ferry_event_emit(config->events, note, UBLK_NO_DRIVER, strerror(-r));
 	*ret = ublk;
 	return 0;
 }
@@ -152,21 +157,28 @@ int ferry_ublk_add(struct ferry_ublk *ublk, const struct ferry_ublk_volume *volu
 	return 0;
 }
 
+/* It cannot be asked for that just now: @on_done has run. */
+static bool is_refused(const struct ublk_device *device, bool is_starting,
+		       void (*on_done)(int error, const char *text, void *context), void *context)
+{
+	ferry_assert(on_done);
+	if (!device)
+		on_done(-ENODEV, "it is not shown by ublk: see the log", context);
+	else if (device->on_attached || device->on_detached || device->is_removed ||
+		 device->is_leaving || is_starting)
+		on_done(-EBUSY, "it is being attached, detached or withdrawn just now", context);
+	else
+		return false;
+	return true;
+}
+
 void ferry_ublk_attach(struct ferry_ublk *ublk, struct ferry_block *block,
 		       void (*on_done)(int error, const char *text, void *context), void *context)
 {
 	struct ublk_device *device = device_find(ublk, block);
 
-	ferry_assert(on_done);
-	if (!device) {
-		on_done(-ENODEV, "it is not shown by ublk: see the log", context);
+	if (is_refused(device, /* is_starting= */ false, on_done, context))
 		return;
-	}
-	if (device->on_attached || device->on_detached || device->is_removed ||
-	    device->is_leaving) {
-		on_done(-EBUSY, "it is being attached, detached or withdrawn just now", context);
-		return;
-	}
 	device->error = 0;
 	device->on_attached = on_done;
 	device->attach_context = context;
@@ -177,17 +189,11 @@ void ferry_ublk_detach(struct ferry_ublk *ublk, struct ferry_block *block,
 		       void (*on_done)(int error, const char *text, void *context), void *context)
 {
 	struct ublk_device *device = device_find(ublk, block);
+	bool is_starting =
+		device && (device->state == UBLK_FINDING || device->state == UBLK_STARTING);
 
-	ferry_assert(on_done);
-	if (!device) {
-		on_done(-ENODEV, "it is not shown by ublk: see the log", context);
+	if (is_refused(device, is_starting, on_done, context))
 		return;
-	}
-	if (device->on_attached || device->on_detached || device->is_removed ||
-	    device->is_leaving || device->state == UBLK_FINDING || device->state == UBLK_STARTING) {
-		on_done(-EBUSY, "it is being attached, detached or withdrawn just now", context);
-		return;
-	}
 	device->on_detached = on_done;
 	device->detach_context = context;
 	if (device->state == UBLK_LIVE || device->state == UBLK_WAITING)

@@ -73,7 +73,7 @@ struct ferry_ublk_counters {
 	uint64_t recovered; /* Devices of an earlier agent. */
 };
 
-/* Takes memory; the driver need not be there yet. -ENOMEM; -ENOSPC: no room for commands. */
+/* Takes memory; the driver need not be there yet: an event says so. -ENOMEM. */
 int ferry_ublk_open(const struct ferry_ublk_config *config, struct ferry_ublk **ret,
 		    struct ferry_error *reterr) FERRY_MUST_CHECK;
 

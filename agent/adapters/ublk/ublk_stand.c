@@ -1,8 +1,10 @@
 #include "agent/adapters/ublk/ublk_stand.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static struct ublk_stand *stand_from(struct ferry_commands *port)
@@ -292,6 +294,29 @@ static const struct ferry_commands_ops stand_ops = {
 	.control = stand_control,
 };
 
+/* A child that waits for our end, whichever it is, and leaves nothing of the folder. */
+static void sweeper_start(struct ublk_stand *stand)
+{
+	int ends[2];
+	char byte;
+	pid_t pid;
+
+	ferry_assert(pipe2(ends, O_CLOEXEC) == 0);
+	pid = fork();
+	ferry_assert(pid >= 0);
+	if (pid == 0) {
+		(void)setsid(); /* A signal to the test's group is none for it. */
+		if (dup2(ends[0], STDIN_FILENO) < 0 || close_range(3, UINT_MAX, 0) < 0 ||
+		    read(STDIN_FILENO, &byte, 1) != 0)
+			_exit(1);
+		(void)execlp("rm", "rm", "-rf", "--", stand->folder, NULL);
+		_exit(1);
+	}
+	(void)close(ends[0]);
+	stand->sweeper_fd = ends[1];
+	stand->sweeper_pid = pid;
+}
+
 void ublk_stand_init(struct ublk_stand *stand, struct ferry_loop *loop)
 {
 	char path[96];
@@ -306,17 +331,16 @@ void ublk_stand_init(struct ublk_stand *stand, struct ferry_loop *loop)
 	(void)snprintf(path, sizeof(path), "%s/ublk-control", stand->folder);
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	ferry_assert(fd >= 0 && close(fd) == 0);
+	sweeper_start(stand);
 }
 
 void ublk_stand_done(struct ublk_stand *stand)
 {
-	char path[96];
-
 	ferry_timer_stop(stand->loop, &stand->timer);
 	for (uint32_t id = 0; id < UBLK_STAND_DEVICES; id++)
 		if (stand->devices[id].is_there)
 			(void)device_delete(stand, &stand->devices[id]);
-	(void)snprintf(path, sizeof(path), "%s/ublk-control", stand->folder);
-	(void)unlink(path);
-	ferry_assert(rmdir(stand->folder) == 0);
+	(void)close(stand->sweeper_fd);
+	ferry_assert(waitpid(stand->sweeper_pid, NULL, 0) == stand->sweeper_pid);
+	ferry_assert(access(stand->folder, F_OK) < 0);
 }

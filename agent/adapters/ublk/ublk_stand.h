@@ -10,6 +10,8 @@
  */
 #pragma once
 
+#include <sys/types.h>
+
 #include "agent/adapters/ublk/kernel.h"
 #include "agent/adapters/ublk/ublk.h"
 
@@ -37,7 +39,9 @@ struct ublk_stand {
 	struct ferry_loop *loop;
 	struct ferry_timer timer; /* Due at once: before whatever the server waits for. */
 	char folder[64];
-	char trace[256]; /* A letter for each control command. */
+	pid_t sweeper_pid; /* It removes the folder when this process has ended... */
+	int sweeper_fd;	   /* ...and so closed this. */
+	char trace[256];   /* A letter for each control command. */
 	uint32_t fail_code;
 	int fail_result;
 	uint32_t reserved_count;

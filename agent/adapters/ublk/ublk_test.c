@@ -28,8 +28,9 @@ static struct {
 	struct ferry_task look;
 	bool (*is_it)(void);
 
+	struct ferry_events events;
 	int error;
-	char text[160];
+	char text[FERRY_EVENT_TEXT_MAX];
 	uint32_t answers, removals, leaves;
 } at;
 
@@ -72,8 +73,10 @@ static void some_turns(void)
 
 static void ublk_open(void)
 {
-	struct ferry_ublk_config config = {
-		.loop = at.loop, .commands = &at.stand.commands, .devices = at.stand.folder};
+	struct ferry_ublk_config config = {.loop = at.loop,
+					   .commands = &at.stand.commands,
+					   .events = at.events.emit ? &at.events : NULL,
+					   .devices = at.stand.folder};
 
 	assert_int_equal(ferry_ublk_open(&config, &at.ublk, NULL), 0);
 }
@@ -384,6 +387,12 @@ static void test_attach(void **state)
 	assert_int_equal(attach(), 0);
 }
 
+static void on_event(struct ferry_events *events, const struct ferry_event *event)
+{
+	assert_ptr_equal(events, &at.events);
+	(void)snprintf(at.text, sizeof(at.text), "%s", event->text);
+}
+
 static void test_no_driver(void **state)
 {
 	char path[96];
@@ -391,6 +400,10 @@ static void test_no_driver(void **state)
 	(void)state;
 	(void)snprintf(path, sizeof(path), "%s/ublk-control", at.stand.folder);
 	assert_int_equal(remove(path), 0);
+	at.ublk = ferry_ublk_free(at.ublk);
+	at.events.emit = on_event;
+	ublk_open();
+	assert_non_null(strstr(at.text, "modprobe ublk_drv"));
 	add();
 	assert_int_equal(attach(), -ENODEV);
 	assert_non_null(strstr(at.text, "modprobe ublk_drv"));
@@ -761,6 +774,33 @@ static void test_leaves(void **state)
 	assert_int_equal(answer_of(4), 0);
 }
 
+/* What a FLUSH has told of no later one would: it is answered. */
+static void test_leaves_no_loss_untold(void **state)
+{
+	struct ublk_stand_slot *slots = at.stand.devices[0].slots;
+
+	(void)state;
+	add();
+	assert_int_equal(attach(), 0);
+	ferry_block_stub_behave(&at.volume,
+				(struct ferry_block_behaviour){.fail_op = FERRY_OP_FLUSH,
+							       .fail_count = 1,
+							       .fail_error = -EIO,
+							       .is_held = true});
+	ublk_stand_ask(&at.stand, 0, 1, UBLK_IO_OP_FLUSH, 0, 0);
+	some_turns();
+	assert_int_equal(ferry_ublk_leave(at.ublk, &at.volume.block, on_left, &at), 0);
+	at.volume.behaviour.is_held = false;
+	ferry_block_stub_behave(&at.volume, at.volume.behaviour);
+	until(has_left);
+	some_turns();
+	assert_true(slots[1].is_answered);
+	assert_int_equal(slots[1].result, -EIO);
+	agent_dies();
+	add();
+	until(is_served);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -783,6 +823,7 @@ int main(void)
 		TEST(test_not_recovered),
 		TEST(test_others_are_left_alone),
 		TEST(test_leaves),
+		TEST(test_leaves_no_loss_untold),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
