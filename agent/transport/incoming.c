@@ -48,19 +48,10 @@ static void leave(struct ferry_incoming *incoming, const char *why)
 	incoming->link.on_down(&incoming->link, why);
 }
 
-/*
- * Something comes by @link: it carries from here on. A peer that speaks by TCP has given its RDMA
- * up, and what it has still on its way there must never be heard. One that speaks by RDMA has left
- * nothing on TCP. Whether it may.
- */
-static bool follow(struct ferry_incoming *incoming, struct ferry_link *link)
+/* From none. Whether the carrier takes it. */
+static bool carry_by(struct ferry_incoming *incoming, struct ferry_link *link)
 {
-	if (incoming->current == link)
-		return true;
-	if (link == incoming->tcp && incoming->rdma && incoming->rdma->is_up)
-		incoming->rdma->ops->reset(incoming->rdma, "the peer went back to TCP");
-	if (incoming->current)
-		leave(incoming, "the peer speaks by another way");
+	ferry_assert(!incoming->current);
 	if (!incoming->tcp || incoming->config.accept(incoming->config.context, &incoming->link,
 						      incoming->incarnation) < 0) {
 		link->ops->reset(link, "refused");
@@ -72,6 +63,29 @@ static bool follow(struct ferry_incoming *incoming, struct ferry_link *link)
 	return true;
 }
 
+/*
+ * Something comes by @link: it carries from here on. A peer that speaks by TCP has given its RDMA
+ * up, and what it has still on its way there must never be heard. One that speaks by RDMA has left
+ * nothing on TCP: else it has been there and back since. Whether it may.
+ */
+static bool follow(struct ferry_incoming *incoming, struct ferry_link *link,
+		   const struct ferry_wire_header *header)
+{
+	if (link == incoming->tcp)
+		incoming->tcp_sequence = ferry_max_u64(incoming->tcp_sequence, header->sequence);
+	if (incoming->current == link)
+		return true;
+	if (link == incoming->tcp && incoming->rdma && incoming->rdma->is_up)
+		incoming->rdma->ops->reset(incoming->rdma, "the peer went back to TCP");
+	if (link != incoming->tcp && header->sequence <= incoming->tcp_sequence) {
+		link->ops->reset(link, "the peer went back to TCP before this was heard");
+		return false;
+	}
+	if (incoming->current)
+		leave(incoming, "the peer speaks by another way");
+	return carry_by(incoming, link);
+}
+
 /* ---- Requests: by either. ---- */
 
 static int either_payload(struct ferry_link *link, const struct ferry_wire_header *header,
@@ -79,7 +93,7 @@ static int either_payload(struct ferry_link *link, const struct ferry_wire_heade
 {
 	struct ferry_incoming *incoming = link->context;
 
-	if (!follow(incoming, link))
+	if (!follow(incoming, link, header))
 		return -EPROTO;
 	return incoming->link.on_payload(&incoming->link, header, ret);
 }
@@ -97,7 +111,7 @@ static void either_message(struct ferry_link *link, const struct ferry_wire_head
 {
 	struct ferry_incoming *incoming = link->context;
 
-	if (follow(incoming, link))
+	if (follow(incoming, link, header))
 		incoming->link.on_message(&incoming->link, header, segments);
 	else
 		ferry_segments_drop(segments);
@@ -129,12 +143,19 @@ static void tcp_down(struct ferry_link *link, const char *why)
 		leave(incoming, why);
 }
 
+/* Not by a connection that is cut: that may have been the carrier's doing. */
+static bool is_vouched_for(const struct ferry_incoming *incoming,
+			   struct ferry_incarnation incarnation)
+{
+	return incoming->tcp && incoming->tcp->is_up && incoming->incarnation.v == incarnation.v;
+}
+
 static void rdma_up(struct ferry_link *link, struct ferry_incarnation incarnation)
 {
 	struct ferry_incoming *incoming = link->context;
 
 	/* Else it waits: the peer says when it is to carry. */
-	if (!incoming->tcp || incoming->incarnation.v != incarnation.v)
+	if (!is_vouched_for(incoming, incarnation))
 		link->ops->reset(link, "no TCP connection vouches for it any more");
 }
 
@@ -142,8 +163,12 @@ static void rdma_down(struct ferry_link *link, const char *why)
 {
 	struct ferry_incoming *incoming = link->context;
 
-	if (incoming->current == link)
-		leave(incoming, why);
+	if (incoming->current != link)
+		return;
+	leave(incoming, why);
+	/* What the peer sends there is the carrier's, to cut too, though none has been heard. */
+	if (incoming->tcp && incoming->tcp->is_up)
+		(void)carry_by(incoming, incoming->tcp); /* Else that is reset. */
 }
 
 static void callbacks_set(struct ferry_incoming *incoming, struct ferry_link *link, bool is_tcp)
@@ -178,6 +203,7 @@ int ferry_incoming_tcp(struct ferry_incoming *incoming, struct ferry_link *link,
 		return r;
 	incoming->tcp = link;
 	incoming->incarnation = incarnation;
+	incoming->tcp_sequence = 0;
 	callbacks_set(incoming, link, /* is_tcp= */ true);
 	return 0;
 }
@@ -186,7 +212,7 @@ int ferry_incoming_rdma(struct ferry_incoming *incoming, struct ferry_link *link
 			struct ferry_incarnation incarnation)
 {
 	ferry_assert(link->node.v == incoming->link.node.v && incarnation.v > 0);
-	if (!incoming->tcp || incoming->incarnation.v != incarnation.v)
+	if (!is_vouched_for(incoming, incarnation))
 		return -ENOTCONN;
 	incoming->rdma = link;
 	callbacks_set(incoming, link, /* is_tcp= */ false);

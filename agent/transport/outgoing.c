@@ -200,8 +200,8 @@ static void tcp_up(struct ferry_link *link, struct ferry_incarnation incarnation
 	outgoing->is_tcp_up = true;
 	outgoing->incarnation = incarnation;
 	/* What the connection before had vouched for is cut; it may not have said so yet. */
-	if (!outgoing->current && !outgoing->config.is_rdma_only)
-		carry_by(outgoing, link);
+	if (!outgoing->current && !outgoing->config.is_rdma_only && link->is_up)
+		carry_by(outgoing, link); /* It may have been cut before it could say so. */
 	if (outgoing->config.rdma)
 		outgoing->config.raise(outgoing->config.context, /* is_wanted= */ true);
 }

@@ -79,6 +79,7 @@ struct ferry_incoming {
 	struct ferry_link *rdma; /* ...as this may be, too: it says so. */
 	struct ferry_link *current;
 	struct ferry_incarnation incarnation;
+	uint64_t tcp_sequence; /* The newest request by this TCP connection. */
 };
 
 void ferry_incoming_init(struct ferry_incoming *incoming, struct ferry_node node,

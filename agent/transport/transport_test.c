@@ -220,13 +220,75 @@ static void test_rdma_falls_at_the_carrier(void **state)
 	submit(0, FERRY_OP_WRITE);
 	run();
 	cut(rdma_2, "test");
-	carried_done(0); /* The answer goes nowhere: it is kept. */
+	carried_done(0); /* The answer goes by TCP: the peer will hear that RDMA fell. */
 	run();
 	expect_done(0);
 	assert_int_equal(carried(0), 1);
-	assert_int_equal(at.carrier.stats.repeated, 1);
 	write_whole(1);
-	assert_int_equal(tcp_2->requests, 2);
+	assert_int_equal(tcp_2->requests, 1);
+}
+
+/* RDMA fell at the carrier: what the peer sends by TCP is heard of by nobody yet, and cut too. */
+static void test_carrier_cuts_what_follows_rdma(void **state)
+{
+	(void)state;
+	both_up();
+	write_whole(0);
+	submit(1, FERRY_OP_WRITE);
+	cut(rdma_2, "test");
+	cut(rdma_1, "test");
+	assert_int_equal(tcp_2->inbox_count, 1); /* Asked again. */
+	w.ios[1].attempt.is_given_up = true;
+	ferry_carrier_cut(&at.carrier, "test");
+	assert_false(deliver(tcp_2));
+	run();
+	assert_int_equal(w.ios[1].outcome, FERRY_OUTCOME_UNKNOWN);
+	assert_int_equal(carried(1), 0);
+}
+
+/* It went to RDMA and back before the carrier had heard anything there. */
+static void test_unheard_rdma_is_not_heard(void **state)
+{
+	(void)state;
+	both_up();
+	submit(0, FERRY_OP_WRITE);
+	w.ios[0].attempt.is_given_up = true;
+	cut(rdma_1, "test");
+	assert_int_equal(rdma_2->inbox_count, 1);
+	submit(1, FERRY_OP_READ);
+	assert_true(deliver(tcp_2));
+	assert_int_equal(carried(1), 1);
+	assert_true(deliver(rdma_2));
+	assert_false(rdma_2->link.is_up);
+	run();
+	assert_int_equal(carried(0), 0);
+	carried_done(1);
+	run();
+	expect_done(1);
+}
+
+/* A connection that was cut vouches for nothing, though it has not said yet that it is down. */
+static void test_cut_tcp_vouches_for_nothing(void **state)
+{
+	(void)state;
+	tcp_connect();
+	ferry_carrier_cut(&at.carrier, "test");
+	assert_int_equal(ferry_incoming_rdma(&w.in, &rdma_2->link, (struct ferry_incarnation){4}),
+			 -ENOTCONN);
+	run();
+}
+
+/* The socket could not be watched: it is cut before it says that it is up. */
+static void test_tcp_is_cut_as_it_comes_up(void **state)
+{
+	(void)state;
+	tcp_1->is_cut = true;
+	tcp_1->link.on_up(&tcp_1->link, (struct ferry_incarnation){9});
+	assert_int_equal(w.ups, 0);
+	settle(tcp_1);
+	assert_int_equal(w.downs, 0);
+	tcp_connect();
+	write_whole(0);
 }
 
 /* What lies unread at the carrier when the peer goes back to TCP is never heard. */
@@ -392,6 +454,10 @@ int main(void)
 		TEST(test_rdma_falls_in_flight),
 		TEST(test_rdma_falls_at_the_carrier),
 		TEST(test_late_rdma_is_not_heard),
+		TEST(test_unheard_rdma_is_not_heard),
+		TEST(test_carrier_cuts_what_follows_rdma),
+		TEST(test_cut_tcp_vouches_for_nothing),
+		TEST(test_tcp_is_cut_as_it_comes_up),
 		TEST(test_carrier_cuts_both),
 		TEST(test_tcp_falls_under_rdma),
 		TEST(test_tcp_is_back_at_once),

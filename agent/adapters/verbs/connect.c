@@ -269,12 +269,21 @@ static void request_take(struct ferry_verbs *verbs, struct rdma_cm_id *id, const
 	link_accept(link, id, &hello, bytes, asked);
 }
 
-/* The peer has heard our answer, and will send. */
+/*
+ * The peer has heard our answer, and will send; or has sent already. The TCP connection that it was
+ * proven by may have ended meanwhile, and with it all that was sent till then: a newer one does not
+ * vouch for that.
+ */
 static void link_accepted(struct verbs_link *link)
 {
-	int r = link->verbs->config.accept(link->verbs->config.context, &link->link,
-					   link->peer.incarnation);
+	const struct ferry_verbs_config *config = &link->verbs->config;
+	struct ferry_rdma_secret secret;
+	int r = config->secret(config->context, link->link.node, link->peer.incarnation, &secret);
 
+	if (r == 0 && !ferry_proof_equal(secret.v, link->secret.v))
+		r = -ENOTCONN;
+	if (r == 0)
+		r = config->accept(config->context, &link->link, link->peer.incarnation);
 	if (r < 0)
 		verbs_link_cut(link, "refused: %s", strerror(-r));
 	else

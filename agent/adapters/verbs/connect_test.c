@@ -112,6 +112,28 @@ static void given_up_while_it_greets(void **state)
 	WAIT(world, world->side[0].asks.has_up && world->side[1].serves.has_up);
 }
 
+/* The TCP connection that it was proven by is over before it stands, and another one is up. */
+static void proven_by_a_connection_that_is_over(void **state)
+{
+	struct world *world = *state;
+	struct verbs_link *serves;
+	uint32_t ups;
+
+	all_up(world);
+	serves = verbs_link_of(world->side[1].serves.link);
+	ups = world->side[1].serves.ups;
+	verbs_link_cut(verbs_link_of(world->side[0].asks.link), "the test");
+	for (uint32_t i = 0; i < 5000 && serves->state != VERBS_LINK_GREETING; i++)
+		turn_once(world);
+	assert_int_equal(serves->state, VERBS_LINK_GREETING);
+	world->secret.v[0] ^= 1;
+	WAIT(world, serves->state == VERBS_LINK_DOWN);
+	assert_non_null(strstr(serves->why, "refused"));
+	assert_int_equal(world->side[1].serves.ups, ups);
+	world->secret.v[0] ^= 1;
+	WAIT(world, world->side[0].asks.has_up && world->side[1].serves.has_up);
+}
+
 static void wrong_configuration(void **state)
 {
 	struct world *world = *state;
@@ -143,6 +165,7 @@ int main(void)
 		TEST(only_who_proves_itself),
 		TEST(connects_anew),
 		TEST(given_up_while_it_greets),
+		TEST(proven_by_a_connection_that_is_over),
 		TEST(wrong_configuration),
 	};
 
