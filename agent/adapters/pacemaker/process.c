@@ -72,5 +72,7 @@ void ferry_process_kill(pid_t pid)
 		(void)poll(&ended, 1, KILLED_MS_MAX);
 		close(ended.fd);
 	}
-	(void)waitpid(pid, NULL, WNOHANG);
+	/* Where there is no descriptor to be had: as long, in steps. */
+	for (int i = 0; waitpid(pid, NULL, WNOHANG) == 0 && ended.fd < 0 && i < KILLED_MS_MAX; i++)
+		(void)poll(NULL, 0, 1);
 }

@@ -46,6 +46,8 @@ static void answer(struct ferry_stonith *stonith)
 
 	ferry_assert(stonith->is_asked);
 	stonith->is_asked = false;
+	/* It ended before it could be said that it had not. */
+	ferry_task_cancel(stonith->config.loop, &stonith->failed_task);
 	if (error < 0)
 		(void)snprintf(stonith->why, sizeof(stonith->why), "%s: %s: %s", stonith->program,
 			       stonith->what, strerror(-error));
