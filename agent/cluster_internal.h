@@ -141,6 +141,7 @@ struct ferry_cluster {
 	_Atomic bool data_has_ended; /* By itself; set by the data thread. */
 	uint64_t stop_deadline_ns;
 	struct ferry_timer stop_timer;
+	struct ferry_timer pulse_timer;
 	struct ferry_timer quorum_timer; /* Without quorum for too long (rule 15). */
 	int result;
 };

@@ -59,6 +59,13 @@ static void on_ask(struct ferry_engine *engine, uint64_t word)
 	data_pool_say_soon(pool, DATA_DUE_ASK);
 }
 
+static uint64_t heard_ns(struct ferry_engine *engine)
+{
+	struct data_pool *pool = pool_of(engine);
+
+	return atomic_load(&pool->data->config.mailbox->cluster_ran_ns);
+}
+
 static void on_witness(struct ferry_engine *engine, uint64_t number)
 {
 	struct data_pool *pool = pool_of(engine);
@@ -200,6 +207,7 @@ static int engine_open(struct data_pool *pool, const struct ferry_lun_identity *
 		.on_drained = on_drained,
 		.on_taken = on_taken,
 		.on_ask = data->config.cluster ? on_ask : NULL,
+		.heard_ns = heard_ns,
 		.on_witness = data->config.cluster ? on_witness : NULL,
 		.on_noted = on_noted,
 		.on_preempted = on_preempted,

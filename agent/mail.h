@@ -106,6 +106,8 @@ struct ferry_mailbox {
 	void *data_context;
 	void (*wake_cluster)(void *context);
 	void *cluster_context;
+	_Atomic uint64_t
+		cluster_ran_ns; /* By the cluster loop's clock, which is the data loop's. */
 };
 
 size_t ferry_mailbox_memory_bytes(void);
