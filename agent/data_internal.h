@@ -179,6 +179,12 @@ void data_cache_taken(struct data_pool *pool, int error); /* By the engine. */
 void data_cache_snap(const struct data_pool *pool, struct ferry_snapshot_cache *ret);
 void data_cache_close(struct data_pool *pool);
 
+/* data_recovery.c */
+/* @is_sole: nobody else has served the volume since this node's agent did. */
+bool data_may_recover(const struct data_pool *pool, bool is_sole);
+bool data_may_stay(const struct data_pool *pool);
+bool data_is_lost(const struct data_pool *pool);
+
 /* data_ublk.c */
 int data_ublk_open(struct ferry_data *data, struct ferry_error *reterr);
 void data_ublk_show(struct data_pool *pool, bool is_sole);
