@@ -277,6 +277,19 @@ static int peer_address(struct ferry_cluster *cluster, struct ferry_node node, c
 	return 0;
 }
 
+/* A wildcard to listen on names no device: then corosync's address does. */
+static int own_addresses(struct ferry_cluster *cluster, struct ferry_error *reterr)
+{
+	const char *wanted = cluster->settings->config.listen.address;
+	bool is_wildcard = strcmp(wanted, "0.0.0.0") == 0 || strcmp(wanted, "::") == 0;
+	int r = peer_address(cluster, cluster->self, wanted, cluster->own_address, reterr);
+
+	if (r < 0)
+		return r;
+	return peer_address(cluster, cluster->self, is_wildcard ? "" : wanted,
+			    cluster->rdma_address, reterr);
+}
+
 static int peers_find(struct ferry_cluster *cluster, struct ferry_error *reterr)
 {
 	const struct ferry_config *config = &cluster->settings->config;
@@ -456,9 +469,9 @@ static int cluster_open(struct ferry_cluster *cluster, struct ferry_data_config 
 	ret_data->listen_address = cluster->own_address;
 	ret_data->peers_count = cluster->peers_count;
 	memcpy(ret_data->peers, cluster->peers, sizeof(cluster->peers));
+	ret_data->rdma_address = cluster->rdma_address;
 	if (!settings->is_standalone)
-		r = peer_address(cluster, cluster->self, settings->config.listen.address,
-				 cluster->own_address, reterr);
+		r = own_addresses(cluster, reterr);
 	cluster->pools_count = ret_data->pools_count;
 	for (uint32_t i = 0; i < cluster->pools_count; i++) {
 		cluster_pool_init(cluster, i);

@@ -125,7 +125,8 @@ struct ferry_cluster {
 	struct ferry_incarnation incarnation;
 	char name[FERRY_CLUSTER_NAME_MAX];
 	char node_name[FERRY_CONFIG_NAME_BYTES];
-	char own_address[FERRY_CONFIG_ADDRESS_BYTES];
+	char own_address[FERRY_CONFIG_ADDRESS_BYTES];  /* To listen on... */
+	char rdma_address[FERRY_CONFIG_ADDRESS_BYTES]; /* ...which may name no device. */
 	char addresses[FERRY_LANES_MAX][FERRY_CONFIG_ADDRESS_BYTES];
 	struct cluster_pool pools[FERRY_SNAPSHOT_POOLS_MAX];
 	uint32_t pools_count;

@@ -221,6 +221,16 @@ void control_list_volumes(struct ferry_control *control, struct ferry_control_re
 
 /* ---- Paths, peers, luns. ---- */
 
+static const char *link_name(const struct ferry_cluster *cluster, struct ferry_node node)
+{
+	const struct ferry_snapshot *data = cluster->snapshot;
+
+	for (uint32_t i = 0; i < data->peers_count; i++)
+		if (data->peers[i].node.v == node.v && data->peers[i].is_rdma)
+			return "rdma";
+	return "tcp";
+}
+
 static void lane_fill(const struct cluster_pool *pool, const struct ferry_snapshot_pool *data,
 		      const struct ferry_snapshot_lane *lane, struct ferry_control_path *ret)
 {
@@ -232,7 +242,7 @@ static void lane_fill(const struct cluster_pool *pool, const struct ferry_snapsh
 	COPY(ret->lun, data->identity.wwid);
 	ret->is_peer = !is_local;
 	ret->node = lane->node;
-	COPY(ret->transport, !is_local				   ? "tcp"
+	COPY(ret->transport, !is_local ? link_name(pool->cluster, lane->node)
 			     : lun->kind == FERRY_CONFIG_LUN_ISCSI ? "iscsi"
 								   : "io_uring");
 	if (is_local && lun->kind == FERRY_CONFIG_LUN_ISCSI)
@@ -346,9 +356,12 @@ static void peers_answer(struct ferry_cluster *cluster, struct ferry_control_req
 		for (uint32_t j = 0; j < cluster->members.count; j++)
 			row->is_member |= cluster->members.nodes[j].v == peer->node.v;
 		link_fill(data, row);
-		COPY(row->transport, "tcp");
+		COPY(row->transport, data->is_rdma ? "rdma" : "tcp");
+		(void)snprintf(row->not_rdma, sizeof(row->not_rdma), "%.180s", data->not_rdma);
 		(void)snprintf(row->address, sizeof(row->address), "%s:%u", peer->address,
 			       peer->port);
+		row->rdma_bytes = data->rdma_bytes;
+		row->copied_bytes = data->copied_bytes;
 		row->incarnation = data->incarnation;
 		row->rtt_ns = data->rtt_ns;
 		if (row->is_member)

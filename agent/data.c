@@ -176,19 +176,6 @@ static void stop_begin(struct ferry_data *data)
 
 /* ---- From the cluster thread. ---- */
 
-static void peer_snap(const struct ferry_data *data, const struct data_peer *peer,
-		      struct ferry_snapshot_peer *ret)
-{
-	*ret = (struct ferry_snapshot_peer){
-		.node = peer->peer.node,
-		.is_up = peer->peer.link->is_up,
-		.incarnation = peer->peer.incarnation,
-		.rtt_ns = ferry_tcp_link_rtt_ns(peer->connector),
-		.carried_for = ferry_carrier_carried_for(&data->carrier, peer->peer.node)};
-	(void)snprintf(ret->trouble, sizeof(ret->trouble), "%s",
-		       ferry_tcp_link_trouble(peer->connector));
-}
-
 static void snapshot_fill(struct ferry_data *data, struct ferry_snapshot *ret)
 {
 	ret->pools_count = data->config.pools_count;
@@ -196,7 +183,7 @@ static void snapshot_fill(struct ferry_data *data, struct ferry_snapshot *ret)
 		data_pool_snap(&data->pools[i], &ret->pools[i]);
 	ret->peers_count = data->config.peers_count;
 	for (uint32_t i = 0; i < data->config.peers_count; i++)
-		peer_snap(data, &data->peers[i], &ret->peers[i]);
+		data_peer_snap(&data->peers[i], &ret->peers[i]);
 	data->snapshot_due = ret;
 	data_say_later(data);
 }
@@ -257,6 +244,8 @@ static int memory_open(struct ferry_data *data, struct ferry_error *reterr)
 				       data->io_memory_bytes / (size_t)FERRY_MIB);
 	aligned = (uint8_t *)(((uintptr_t)data->io_memory + FERRY_CHUNK_BYTES - 1) /
 			      FERRY_CHUNK_BYTES * FERRY_CHUNK_BYTES);
+	data->chunks = aligned;
+	data->chunks_bytes = 2 * half_bytes;
 	ferry_region_init(&data->tables, data->tables_memory, data->tables_bytes);
 	r = ferry_arena_init(&data->arena, &data->tables, aligned, half_bytes);
 	if (r == 0)
@@ -264,7 +253,8 @@ static int memory_open(struct ferry_data *data, struct ferry_error *reterr)
 				     half_bytes);
 	if (r < 0)
 		return ferry_error_set(reterr, r, "no memory for the arenas' tables");
-	r = ferry_uring_loop_register(data->uring, aligned, 2 * half_bytes, /* reterr= */ NULL);
+	r = ferry_uring_loop_register(data->uring, data->chunks, data->chunks_bytes,
+				      /* reterr= */ NULL);
 	if (r < 0) {
 		struct ferry_event note = {.kind = FERRY_EVENT_ADMIN,
 					   .severity = FERRY_SEVERITY_WARNING};

@@ -11,6 +11,7 @@
 #include "agent/base/error.h"
 #include "agent/mail.h"
 #include "agent/ports/auth.h"
+#include "agent/ports/config.h"
 #include "agent/snapshot.h"
 
 struct ferry_data;
@@ -75,6 +76,8 @@ struct ferry_data_config {
 	struct ferry_auth *auth;
 	const char *listen_address;
 	uint16_t listen_port;
+	enum ferry_config_transport transport;
+	const char *rdma_address; /* This node's own, which names the RDMA device. */
 	struct ferry_data_peer peers[FERRY_LANES_MAX];
 	uint32_t peers_count;
 };

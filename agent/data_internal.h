@@ -19,11 +19,13 @@
 #include "agent/adapters/uring/command.h"
 #include "agent/adapters/uring/device.h"
 #include "agent/adapters/uring/loop.h"
+#include "agent/adapters/verbs/verbs.h"
 #include "agent/core/carrier.h"
 #include "agent/core/engine.h"
 #include "agent/core/peer.h"
 #include "agent/data.h"
 #include "agent/fault/fault.h"
+#include "agent/transport/transport.h"
 #include "migrate/pull.h"
 
 /* What a pool still has to say to the cluster thread; the newest value counts. */
@@ -113,6 +115,9 @@ struct data_pool {
 struct data_peer {
 	struct ferry_data *data;
 	struct ferry_tcp_link *connector;
+	struct ferry_link *rdma; /* Out; NULL: there is no device. */
+	struct ferry_outgoing outgoing;
+	struct ferry_incoming incoming;
 	struct ferry_peer peer;
 	bool is_member;
 };
@@ -129,6 +134,8 @@ struct ferry_data {
 
 	void *io_memory; /* Both arenas', one region registered with the kernel. */
 	size_t io_memory_bytes;
+	void *chunks; /* In it: all of both arenas'. */
+	size_t chunks_bytes;
 	void *tables_memory;
 	size_t tables_bytes;
 	struct ferry_region tables;
@@ -142,6 +149,8 @@ struct ferry_data {
 	struct ferry_ublk *ublk;
 	struct ferry_carrier carrier;
 	struct ferry_tcp_listener *listener;
+	struct ferry_verbs *verbs;	    /* NULL: no RDMA... */
+	char no_rdma[FERRY_EVENT_TEXT_MAX]; /* ...and why. */
 	struct data_peer peers[FERRY_LANES_MAX];
 
 	int stop_stage; /* 0: running. */
@@ -209,6 +218,7 @@ const char *data_ublk_device(const struct data_pool *pool);		    /* Or "". */
 int data_peers_open(struct ferry_data *data, struct ferry_error *reterr);
 int data_peers_join(struct data_pool *pool); /* Give an opened engine its peers. */
 void data_peer_member(struct ferry_data *data, struct ferry_node node, bool is_member);
+void data_peer_snap(const struct data_peer *peer, struct ferry_snapshot_peer *ret);
 void data_peers_close(struct ferry_data *data);
 
 /* data.c */

@@ -658,6 +658,7 @@ int ferry_settings_data(struct ferry_settings *settings, const char *node_name, 
 		.cache_bytes = config->cache_bytes,
 		.path_timeout_ns = config->path_timeout_ns,
 		.hold_timeout_ns = config->hold_timeout_ns,
+		.transport = config->transport,
 		.cluster = cluster,
 	};
 	for (uint32_t i = 0; i < config->pools_count; i++) {

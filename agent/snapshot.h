@@ -68,6 +68,9 @@ struct ferry_snapshot_peer {
 	uint64_t rtt_ns;		    /* 0: not known. */
 	uint64_t carried_for;		    /* This node did for it. */
 	char trouble[FERRY_EVENT_TEXT_MAX]; /* Why it is not up. */
+	bool is_rdma;
+	char not_rdma[FERRY_EVENT_TEXT_MAX]; /* Why RDMA does not carry, or empty. */
+	uint64_t rdma_bytes, copied_bytes;
 };
 
 struct ferry_snapshot {

@@ -43,8 +43,8 @@ enum hs_step {
 	HS_STEP_OVER,
 };
 
-/* None is defined yet; encryption will be the first. */
-enum { HS_FEATURES_HAVE = 0, HS_FEATURES_REQUIRED = 0 };
+/* Encryption will be the first. */
+enum { HS_FEATURES_REQUIRED = 0 };
 
 struct hs_hello {
 	uint16_t version_min;
@@ -137,7 +137,7 @@ static void hello_encode(const struct ferry_handshake *handshake, struct ferry_n
 	ferry_writer_u64(&writer, config->incarnation.v);
 	ferry_writer_u32(&writer, wanted.v);
 	ferry_writer_zeroes(&writer, sizeof(uint32_t));
-	ferry_writer_u64(&writer, HS_FEATURES_HAVE);
+	ferry_writer_u64(&writer, config->features);
 	ferry_writer_u64(&writer, HS_FEATURES_REQUIRED);
 	ferry_writer_bytes(&writer, nonce, FERRY_NONCE_BYTES);
 	ferry_writer_bytes(&writer, config->cluster, FERRY_CLUSTER_NAME_MAX);
@@ -272,7 +272,7 @@ static int judge_peer(struct ferry_handshake *handshake, const struct hs_hello *
 static int agree(struct ferry_handshake *handshake, const struct hs_hello *theirs, uint8_t *ret,
 		 uint32_t *ret_bytes, struct ferry_error *reterr)
 {
-	uint64_t unknown = theirs->features_required & ~(uint64_t)HS_FEATURES_HAVE;
+	uint64_t unknown = theirs->features_required & ~handshake->config.features;
 	uint64_t offered = theirs->features_optional | theirs->features_required;
 	int r;
 
@@ -292,7 +292,7 @@ static int agree(struct ferry_handshake *handshake, const struct hs_hello *their
 				       unknown);
 	}
 	handshake->version = FERRY_WIRE_VERSION;
-	handshake->features = offered & (uint64_t)HS_FEATURES_HAVE;
+	handshake->features = offered & handshake->config.features;
 	return 0;
 }
 

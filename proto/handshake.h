@@ -11,7 +11,7 @@
  * or, at any step and from either end, REFUSED with a reason. Each proof covers both HELLOs whole,
  * so nothing can be replayed, reflected or downgraded. What the acceptor thinks of the connector's
  * cluster, wanted node and membership it says only to one who has proven that it holds the key.
- * HELLO has fields of features, in which encryption will be agreed upon (none is defined yet).
+ * HELLO has fields of features: RDMA for now, and encryption will be agreed upon there.
  * docs/wire-format.md has the frames.
  *
  * A pure state machine: bytes in, bytes out.
@@ -29,6 +29,12 @@
 
 enum { FERRY_HANDSHAKE_FRAME_BYTES_MAX = 192, FERRY_CLUSTER_NAME_MAX = 64 };
 
+/* What an end has, bit by bit; the numbers are on the wire. */
+enum {
+	/* It takes connections by RDMA where it takes those by TCP: at that address and port. */
+	FERRY_HANDSHAKE_FEATURE_RDMA = 1 << 0,
+};
+
 enum ferry_handshake_role { FERRY_HANDSHAKE_CONNECTOR = 1, FERRY_HANDSHAKE_ACCEPTOR };
 
 enum ferry_handshake_state {
@@ -44,6 +50,7 @@ struct ferry_handshake_config {
 	struct ferry_node self;
 	struct ferry_incarnation incarnation;
 	struct ferry_node wanted; /* CONNECTOR: whom it means to reach. */
+	uint64_t features;	  /* What this end has. */
 	/* ACCEPTOR: whether @node is a current member; others are turned away. */
 	bool (*is_member)(struct ferry_node node, void *context);
 	void *context;

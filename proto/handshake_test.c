@@ -254,6 +254,21 @@ static void versions_and_features_are_negotiated(void **state)
 	}
 }
 
+static void features_are_what_both_have(void **state)
+{
+	struct pair pair;
+
+	(void)state;
+	pair_init(&pair, 17);
+	pair.config[0].features = FERRY_HANDSHAKE_FEATURE_RDMA | 2;
+	pair.config[1].features = FERRY_HANDSHAKE_FEATURE_RDMA | 4;
+	pair_run(&pair);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(pair.end[i].state, FERRY_HANDSHAKE_COMPLETE);
+		assert_int_equal(pair.end[i].features, FERRY_HANDSHAKE_FEATURE_RDMA);
+	}
+}
+
 static void no_flipped_bit_completes(void **state)
 {
 	struct pair good, pair;
@@ -396,6 +411,7 @@ int main(void)
 		cmocka_unit_test(strangers_are_turned_away),
 		cmocka_unit_test(acceptor_judges_by_itself),
 		cmocka_unit_test(versions_and_features_are_negotiated),
+		cmocka_unit_test(features_are_what_both_have),
 		cmocka_unit_test(no_flipped_bit_completes),
 		cmocka_unit_test(no_truncation_completes),
 		cmocka_unit_test(replay_and_reflection_fail),

@@ -41,8 +41,11 @@
 	PIECE(SAME_INCARNATION, "8", "an agent that starts anew takes its old incarnation")        \
 	PIECE(OLD_KEY_IGNORED, "8", "an older incarnation's writes are not aborted")               \
 	PIECE(GIVEN_UP_RESENT, "8", "a new link sends again what was given up")                    \
+	PIECE(LAID_RESENT, "3,8", "a new link sends again what an abort was asked for")            \
 	PIECE(LINK_OUTLIVED, "7,8", "a request that waits at a peer outlives its link")            \
 	PIECE(EARLY_REUSE, "9", "memory is used again when an attempt ends, not at its release")   \
+	PIECE(OFFER_FORGOTTEN, "9",                                                                \
+	      "what a peer was offered is used again before the link gives it back")               \
 	PIECE(FLUSH_ONE_PATH, "10",                                                                \
 	      "a flush goes to one path, though each has a cache of its own")                      \
 	PIECE(LOST_PATH_FORGOTTEN, "10", "what a lost path's cache had is not written anew")       \

@@ -95,8 +95,9 @@ run 0 volumes --json; json '.volumes | length == 3 and .[2].size_bytes == 419430
 run 0 paths; out '^pg +local +1 +iscsi .* CONVICTED'; [ "$(wc -l <"$dir/out")" = 257 ] || fail rows
 run 0 --json paths; json '.paths | length == 256 and .[255].kind == "peer" and .[0].up'
 json '.paths[0].reason | length == 191'
-run 0 peers; out '1 +n1 +yes +CONNECTING +- +10.0.0.1 +1.2 ms +PROBATION'; out 'connection refused'
-run 0 peers -j; json '.peers[0].link == "connecting"'
+run 0 peers; out '1 +n1 +yes +CONNECTING +tcp \(no RDMA device\) +10.0.0.1 +1.2 ms +PROBATION'
+out '3 +n3 +NO +DOWN +rdma +'; out 'connection refused'
+run 0 peers -j; json '.peers[0].link == "connecting" and .peers[0].not_rdma == "no RDMA device"'
 run 0 luns; out 'no luns'
 run 0 luns -j; json '.luns == []'
 run 0 version; out '^ferry [0-9]'; out '^agent 9.9.9, wire version 1, API ferry.v1'

@@ -140,12 +140,15 @@ static void list_peers(struct ferry_control *control, struct ferry_control_reque
 	peer->is_member = true;
 	peer->link = FERRY_CONTROL_LINK_CONNECTING;
 	text(peer->reason, sizeof(peer->reason), "connection refused");
+	text(peer->transport, sizeof(peer->transport), "tcp");
+	text(peer->not_rdma, sizeof(peer->not_rdma), "no RDMA device");
 	text(peer->address, sizeof(peer->address), "10.0.0.1");
 	peer->rtt_ns = 1234567;
 	peer->health = FERRY_CONTROL_PROBATION;
 	peer++;
 	peer->node.v = 3;
 	text(peer->name, sizeof(peer->name), "n3");
+	text(peer->transport, sizeof(peer->transport), "rdma");
 	peer->link = FERRY_CONTROL_LINK_DOWN;
 	request->rows_count = 2;
 	ferry_control_done(request, 0, NULL);

@@ -50,7 +50,8 @@ static const struct command commands[] = {
 	 &ferry__v1__path_list__descriptor, cli_show_paths, NULL},
 	{"peers", "", "the other nodes' agents",
 	 "PATH is what the peer says of its own path: HEALTHY, or FORWARDING if it does not work.\n"
-	 "CARRIED FOR and BY count I/Os. RTT is of the link's TCP.\n",
+	 "BY is what carries between the two, and if it is not RDMA, why. RTT is TCP's.\n"
+	 "CARRIED FOR and BY count I/Os.\n",
 	 "ListPeers", 0, QUICK_S, &ferry__v1__peer_list__descriptor, cli_show_peers, NULL},
 	{"luns", "", "the shared storage, by identity", "", "ListLuns", 0, QUICK_S,
 	 &ferry__v1__lun_list__descriptor, cli_show_luns, NULL},

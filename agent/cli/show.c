@@ -247,7 +247,10 @@ void cli_show_peers(const ProtobufCMessage *message)
 		cli_table_add(&table, "%s", peer->member ? "yes" : "NO");
 		cli_table_add(&table, "%s",
 			      word_of(&ferry__v1__link_state__descriptor, (int)peer->link).text);
-		cli_table_add(&table, "%s", or_dash(peer->transport));
+		if (peer->not_rdma[0])
+			cli_table_add(&table, "%s (%s)", or_dash(peer->transport), peer->not_rdma);
+		else
+			cli_table_add(&table, "%s", or_dash(peer->transport));
 		cli_table_add(&table, "%s", or_dash(peer->address));
 		cli_table_add(&table, "%s", time_word(peer->rtt_ns).text);
 		cli_table_add(&table, "%s", health_word(peer->health).text);

@@ -316,6 +316,13 @@ int ferry_lane_submit(struct ferry_lane *lane, struct ferry_flight *flight)
 	return 0;
 }
 
+void ferry_lane_give_up(struct ferry_lane *lane)
+{
+	ferry_assert(lane);
+	ferry_list_foreach (link, &lane->flights)
+		ferry_list_entry(link, struct ferry_flight, link)->attempt.is_given_up = true;
+}
+
 /* A deadline passed: the oldest attempts had no answer. */
 static void deadline_passed(struct ferry_timer *timer)
 {

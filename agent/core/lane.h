@@ -147,6 +147,9 @@ void ferry_lane_allow(struct ferry_lane *lane, bool is_allowed, const char *why)
  */
 void ferry_lane_durable(struct ferry_lane *lane, uint64_t until, bool is_same);
 
+/* What is in flight here may be proven dead from now on: none of it is sent once more. */
+void ferry_lane_give_up(struct ferry_lane *lane);
+
 /* PEER: if it has not been since its link came up, have it say what it has seen of resets. */
 void ferry_lane_greet(struct ferry_lane *lane, struct ferry_epoch epoch);
 

@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "agent/base/museum.h"
 #include "agent/core/key.h"
 
 #define RETRY_NS (150 * FERRY_NS_PER_MS)
@@ -199,6 +200,12 @@ static void wish_try(struct ferry_laying_wish *wish)
 	wish->is_asking = true;
 	ferry_router_expect_reset(laying->config.router);
 	wish->asked_at = laying->config.router->sequence_last;
+	/*
+	 * Up to there. A peer that is back before the answer would execute after the abort what a
+	 * new link asks it for again.
+	 */
+	if (!FERRY_MUSEUM(LAID_RESENT))
+		ferry_lane_give_up(wish->lane);
 	if (laying->config.is_alone) {
 		wish->attempts++;
 		if (ask_reset(wish))

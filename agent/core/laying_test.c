@@ -246,6 +246,39 @@ static void test_peers_nexus_by_turns(void **state)
 	assert_int_equal(by_peer, 3);
 }
 
+/*
+ * The answer counts for what was in flight when it was asked for. A peer whose link is back before
+ * that is not asked for it again: it would execute it after the abort.
+ */
+static void test_gives_up_what_is_in_flight(void **state)
+{
+	struct ferry_link *link = &at.peers[0].link;
+	struct ferry_message *write;
+
+	(void)state;
+	own_with_peers();
+	at.path.path.is_up = false;
+	ferry_engine_set_peer_has_path(&at.engine, at.peers[1].link.node, false);
+	submit(0, FERRY_OP_WRITE, 8);
+	run_ms(1);
+	assert_int_equal(sent(0, FERRY_WIRE_REQUEST)->op, FERRY_OP_WRITE);
+	write = TAKE_PTR(at.peers[0].sent[at.peers[0].sent_count - 1]);
+	write->on_sent(write, FERRY_SENT_WHOLE);
+	ferry_laying_want(&at.engine.laying, lane_of(0));
+	run_ms(1);
+	assert_non_null(sent(1, FERRY_WIRE_LAY));
+	link->is_up = false;
+	link->on_down(link, "test");
+	assert_int_equal(at.engine.router.ghosts_count, 1);
+	peer_up(0, 40);
+	assert_int_equal(at.results[0], 1); /* One ghost there is enough. */
+	reply(1, FERRY_WIRE_LAY, FERRY_OUTCOME_DONE, FERRY_CAUSE_NONE);
+	assert_int_equal(at.engine.router.ghosts_count, 0);
+	run_ms(100); /* It is avoided for that long. */
+	reply(0, FERRY_WIRE_REQUEST, FERRY_OUTCOME_DONE, FERRY_CAUSE_NONE);
+	assert_int_equal(at.results[0], 0);
+}
+
 /* It is known to be dead by other means: the answer is no news, unless there are new ones. */
 static void test_settled_meanwhile(void **state)
 {
@@ -291,6 +324,7 @@ int main(void)
 		TEST(test_resets_what_nobody_else_owns),
 		TEST(test_peers_nexus),
 		TEST(test_peers_nexus_by_turns),
+		TEST(test_gives_up_what_is_in_flight),
 		TEST(test_settled_meanwhile),
 	};
 

@@ -71,16 +71,22 @@ static struct ferry_peer_request *request_find(struct ferry_peer *peer, uint64_t
 	return request;
 }
 
-/* The attempt has ended and the transport touches neither message nor segments any more. */
+/*
+ * The attempt has ended and neither the transport nor, where it was offered to it, the peer touches
+ * message or segments any more.
+ */
 static void request_release(struct ferry_peer_request *request)
 {
-	struct ferry_attempt *attempt = request->attempt;
+	bool is_offered = request->is_sending && !FERRY_MUSEUM(OFFER_FORGOTTEN);
+	struct ferry_attempt *attempt;
 
-	if (!request->has_ended || request->is_sending || request->is_receiving)
+	if (!request->has_ended || is_offered || request->is_receiving)
 		return;
+	attempt = TAKE_PTR(request->attempt);
 	ferry_segments_drop(&request->message.segments);
 	ferry_segments_drop(&request->message.room);
-	request_free(request->peer, request);
+	if (!request->is_sending) /* The museum's is not done with. */
+		request_free(request->peer, request);
 	if (attempt)
 		attempt->on_released(attempt);
 }
@@ -254,6 +260,11 @@ static void share_front(const struct ferry_segments *room, uint32_t length_bytes
 	ferry_segments_share(&front, ret);
 }
 
+/*
+ * What was given up is still asked for: a request that is answered with data ends by its answer or
+ * with its link, so that there is room for it however late it comes. Data that nobody asked for, or
+ * that comes twice, is a breach.
+ */
 static int link_payload(struct ferry_link *link, const struct ferry_wire_header *header,
 			struct ferry_segments *ret)
 {
@@ -409,6 +420,7 @@ static void path_abandon(struct ferry_path *path, struct ferry_attempt *attempt)
 	struct ferry_peer *peer = FERRY_CONTAINER_OF(path, struct ferry_peer_path, path)->peer;
 	struct ferry_peer_request *request = request_find(peer, attempt->sequence);
 
+	ferry_assert(ferry_op_changes_blocks(attempt->op)); /* link_payload() relies on it. */
 	if (!request || request->attempt != attempt)
 		return; /* It is ending by itself. */
 	request->is_abandoned = true;

@@ -102,7 +102,10 @@ int ferry_peer_add_lun(struct ferry_peer *peer, const struct ferry_uuid *lun,
 		       const struct ferry_uuid *lineage,
 		       struct ferry_peer_path **ret) FERRY_MUST_CHECK;
 
-/* The peer is no member any more, or is another incarnation: what was sent ends UNKNOWN. */
+/*
+ * The peer is no member any more, or is another incarnation: what was sent ends UNKNOWN. Its link
+ * is down, or being cut: an answer with data that still came would be a breach.
+ */
 void ferry_peer_lost(struct ferry_peer *peer);
 
 /* 0: warm->on_done() follows. -ENOTCONN, -EAGAIN: it does not. */

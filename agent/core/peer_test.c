@@ -512,15 +512,66 @@ static void test_room_is_held_until_sent(void **state)
 	assert_int_equal(room->length_bytes, BLOCKS * STAND_BLOCK_BYTES);
 	assert_ptr_equal(room->v[0].chunk, tried[0].attempt.segments.v[0].chunk);
 	assert_int_equal(room->v[0].chunk->users, 2);
-	vias[0]->path.ops->abandon(&vias[0]->path, &tried[0].attempt);
-	stand_run_ms(&stand, 1);
+	ferry_peer_lost(&peer);
 	expect_end(0, FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_PATH);
+	assert_int_equal(tried[0].attempt.segments.v[0].chunk->users, 2);
 	assert_false(tried[0].is_released); /* The peer may still write there. */
 	is_sent(0, FERRY_SENT_UNSURE);
 	assert_true(tried[0].is_released);
 	assert_int_equal(submit(1, FERRY_OP_WRITE, 0), 0);
 	assert_int_equal(sent[1]->room.count, 0);
 	finish(1);
+}
+
+/* What a WRITE has offered is the peer's to read until the transport says that it is not. */
+static void test_offer_is_held_until_sent(void **state)
+{
+	const struct ferry_segments *offer;
+	struct ferry_wire_header reply;
+
+	(void)state;
+	assert_int_equal(submit(0, FERRY_OP_WRITE, 0), 0);
+	offer = &sent[0]->segments;
+	reply = reply_to(&sent[0]->header, FERRY_OUTCOME_DONE, FERRY_CAUSE_NONE);
+	vias[0]->path.ops->abandon(&vias[0]->path, &tried[0].attempt);
+	stand_run_ms(&stand, 1);
+	expect_end(0, FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_PATH);
+	assert_false(tried[0].is_released);
+	assert_int_equal(offer->count, 1);
+	assert_int_equal(offer->v[0].chunk->users, 2);
+	hear(&reply); /* Carried after all; nobody waits for that. */
+	assert_false(tried[0].is_released);
+	is_sent(0, FERRY_SENT_WHOLE);
+	assert_true(tried[0].is_released);
+	hear(&reply);
+	assert_int_equal(resets, 0); /* A late answer is no breach. */
+}
+
+/* A READ's deadline has passed, the link lives: its answer goes to where it was asked for. */
+static void test_late_read_is_received(void **state)
+{
+	struct ferry_wire_header reply;
+	struct ferry_segments data = {0};
+
+	(void)state;
+	assert_int_equal(submit(0, FERRY_OP_READ, 0), 0);
+	reply = reply_to(&sent[0]->header, FERRY_OUTCOME_DONE, FERRY_CAUSE_NONE);
+	reply.payload_bytes = BLOCKS * STAND_BLOCK_BYTES;
+	is_sent(0, FERRY_SENT_WHOLE);
+	tried[0].attempt.is_given_up = true;
+	for (uint32_t i = 1; i < FERRY_WIRE_WINDOW_MAX; i++) { /* As late as can be. */
+		assert_int_equal(submit(i, FERRY_OP_FLUSH, 0), 0);
+		finish(i);
+	}
+	assert_int_equal(submit(FERRY_WIRE_WINDOW_MAX, FERRY_OP_FLUSH, 0), -EAGAIN);
+	assert_false(tried[0].is_released);
+	assert_int_equal(link_out.on_payload(&link_out, &reply, &data), 0);
+	assert_ptr_equal(data.v[0].chunk, tried[0].attempt.segments.v[0].chunk);
+	link_out.on_message(&link_out, &reply, &data);
+	expect_end(0, FERRY_OUTCOME_DONE, FERRY_CAUSE_NONE);
+	assert_true(tried[0].is_released);
+	assert_int_equal(resets, 0);
+	stand_run_ms(&stand, 1); /* There is room again. */
 }
 
 static void test_abandoned_is_not_sent_again(void **state)
@@ -719,6 +770,8 @@ int main(void)
 		TEST(test_sends_what_could_not_be_sent),
 		TEST(test_given_up_is_not_sent_again),
 		TEST(test_room_is_held_until_sent),
+		TEST(test_offer_is_held_until_sent),
+		TEST(test_late_read_is_received),
 		TEST(test_abandoned_is_not_sent_again),
 		TEST(test_peer_is_lost),
 		TEST(test_lays),

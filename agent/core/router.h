@@ -104,7 +104,7 @@ struct ferry_router_config {
 	void (*on_verdict)(enum ferry_verdict verdict, void *context);
 	/* Usability of some lane may have changed. */
 	void (*on_lanes)(void *context);
-	/* No I/O and no ghost is left (after ferry_router_stop()). */
+	/* No I/O and no ghost is left (after ferry_router_stop()); or less is in flight since. */
 	void (*on_idle)(void *context);
 	void *context;
 };

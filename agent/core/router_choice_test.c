@@ -416,6 +416,27 @@ static void test_patience(void **state)
 	assert_true(idles > 0);
 }
 
+/* A read was given up and done by another path; its end, when it comes, is news all the same. */
+static void test_late_end(void **state)
+{
+	uint32_t first;
+
+	(void)state;
+	path_set_up(0, false);
+	submit(0, FERRY_OP_READ);
+	first = paths[1].count > 0 ? 1 : 2;
+	assert_int_equal(paths[first].count, 1);
+	stand_run_ms(&stand, 60 * 1000 + 10);
+	assert_int_equal(paths[3 - first].count, 1);
+	stand_done(&paths[3 - first], 0);
+	assert_int_equal(results[0], 0);
+	assert_int_equal(idles, 1);
+	assert_false(ferry_router_lane_is_clean(&router, &router.lanes[first]));
+	stand_done(&paths[first], 0);
+	assert_true(ferry_router_lane_is_clean(&router, &router.lanes[first]));
+	assert_int_equal(idles, 2); /* Whoever waits for that looks again. */
+}
+
 /* Also if nothing else waits, for a lane or for a ghost. */
 static void test_patience_of_one(void **state)
 {
@@ -537,6 +558,7 @@ int main(void)
 		TEST(test_holding_ends_with_a_way),
 		TEST(test_avoided_lanes_come_back),
 		TEST(test_patience),
+		TEST(test_late_end),
 		TEST(test_patience_of_one),
 		TEST(test_revives),
 		TEST(test_counts),

@@ -256,6 +256,8 @@ static void try_end(struct ferry_flight *flight, enum ferry_outcome outcome, enu
 	}
 	if (try->route)
 		route_try_ended(router, try, outcome, cause);
+	else if (ferry_router_is_idle(router)) /* No I/O waits for it; who waits to drain may. */
+		router->config.on_idle(router->config.context);
 	if (FERRY_MUSEUM(EARLY_REUSE))
 		ferry_segments_drop(&flight->attempt.segments);
 	try_free_if_over(router, try);

@@ -8,6 +8,7 @@ void ferry_config_defaults(struct ferry_config *ret)
 		.run_dir = "/run/ferry",
 		.key_file = "/etc/ferry/authkey",
 		.listen = {.port = FERRY_CONFIG_PORT_DEFAULT},
+		.transport = FERRY_CONFIG_TRANSPORT_AUTO,
 		.log_level = FERRY_SEVERITY_INFO,
 		.path_timeout_ns = 5 * FERRY_NS_PER_S,
 		.hold_timeout_ns = 60 * FERRY_NS_PER_S,

@@ -121,6 +121,13 @@ struct ferry_config_volume {
 	bool is_read_only;
 };
 
+/* What carries between agents. */
+enum ferry_config_transport {
+	FERRY_CONFIG_TRANSPORT_AUTO = 1, /* RDMA where both ends have it, else TCP. */
+	FERRY_CONFIG_TRANSPORT_RDMA,	 /* Nothing by TCP, and no start without a device. */
+	FERRY_CONFIG_TRANSPORT_TCP,
+};
+
 enum ferry_config_decision { FERRY_CONFIG_DECISION_COUNT = 1, FERRY_CONFIG_DECISION_OFF };
 
 struct ferry_config {
@@ -129,6 +136,7 @@ struct ferry_config {
 	char run_dir[FERRY_CONFIG_RUN_DIR_BYTES];
 	char key_file[FERRY_CONFIG_PATH_BYTES];
 	struct ferry_config_endpoint listen; /* No address: this node's in corosync's list. */
+	enum ferry_config_transport transport;
 	enum ferry_severity log_level;
 	uint64_t path_timeout_ns;   /* An attempt without an answer is UNKNOWN after this. */
 	uint64_t hold_timeout_ns;   /* I/O that no path can carry is held, then fails. */

@@ -132,6 +132,8 @@ struct ferry_control_peer {
 	enum ferry_control_link link;
 	char reason[FERRY_CONTROL_TEXT_BYTES];
 	char transport[FERRY_CONTROL_NAME_BYTES];
+	char not_rdma[FERRY_CONTROL_TEXT_BYTES]; /* Why, or empty: it carries. */
+	uint64_t rdma_bytes, copied_bytes;
 	char address[FERRY_CONTROL_TEXT_BYTES];
 	struct ferry_incarnation incarnation;
 	uint64_t rtt_ns;

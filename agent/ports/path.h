@@ -60,8 +60,8 @@ struct ferry_path_ops {
 	void (*renew)(struct ferry_path *path);
 
 	/*
-	 * @attempt, in flight here, is proven dead elsewhere: never send it (again). It ends soon,
-	 * UNKNOWN. Optional: NULL where nothing is ever sent twice.
+	 * @attempt, a write in flight here, is proven dead elsewhere: never send it (again). It
+	 * ends soon, UNKNOWN. Optional: NULL where nothing is ever sent twice.
 	 */
 	void (*abandon)(struct ferry_path *path, struct ferry_attempt *attempt);
 };

@@ -249,12 +249,36 @@ bad_config() {
 	n3_is_back
 }
 
+# n3_by WHY: n1 and n3 reach each other by TCP, and each says why it is not RDMA; n3: WHY.
+n3_by() {
+	is n3 peers "all(.peers[]; .link == \"up\" and .transport == \"tcp\" and .not_rdma == \"$1\")" &&
+		is n1 peers 'all(.peers[]; .transport == "tcp" and .not_rdma == "no RDMA device")'
+}
+
+# Where there is no device all goes by TCP, with one line about it, unless it is to be RDMA.
+no_rdma() {
+	compgen -G '/sys/class/infiniband/*' >/dev/null && { note "this machine has one"; return; }
+	n3_by "no RDMA device" || fail "n3: $(ask n3 peers .)"
+	[ "$(log_count n1 RDMA)" = 1 ] && log_has n1 'reached by TCP: no RDMA device' ||
+		fail "n1 says of RDMA: $(on n1 grep RDMA /var/log/ferryd.log)"
+	agent_stop n3
+	config_set n3 "$(config_make 1 | sed 's/^path_timeout/transport = rdma\n&/')"
+	says n3 1 'transport = rdma: no RDMA device'
+	config_set n3 "$(config_make 1 | sed 's/^path_timeout/transport = tcp\n&/')"
+	n3_is_back
+	wait_for 15 "n3 goes by TCP, as configured" n3_by "as configured"
+	agent_stop n3
+	config_set_n3 1
+	n3_is_back
+}
+
 export PATH_TIMEOUT=1s HOLD_TIMEOUT=20s
 begin --luns 2
 agents_up
 own n1
 at_rest n1
 load n1 whole --depth 4
+scenario "no RDMA device" no_rdma
 scenario "a key that others can read" key_that_others_can_read
 scenario "no key" no_key
 scenario "another key" another_key

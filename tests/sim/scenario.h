@@ -27,6 +27,7 @@ int scenario_flush(void);
 int scenario_peers(void);
 int scenario_owners(void);
 int scenario_fencing(void);
+int scenario_rdma(void);
 int scenario_restarts(void);
 int scenario_targets(void);
 int scenario_two_nodes(void);

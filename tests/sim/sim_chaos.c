@@ -143,6 +143,43 @@ static void unheard_draw(struct chaos *chaos)
 					     1500 * FERRY_NS_PER_MS);
 }
 
+/* As there; and losses are of what was not flushed. */
+static void late_draw(struct chaos *chaos)
+{
+	struct sim_cluster *cluster = &chaos->cluster;
+
+	cluster->options.cache_lines = 0;
+	cluster->workload.fua_per_mille = 0;
+	cluster->workload.shares[FERRY_OP_FLUSH] += 20;
+	chaos->interval_ns_max = sim_between(&cluster->sim, SIM_CRASH, 100 * FERRY_NS_PER_MS,
+					     1500 * FERRY_NS_PER_MS);
+}
+
+static void laying_draw(struct chaos *chaos)
+{
+	struct sim_cluster *cluster = &chaos->cluster;
+	struct sim_workload *workload = &cluster->workload;
+	struct sim *sim = &cluster->sim;
+
+	cluster->lun.options.reinstates = false; /* There a login waits as well. */
+	cluster->lun.options.abort_waits = !cluster->lun.options.preempt_waits;
+	cluster->options.path_timeout_ns =
+		sim_between(sim, SIM_CLOCK, 500 * FERRY_NS_PER_MS, 1000 * FERRY_NS_PER_MS);
+	workload->shares[FERRY_OP_WRITE] += 60;
+	/* Whoever meets a ghost waits: so many that some do not, and not all of them at once. */
+	workload->depth = SIM_CLIENT_DEPTH_MAX;
+	workload->think_ns_max =
+		sim_between(sim, SIM_WORKLOAD, 20 * FERRY_NS_PER_MS, 100 * FERRY_NS_PER_MS);
+	/* And something is on its way whenever a link breaks. */
+	cluster->net.latency_ns_max =
+		sim_between(sim, SIM_NETWORK, 1 * FERRY_NS_PER_MS, 30 * FERRY_NS_PER_MS);
+	cluster->net.reconnect_ns =
+		sim_between(sim, SIM_NETWORK, 150 * FERRY_NS_PER_MS, 400 * FERRY_NS_PER_MS);
+	chaos->faults_ns += 3 * FERRY_NS_PER_S;
+	chaos->interval_ns_max =
+		sim_between(sim, SIM_CRASH, 500 * FERRY_NS_PER_MS, 4000 * FERRY_NS_PER_MS);
+}
+
 /*
  * A lun without reservations: nodes that are missing are fenced by their power, and what they left
  * lands as late as the storage promises. Paths are well there, since without reservations only its
@@ -240,16 +277,11 @@ static void focus_draw(struct chaos *chaos)
 		chaos->interval_ns_max =
 			sim_between(sim, SIM_CRASH, 100 * FERRY_NS_PER_MS, 1000 * FERRY_NS_PER_MS);
 	} else if (chaos->focus == SIM_FOCUS_LAYING) {
-		cluster->lun.options.reinstates = false; /* There a login waits as well. */
-		cluster->lun.options.abort_waits = !cluster->lun.options.preempt_waits;
-		cluster->options.path_timeout_ns =
-			sim_between(sim, SIM_CLOCK, 150 * FERRY_NS_PER_MS, 500 * FERRY_NS_PER_MS);
-		workload->shares[FERRY_OP_WRITE] += 60;
-		chaos->faults_ns += 3 * FERRY_NS_PER_S;
-		chaos->interval_ns_max =
-			sim_between(sim, SIM_CRASH, 200 * FERRY_NS_PER_MS, 1000 * FERRY_NS_PER_MS);
+		laying_draw(chaos);
 	} else if (chaos->focus == SIM_FOCUS_UNHEARD) {
 		unheard_draw(chaos);
+	} else if (chaos->focus == SIM_FOCUS_LATE) {
+		late_draw(chaos);
 	} else if (chaos->focus == SIM_FOCUS_POWER) {
 		power_draw(chaos);
 	} else if (chaos->focus == SIM_FOCUS_LOSSES) {
@@ -322,6 +354,20 @@ static void network_draw(struct sim_cluster *cluster)
 			sim_between(sim, SIM_NETWORK, 1 * FERRY_NS_PER_MS, 100 * FERRY_NS_PER_MS);
 }
 
+/* Some seeds' agents are connected by RDMA, mostly. */
+static void rdma_draw(struct sim_cluster *cluster)
+{
+	struct sim_rdma *rdma = &cluster->net.rdma;
+
+	sim_rdma_draw(rdma, cluster->sim.seed, cluster->options.path_timeout_ns);
+	if (rdma->links_per_mille > 0)
+		sim_note(&cluster->sim, SIM_NODE, 0, rdma->late_per_mille,
+			 "RDMA by %u per mille of connections; %u per mille of it late, by up to "
+			 "%" PRIu64 " ms; keys die up to %" PRIu64 " ms after their connection",
+			 rdma->links_per_mille, rdma->late_per_mille,
+			 rdma->late_ns_max / FERRY_NS_PER_MS, rdma->death_ns_max / FERRY_NS_PER_MS);
+}
+
 static void options_draw(struct chaos *chaos)
 {
 	struct sim_cluster *cluster = &chaos->cluster;
@@ -344,6 +390,7 @@ static void options_draw(struct chaos *chaos)
 			chaos->faults_ns);
 	cluster->workload.allows_eio = chaos->faults.weights[SIM_FAULT_REFUSE] > 0;
 	options_note(chaos);
+	rdma_draw(cluster);
 }
 
 static void faults_list(const struct chaos *chaos)
@@ -431,6 +478,11 @@ static void figures_finish(struct chaos *chaos)
 	result->clears = cluster->clears;
 	result->power_cuts = cluster->stonith.cuts;
 	result->power_failures = cluster->stonith.failures;
+	result->rdma_reads = cluster->net.rdma.reads;
+	result->rdma_writes = cluster->net.rdma.writes;
+	result->rdma_late_reads = cluster->net.rdma.late_reads;
+	result->rdma_late_writes = cluster->net.rdma.late_writes;
+	result->rdma_cut = cluster->net.rdma.cut;
 	if (cluster->sim.violations > 0) {
 		result->exit_code = SIM_EXIT_WRONG;
 		(void)snprintf(result->what, sizeof(result->what), "%s",
@@ -495,7 +547,7 @@ void sim_chaos_run(uint64_t seed, const struct sim_chaos_options *options, struc
 	static const uint32_t counts[16] = {3, 3, 3, 3, 3, 3, 3, 2, 2, 2, 4, 4, 5, 5, 6, 7};
 	struct chaos *chaos = sim_alloc(sizeof(*chaos));
 	uint32_t nodes_count = counts[seed * UINT64_C(0x9e3779b97f4a7c15) >> 60];
-	bool is_by_path, is_unheard, is_by_power;
+	bool is_by_path, is_unheard, is_by_power, is_late;
 
 	chaos->result.seed = seed;
 	chaos->lies = options->takes_timeouts_as_failures;
@@ -511,9 +563,12 @@ void sim_chaos_run(uint64_t seed, const struct sim_chaos_options *options, struc
 	/* One in thirty-two: the kernels' sessions outlive a target that does not say so. */
 	is_unheard = (seed * UINT64_C(0x9e3779b97f4a7c15) >> 44 & 31) == 7 && !is_by_path &&
 		     !is_by_power;
+	/* And in as many the owner hears late of a target that does. */
+	is_late = (seed * UINT64_C(0x9e3779b97f4a7c15) >> 39 & 31) == 7;
 	chaos->focus = is_by_path    ? SIM_FOCUS_NONE
 		       : is_by_power ? SIM_FOCUS_POWER
 		       : is_unheard  ? SIM_FOCUS_UNHEARD
+		       : is_late     ? SIM_FOCUS_LATE
 				     : focus_of(seed);
 	chaos->cluster.lun.options.hides_restarts = is_unheard;
 	chaos->cluster.lun.options.caches_by_path = is_by_path;

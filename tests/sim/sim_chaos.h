@@ -48,6 +48,11 @@
 	F(power_failures, "fencings failed")                                                       \
 	F(power_heard, "fencings believed")                                                        \
 	F(power_takes, "taken after them")                                                         \
+	F(rdma_reads, "RDMA reads")                                                                \
+	F(rdma_writes, "RDMA writes")                                                              \
+	F(rdma_late_reads, "late RDMA reads")                                                      \
+	F(rdma_late_writes, "late RDMA writes")                                                    \
+	F(rdma_cut, "RDMA after the cut")                                                          \
 	F(stale_reads, "stale reads of deposed nodes")
 
 struct sim_result {

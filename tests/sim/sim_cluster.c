@@ -392,6 +392,7 @@ void sim_cluster_heal(struct sim_cluster *cluster)
 	cluster->lun.refuse_left = 0;
 	cluster->lun.options.slow_per_mille = 0; /* Slower than patience is a fault, too. */
 	cluster->net.delay_ns = 0;
+	cluster->net.rdma.late_per_mille = 0;
 	sim_cluster_join_all(cluster);
 	for (uint32_t i = 1; i <= cluster->nodes_count; i++) {
 		sim_lun_heal(&cluster->lun, i);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #define WAIT_NS_MAX (2 * FERRY_NS_PER_S)
+#define LATE_NS_MAX (3 * FERRY_NS_PER_S)
 
 static uint64_t draw(struct sim_planned *planned, uint64_t bound)
 {
@@ -154,43 +155,78 @@ static void unhold(struct sim_planned *planned)
 		sim_lun_hold_some(lun_of(planned), planned->node, 0);
 }
 
-/* A node that has its registration again though an abort of what it sent before waits; or 0. */
-static uint32_t back_early(const struct sim_lun *lun)
+/* A peer that waits for a write, which the target has accepted from @since on; or 0. */
+static uint32_t carrier_find(const struct sim_planned *planned, uint64_t since)
+{
+	ferry_list_foreach (link, &lun_of(planned)->commands) {
+		const struct sim_command *command =
+			ferry_list_entry(link, struct sim_command, link);
+
+		if (command->path && command->stage == SIM_COMMAND_AT_TARGET &&
+		    !command->fence_op && ferry_op_changes_blocks(command->op) &&
+		    command->accepted >= since && command->node != planned->node &&
+		    (planned->relapsed == 0 || command->node == planned->relapsed))
+			return command->node;
+	}
+	return 0;
+}
+
+/* Up to which count a waiting abort of @node proves anything, which is back already; or 0. */
+static uint64_t back_early(const struct sim_lun *lun, uint32_t node)
 {
 	ferry_list_foreach (link, &lun->commands) {
 		const struct sim_command *command =
 			ferry_list_entry(link, struct sim_command, link);
 
-		if (command->fence_op == FERRY_FENCE_PREEMPT && command->waits_for > 0 &&
-		    command->waits_for <= SIM_NODES_MAX &&
-		    lun->nexuses[command->waits_for].key.v != 0)
-			return command->waits_for;
+		if (command->fence_op == FERRY_FENCE_PREEMPT && command->path &&
+		    command->waits_for == node && lun->nexuses[node].key.v != 0)
+			return command->waits_until;
 	}
 	return 0;
 }
 
 /*
- * What such a node is given to write stays at the target, and the links to it break: the abort's
- * answer comes after that, and says nothing of it.
+ * A peer that carries loses its session with writes in the target's queue, is registered again
+ * while an abort of those waits, carries on, and loses the next session as well: the abort's answer
+ * comes after that, and says nothing of it.
  */
-static void relapse(struct sim_planned *planned)
+static void relapse_step(struct sim_planned *planned)
 {
-	bool is_last = !turns(planned);
+	struct sim_lun *lun = lun_of(planned);
 
-	if (planned->relapsed != 0 && is_last)
-		sim_lun_hold_some(lun_of(planned), planned->relapsed, 0);
-	if (is_last)
-		return;
-	if (planned->relapsed != 0) {
-		if (cluster_of(planned)->nodes[planned->relapsed].node)
-			sim_net_break(&cluster_of(planned)->net, planned->relapsed);
+	if (planned->relapsed == 0) {
+		planned->relapsed = carrier_find(planned, /* since= */ 0);
+		planned->relapsed_at = lun->accepted_next;
+		if (planned->relapsed != 0)
+			sim_lun_hold_some(lun, planned->relapsed, 1000);
 		return;
 	}
-	planned->relapsed = back_early(lun_of(planned));
+	if (planned->relapses == 1)
+		planned->relapsed_at = back_early(lun, planned->relapsed);
+	if (planned->relapses == 2 || planned->relapsed_at == 0 ||
+	    carrier_find(planned, planned->relapsed_at) == 0)
+		return;
+	if (++planned->relapses == 2)
+		sim_lun_let_go_before(lun, planned->relapsed, planned->relapsed_at);
+	sim_lun_reset_session(lun, planned->relapsed);
+}
+
+static void relapse(struct sim_planned *planned)
+{
+	owner_cut(planned);
+	step_in(planned, 0);
+}
+
+static void relapse_go_on(struct sim_planned *planned)
+{
+	if (cluster_of(planned)->sim.now_ns < planned->until_ns) {
+		relapse_step(planned);
+		step_in(planned, draw(planned, 10 * FERRY_NS_PER_MS));
+		return;
+	}
 	if (planned->relapsed != 0)
-		sim_lun_hold_some(lun_of(planned), planned->relapsed, 1000);
-	step_in(planned,
-		planned->relapsed != 0 ? draw(planned, 60 * FERRY_NS_PER_MS) : 5 * FERRY_NS_PER_MS);
+		sim_lun_hold_some(lun_of(planned), planned->relapsed, 0);
+	uncut(planned);
 }
 
 /* ---- Of the nodes. ---- */
@@ -292,6 +328,17 @@ static void store(struct sim_planned *planned)
 {
 	cluster_of(planned)->nodes[planned->node].store.saves_to_fail =
 		1 + (uint32_t)draw(planned, 3);
+}
+
+/* Its cluster thread waits for a disk, say; what it has to tell the data thread waits as well. */
+static void late(struct sim_planned *planned)
+{
+	struct sim_node *owner = sim_cluster_owner(cluster_of(planned));
+
+	if (!owner)
+		return;
+	planned->node = owner->id;
+	sim_node_hears_late(owner, ferry_min_u64(planned->duration_ns, LATE_NS_MAX));
 }
 
 /* ---- Of the networks. ---- */
@@ -397,8 +444,9 @@ static const struct kind {
 	[SIM_FAULT_ROLL] = {"roll", roll, roll},
 	[SIM_FAULT_OWNER_CUT] = {"owner-cut", owner_cut, uncut},
 	[SIM_FAULT_OWN_CACHE] = {"path-cache", path_cache, NULL},
-	[SIM_FAULT_RELAPSE] = {"relapse", relapse, relapse},
+	[SIM_FAULT_RELAPSE] = {"relapse", relapse, relapse_go_on},
 	[SIM_FAULT_UNHEARD] = {"unheard", unheard, NULL},
+	[SIM_FAULT_LATE] = {"late", late, NULL},
 };
 
 const char *sim_fault_name(enum sim_fault fault)

@@ -47,8 +47,10 @@ enum sim_fault {
 	SIM_FAULT_ROLL,	     /* Agents die and are started, many at once, again and again. */
 	SIM_FAULT_OWNER_CUT, /* A black hole on the path of whoever owns the pool. */
 	SIM_FAULT_OWN_CACHE, /* One path's own cache is lost: only where each has one. */
-	SIM_FAULT_RELAPSE,   /* Who is registered anew while an abort of its waits is in trouble. */
+	SIM_FAULT_RELAPSE,   /* Who carries loses its session, and another before the first is
+				aborted. */
 	SIM_FAULT_UNHEARD,   /* The target is restarted, and nobody told: only where that may be. */
+	SIM_FAULT_LATE, /* Whoever owns the pool hears the group late: a disk, a busy thread. */
 	SIM_FAULTS_COUNT,
 };
 
@@ -65,6 +67,7 @@ enum sim_focus {
 	SIM_FOCUS_LOSSES,   /* The target's cache is lost, and who saw it. */
 	SIM_FOCUS_LAYING,   /* Aborts wait for what the target keeps, and peers go on carrying. */
 	SIM_FOCUS_UNHEARD,  /* The target is restarted beneath sessions that outlive it. */
+	SIM_FOCUS_LATE,	    /* The target is restarted while its owner hears of nothing. */
 	SIM_FOCUS_POWER,    /* No reservations: nodes go missing, and are fenced by their power. */
 	SIM_FOCI_COUNT,
 };
@@ -90,7 +93,9 @@ struct sim_planned {
 	enum sim_moment moment; /* It waits for that one, up to a limit... */
 	enum sim_aim aim;	/* ...and is then aimed at that one. */
 	uint32_t actor;		/* Whose moment it is. */
-	uint32_t relapsed;	/* SIM_FAULT_RELAPSE: who; 0: nobody yet. */
+	uint32_t relapsed;	/* SIM_FAULT_RELAPSE: who; 0: nobody yet... */
+	uint32_t relapses;	/* ...how often... */
+	uint64_t relapsed_at;	/* ...and since when, by the lun's count of what it accepts. */
 	bool is_waiting;
 	bool has_begun;
 };

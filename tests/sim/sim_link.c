@@ -8,6 +8,7 @@
 
 #define WATCH_NS (150 * FERRY_NS_PER_MS)
 #define SILENCE_NS_MAX (600 * FERRY_NS_PER_MS)
+#define MOVE_AGAIN_NS (10 * FERRY_NS_PER_MS)
 
 static struct sim_link *of(struct ferry_link *link)
 {
@@ -37,6 +38,7 @@ static bool is_cut_between(const struct sim_net *net, uint32_t a, uint32_t b)
 static void packet_free(struct sim_packet *packet)
 {
 	ferry_list_remove(&packet->link);
+	sim_rdma_cut(packet);
 	free(packet->payload);
 	free(packet);
 }
@@ -47,6 +49,7 @@ static void direction_empty(struct sim_direction *direction)
 		packet_free(ferry_list_entry(direction->packets.next, struct sim_packet, link));
 	direction->packets_count = 0;
 	sim_input_cancel(&direction->input);
+	sim_cancel(direction->conn->net->sim, &direction->move_event);
 }
 
 static void conn_free(struct sim_conn *conn)
@@ -72,12 +75,36 @@ static void direction_kick(struct sim_direction *direction)
 
 	if (ferry_list_is_empty(&direction->packets) || direction->is_closed ||
 	    direction->is_paused || direction->is_receiving ||
-	    sim_input_is_due(&direction->input) ||
+	    sim_input_is_due(&direction->input) || sim_is_due(&direction->move_event) ||
 	    net->is_cut[direction->conn->nodes[!direction->to]]
 		       [direction->conn->nodes[direction->to]])
 		return;
 	packet = ferry_list_entry(direction->packets.next, struct sim_packet, link);
-	sim_input_at(&direction->input, ferry_max_u64(packet->arrives_ns, net->sim->now_ns));
+	if (packet->is_by_rdma && direction->to == 0 && !packet->is_moved)
+		sim_at(net->sim, &direction->move_event,
+		       ferry_max_u64(packet->arrives_ns, net->sim->now_ns) +
+			       sim_rdma_move_ns(&net->rdma));
+	else
+		sim_input_at(&direction->input,
+			     ferry_max_u64(packet->arrives_ns, net->sim->now_ns));
+}
+
+/* Data by RDMA, as soon as the network lets it through. */
+static void move_run(struct sim_event *event)
+{
+	struct sim_direction *direction =
+		FERRY_CONTAINER_OF(event, struct sim_direction, move_event);
+	const struct sim_conn *conn = direction->conn;
+	struct sim_packet *packet =
+		ferry_list_entry(direction->packets.next, struct sim_packet, link);
+
+	ferry_assert(!ferry_list_is_empty(&direction->packets) && packet->is_by_rdma);
+	if (is_cut_between(conn->net, conn->nodes[0], conn->nodes[1])) {
+		sim_in(conn->net->sim, event, MOVE_AGAIN_NS);
+		return;
+	}
+	(void)sim_rdma_move(packet); /* packet_end() looks whether it was. */
+	sim_input_in(&direction->input, 0);
 }
 
 void sim_net_cut(struct sim_net *net, uint32_t from, uint32_t to, bool is_cut)
@@ -108,6 +135,9 @@ static void conn_close(struct sim_conn *conn, int end, bool is_silent)
 {
 	struct sim_direction *out = &conn->directions[!end];
 
+	if (end == 1) /* The answers' data is in its memory. */
+		ferry_list_foreach (entry, &out->packets)
+			sim_rdma_capture(ferry_list_entry(entry, struct sim_packet, link));
 	conn->ends[end] = NULL;
 	conn->directions[end].is_closed = true;
 	direction_empty(&conn->directions[end]);
@@ -146,6 +176,7 @@ static void down_run(struct sim_input *input)
 	struct ferry_list *entry;
 	bool is_first = true;
 
+	sim_rdma_down(link);
 	while ((entry = ferry_list_pop(&link->sending))) {
 		struct ferry_message *message = ferry_list_entry(entry, struct ferry_message, link);
 
@@ -175,22 +206,42 @@ static void payload_drop(struct sim_link *link)
 	link->dropped = in->receiving;
 }
 
-static void packet_make(struct sim_link *link, const struct ferry_message *message)
+/* Whether the message is on its way, and done with: else its memory is still open to the peer. */
+static bool packet_make(struct sim_link *link, struct ferry_message *message)
 {
 	struct sim_packet *packet = packet_append(&link->conn->directions[!link->end]);
+	bool is_held;
 
 	ferry_wire_encode(&message->header, packet->header);
 	packet->payload_bytes = message->segments.length_bytes;
-	if (packet->payload_bytes > 0) {
+	link->transport->net->messages++;
+	is_held = sim_rdma_hold(link, message, packet);
+	packet->is_by_rdma = packet->from != NULL;
+	if (packet->payload_bytes > 0 && !packet->is_by_rdma) {
 		packet->payload = sim_alloc(packet->payload_bytes);
 		ferry_segments_read(&message->segments, 0, packet->payload, packet->payload_bytes);
 	}
-	link->transport->net->messages++;
+	return !is_held;
+}
+
+/* Of the message that was being sent, the whole may have left. */
+static void send_last(struct sim_link *link)
+{
+	struct ferry_message *message;
+
+	if (ferry_list_is_empty(&link->sending) ||
+	    !sim_chance(link->transport->net->sim, SIM_NETWORK, 500))
+		return;
+	message = ferry_list_entry(link->sending.next, struct ferry_message, link);
+	ferry_list_remove(&message->link);
+	if (packet_make(link, message)) /* It is not told before the others. */
+		ferry_list_prepend(&link->sending, &message->link);
 }
 
 static void link_cut_off(struct sim_link *link, bool is_silent)
 {
 	struct sim *sim = link->transport->net->sim;
+	uint64_t death_ns;
 
 	if (!link->conn)
 		return;
@@ -205,12 +256,11 @@ static void link_cut_off(struct sim_link *link, bool is_silent)
 	link->is_going_down = true;
 	sim_input_cancel(&link->send_input);
 	sim_input_cancel(&link->watch_input);
-	/* Of the message that was being sent, the whole may have left. */
-	if (!ferry_list_is_empty(&link->sending) && sim_chance(sim, SIM_NETWORK, 500))
-		packet_make(link, ferry_list_entry(link->sending.next, struct ferry_message, link));
+	send_last(link);
 	payload_drop(link);
+	death_ns = link->conn->is_rdma ? sim_rdma_death_ns(&link->transport->net->rdma) : 0;
 	conn_close(TAKE_PTR(link->conn), link->end, is_silent);
-	sim_input_in(&link->down_input, 0);
+	sim_input_in(&link->down_input, death_ns);
 }
 
 static void link_drop(struct sim_link *link)
@@ -268,6 +318,7 @@ static void send_run(struct sim_input *input)
 	struct ferry_list *entry = link->sending.next;
 	struct ferry_message *message;
 	struct ferry_segments segments;
+	bool is_done;
 
 	ferry_assert(!ferry_list_is_empty(&link->sending) && link->conn);
 	message = ferry_list_entry(entry, struct ferry_message, link);
@@ -276,11 +327,13 @@ static void send_run(struct sim_input *input)
 		return;
 	}
 	ferry_list_remove(entry);
-	packet_make(link, message);
+	is_done = packet_make(link, message);
 	direction_kick(&link->conn->directions[!link->end]);
 	segments = message->segments;
-	message->on_sent(message, FERRY_SENT_WHOLE);
-	sim_poison(&segments);
+	if (is_done) {
+		message->on_sent(message, FERRY_SENT_WHOLE);
+		sim_poison(&segments);
+	}
 	send_soon(link);
 }
 
@@ -322,22 +375,31 @@ static const char *type_name(enum ferry_wire_type type)
 	return names[type];
 }
 
+/* The room for it is the asker's again before it hears. */
+static void answer_heed(struct sim_link *link, const struct ferry_wire_header *header)
+{
+	if (link->is_connector)
+		sim_rdma_answered(link, header->sequence);
+}
+
 /* The header is here; a payload is given its place first and is complete a little later. */
 static void packet_begin(struct sim_link *link, struct sim_direction *direction,
 			 const struct sim_packet *packet)
 {
+	struct sim *sim = link->transport->net->sim;
 	struct ferry_segments none = {0};
 	struct ferry_wire_header header;
 	int r = ferry_wire_decode(packet->header, &header, NULL);
 
 	ferry_assert(r == 0);
 	ferry_assert(header.payload_bytes == packet->payload_bytes);
-	sim_note(link->transport->net->sim, SIM_LINK, link->transport->node, header.sequence,
+	sim_note(sim, SIM_LINK, link->transport->node, header.sequence,
 		 "from n%u: %s %" PRIu64 ", epoch %" PRIu64 ", op %u, outcome %u, cause %u",
 		 link->link.node.v, type_name(header.type), header.sequence, header.epoch.v,
 		 header.op, header.outcome, header.cause);
 	if (packet->payload_bytes == 0) {
 		packet_done(direction);
+		answer_heed(link, &header);
 		link->link.on_message(&link->link, &header, &none);
 		return;
 	}
@@ -348,14 +410,19 @@ static void packet_begin(struct sim_link *link, struct sim_direction *direction,
 		return;
 	}
 	if (r < 0) {
+		/* Here every agent keeps to the protocol. */
+		sim_violation(sim, link->transport->node, "%s %" PRIu64 " is refused: %d",
+			      type_name(header.type), header.sequence, r);
 		link_drop(link);
 		return;
 	}
 	ferry_assert(direction->receiving.length_bytes == packet->payload_bytes);
 	direction->header = header;
 	direction->is_receiving = true;
-	sim_input_in(&direction->input,
-		     sim_below(link->transport->net->sim, SIM_NETWORK, 20 * FERRY_NS_PER_US));
+	if (packet->is_by_rdma && !packet->is_moved)
+		sim_in(sim, &direction->move_event, sim_rdma_move_ns(&link->transport->net->rdma));
+	else
+		sim_input_in(&direction->input, sim_below(sim, SIM_NETWORK, 20 * FERRY_NS_PER_US));
 }
 
 static void packet_end(struct sim_link *link, struct sim_direction *direction,
@@ -364,10 +431,20 @@ static void packet_end(struct sim_link *link, struct sim_direction *direction,
 	struct ferry_segments segments = direction->receiving;
 	struct ferry_wire_header header = direction->header;
 
+	if (!packet->payload) { /* Where it was to be read, the keys are dead. */
+		link_drop(link);
+		return;
+	}
+	/* An answer by RDMA lies there already. */
+	if (!packet->is_by_rdma || direction->to == 1)
+		ferry_segments_write(&segments, 0, packet->payload, packet->payload_bytes);
+	if (ferry_crc32c_segments(0, &segments) != header.payload_crc)
+		sim_violation(link->transport->net->sim, link->transport->node,
+			      "%s %" PRIu64 " brings other data than was sent",
+			      type_name(header.type), header.sequence);
 	direction->is_receiving = false;
-	ferry_segments_write(&segments, 0, packet->payload, packet->payload_bytes);
-	ferry_assert(ferry_crc32c_segments(0, &segments) == header.payload_crc);
 	packet_done(direction);
+	answer_heed(link, &header);
 	link->link.on_message(&link->link, &header, &segments);
 }
 
@@ -435,6 +512,7 @@ static void link_init(struct sim_link *link, struct sim_transport *transport, ui
 		.end = is_connector ? 0 : 1,
 	};
 	ferry_list_init(&link->sending);
+	ferry_list_init(&link->holds);
 	ferry_list_init(&link->in_transport);
 	ferry_list_append(&transport->links, &link->in_transport);
 	sim_input_init(&link->send_input, transport->loop, SIM_LINK, send_run);
@@ -499,8 +577,11 @@ static void connect(struct sim_link *link, struct sim_transport *to)
 	for (int i = 0; i < 2; i++) {
 		conn->directions[i].conn = conn;
 		conn->directions[i].to = i;
+		conn->directions[i].move_event = (struct sim_event){
+			.kind = SIM_LINK, .node = conn->nodes[i], .run = move_run};
 		ferry_list_init(&conn->directions[i].packets);
 	}
+	conn->is_rdma = sim_rdma_is_drawn(&net->rdma);
 	sim_input_init(&conn->directions[0].input, link->transport->loop, SIM_LINK, receive_run);
 	sim_input_init(&conn->directions[1].input, to->loop, SIM_LINK, receive_run);
 	sim_input_init(&conn->accept_input, to->loop, SIM_LINK, accept_run);
@@ -565,6 +646,7 @@ void sim_transport_crash(struct sim_transport *transport, bool is_power_cut)
 		ferry_list_init(&link->sending);
 		if (link->conn)
 			conn_close(TAKE_PTR(link->conn), link->end, is_power_cut);
+		sim_rdma_forget(link);
 		link_free(link);
 	}
 	/* Connections to it that it has not accepted yet. */

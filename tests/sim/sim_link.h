@@ -13,6 +13,7 @@
 #include "agent/ports/link.h"
 #include "tests/sim/sim_loop.h"
 #include "tests/sim/sim_lun.h"
+#include "tests/sim/sim_rdma.h"
 
 enum { SIM_LINK_PACKETS_MAX = 32 }; /* In one direction; what more is sent waits. */
 
@@ -41,6 +42,7 @@ struct sim_link {
 	struct sim_conn *conn; /* NULL: none, not even a try. */
 	int end;	       /* 0 connector, 1 acceptor. */
 	struct ferry_list sending;
+	struct ferry_list holds; /* Sent, and the peer may still reach their memory. */
 	struct sim_input send_input;
 	struct sim_input watch_input; /* Connecting, and keeping alive. */
 	struct sim_input down_input;
@@ -56,7 +58,11 @@ struct sim_packet {
 	uint8_t header[FERRY_WIRE_HEADER_BYTES];
 	uint8_t *payload;
 	uint32_t payload_bytes;
-	bool is_end; /* The sender has closed. */
+	bool is_end;	 /* The sender has closed. */
+	bool is_by_rdma; /* Its payload: a request's after the header, an answer's before. */
+	bool is_moved;
+	struct sim_hold *from; /* Where that is; NULL: not there any more. */
+	struct sim_hold *to;   /* Of an answer's: where it goes; NULL: nowhere any more. */
 	uint64_t arrives_ns;
 };
 
@@ -65,7 +71,8 @@ struct sim_direction {
 	int to; /* The end that it leads to. */
 	struct ferry_list packets;
 	uint32_t packets_count;
-	struct sim_input input; /* On the receiver's loop. */
+	struct sim_input input;	     /* On the receiver's loop. */
+	struct sim_event move_event; /* RDMA: on nobody's. */
 	struct ferry_segments receiving;
 	struct ferry_wire_header header;
 	bool is_receiving;
@@ -83,6 +90,7 @@ struct sim_conn {
 	struct sim_input accept_input;
 	struct sim_input up_input;
 	bool is_accepted;
+	bool is_rdma;
 };
 
 struct sim_net {
@@ -95,6 +103,7 @@ struct sim_net {
 	uint64_t reconnect_ns;	    /* After a break, and between tries. */
 	uint32_t fragile_per_mille; /* Answers at which the connection breaks. */
 	uint64_t messages;
+	struct sim_rdma rdma;
 };
 
 void sim_net_init(struct sim_net *net, struct sim *sim);

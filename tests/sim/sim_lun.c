@@ -682,12 +682,16 @@ void sim_lun_hold_some(struct sim_lun *lun, uint32_t node, uint32_t per_mille)
 	sim_note(lun->sim, SIM_FAULT, node, 21, "%u of 1000 writes stay in the target's queue",
 		 per_mille);
 	lun->nexuses[node].hold_per_mille = per_mille;
-	if (per_mille > 0)
-		return;
+	if (per_mille == 0)
+		sim_lun_let_go_before(lun, node, UINT64_MAX);
+}
+
+void sim_lun_let_go_before(struct sim_lun *lun, uint32_t node, uint64_t before)
+{
 	ferry_list_foreach (link, &lun->commands) {
 		struct sim_command *command = ferry_list_entry(link, struct sim_command, link);
 
-		if (!command->is_held || command->node != node)
+		if (!command->is_held || command->node != node || command->accepted >= before)
 			continue;
 		command->is_held = false;
 		if (command->stage == SIM_COMMAND_AT_TARGET && !sim_is_due(&command->event))

@@ -212,6 +212,8 @@ void sim_lun_let_go(struct sim_lun *lun);
  * goes at its own time.
  */
 void sim_lun_hold_some(struct sim_lun *lun, uint32_t node, uint32_t per_mille);
+/* Of those, what was accepted before that count of @before goes soon. */
+void sim_lun_let_go_before(struct sim_lun *lun, uint32_t node, uint64_t before);
 
 /* ---- For sim_path. ---- */
 struct sim_command *sim_command_new(struct sim_lun *lun, struct sim_path *path, uint32_t node,

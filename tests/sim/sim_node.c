@@ -128,6 +128,15 @@ static struct sim_post *post_new(struct sim_node *node, enum sim_post_kind kind)
 	return post;
 }
 
+void sim_node_hears_late(struct sim_node *node, uint64_t delay_ns)
+{
+	uint64_t *posted_ns = &node->posted_ns[0];
+
+	sim_note(node->sim, SIM_FAULT, node->id, delay_ns, "hears its group %" PRIu64 " ms late",
+		 delay_ns / FERRY_NS_PER_MS);
+	*posted_ns = ferry_max_u64(*posted_ns, node->sim->now_ns + delay_ns);
+}
+
 /* ---- The cluster side speaks. ---- */
 
 static void ownership_set_view(const struct ferry_view *view, void *context)

@@ -129,3 +129,6 @@ struct sim_node *sim_node_start(const struct sim_node_world *world, uint32_t id,
 				struct ferry_incarnation incarnation);
 /* Returns NULL. @is_power_cut: no kernel closes its connections. */
 struct sim_node *sim_node_crash(struct sim_node *node, bool is_power_cut);
+
+/* What its cluster side says from now on reaches its data side in @delay_ns at the soonest. */
+void sim_node_hears_late(struct sim_node *node, uint64_t delay_ns);

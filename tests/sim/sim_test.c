@@ -65,6 +65,7 @@ int main(void)
 	failed += scenario_peers();
 	failed += scenario_owners();
 	failed += scenario_fencing();
+	failed += scenario_rdma();
 	failed += scenario_restarts();
 	failed += scenario_targets();
 	failed += scenario_two_nodes();

@@ -28,6 +28,7 @@ RANKS = [
     ("agent/base", 0),
     ("agent/ports", 1), ("proto", 1),
     ("agent/core", 2), ("agent/cache", 2), ("agent/check", 2), ("agent/fault", 2), ("agent/map", 2),
+    ("agent/transport", 2),
     ("fencing", 3), ("migrate", 3),
     ("agent/adapters", 4),
 ]

@@ -92,7 +92,7 @@ nodes_up()
 	guest_must 1 "/host/guest-target $SERIAL plain"
 	for n in 2 3 4; do
 		guest_up $n
-		guest_begin $n "/host/guest-node && /host/guest-node agent"
+		guest_begin $n "/host/guest-node && ${RDMA:+/host/guest-node rdma &&} /host/guest-node agent"
 		jobs[n]=$JOB
 	done
 	note "four guests are up, the target is ready after $SECONDS s"

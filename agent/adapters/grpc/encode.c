@@ -198,6 +198,9 @@ static void encode_peers(struct ferry_grpc_call *call, struct ferry_control_requ
 		to->reason = TEXT(from->reason);
 		to->transport = TEXT(from->transport);
 		to->address = TEXT(from->address);
+		to->not_rdma = TEXT(from->not_rdma);
+		to->rdma_bytes = from->rdma_bytes;
+		to->copied_bytes = from->copied_bytes;
 		to->incarnation = from->incarnation.v;
 		to->rtt_ns = from->rtt_ns;
 		to->health = (Ferry__V1__Health)from->health;

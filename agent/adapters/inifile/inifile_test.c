@@ -64,6 +64,7 @@ static const struct bad {
 	{"[agent]\nlisten = [2001:db8::1\n", 2, "numeric address"},
 	{"[agent]\nlisten = 192.0.2.256\n", 2, "numeric address"},
 	{"[agent]\nlog_level = verbose\n", 2, "one of debug, info"},
+	{"[agent]\ntransport = roce\n", 2, "transport must be auto, rdma or tcp"},
 	{"[agent]\npath_timeout = 5\n", 2, "with its unit, such as 500ms, 5s or 2m, not 5"},
 	{"[agent]\npath_timeout = 1.5s\n", 2, "whole number"},
 	{"[agent]\npath_timeout = -5s\n", 2, "whole number"},
@@ -202,7 +203,7 @@ static const char full_text[] =
 	"key_file = /etc/ferry/key\n"
 	"listen = [2001:DB8::0:1]:7078 ; inline\n"
 	"log_level = debug\npath_timeout = 500ms\nhold_timeout = 2m\nquorum_timeout = 10s\n"
-	"memory = 1G\n"
+	"memory = 1G\ntransport = tcp\n"
 	"[cache]\nsize = 0\n"
 	"[decision]\nmode = off\nfailures = 5\nwindow = 30s\n"
 	"[pacemaker]\npublish = no\nattribute = my-path\n"
@@ -234,6 +235,7 @@ static void full_file(void **state)
 	assert_string_equal(config.listen.address, "2001:db8::1");
 	assert_int_equal(config.listen.port, 7078);
 	assert_int_equal(config.log_level, FERRY_SEVERITY_DEBUG);
+	assert_int_equal(config.transport, FERRY_CONFIG_TRANSPORT_TCP);
 	assert_int_equal(config.path_timeout_ns, 500 * FERRY_NS_PER_MS);
 	assert_int_equal(config.hold_timeout_ns, 120 * FERRY_NS_PER_S);
 	assert_int_equal(config.quorum_timeout_ns, 10 * FERRY_NS_PER_S);

@@ -87,6 +87,7 @@ int parse_duration(struct parser *parser, const struct key *key, const char *val
 int parse_size(struct parser *parser, const struct key *key, const char *value, void *field);
 int parse_block_bytes(struct parser *parser, const struct key *key, const char *value, void *field);
 int parse_log_level(struct parser *parser, const struct key *key, const char *value, void *field);
+int parse_transport(struct parser *parser, const struct key *key, const char *value, void *field);
 int parse_laying(struct parser *parser, const struct key *key, const char *value, void *field);
 int parse_flush_scope(struct parser *parser, const struct key *key, const char *value, void *field);
 int parse_decision(struct parser *parser, const struct key *key, const char *value, void *field);

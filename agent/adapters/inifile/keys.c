@@ -13,6 +13,7 @@ static const struct key keys[] = {
 	 false},
 	{SECTION_AGENT, "key_file", parse_path, AGENT(key_file), 0, FERRY_CONFIG_PATH_BYTES, false},
 	{SECTION_AGENT, "listen", parse_endpoint, AGENT(listen), 0, 0, false},
+	{SECTION_AGENT, "transport", parse_transport, AGENT(transport), 0, 0, false},
 	{SECTION_AGENT, "log_level", parse_log_level, AGENT(log_level), 0, 0, false},
 	{SECTION_AGENT, "path_timeout", parse_duration, AGENT(path_timeout_ns),
 	 FERRY_CONFIG_PATH_TIMEOUT_MIN_NS, FERRY_CONFIG_PATH_TIMEOUT_MAX_NS, false},

@@ -285,6 +285,19 @@ int parse_decision(struct parser *parser, const struct key *key, const char *val
 	return 0;
 }
 
+int parse_transport(struct parser *parser, const struct key *key, const char *value, void *field)
+{
+	static const char *const names[] = {"auto", "rdma", "tcp"};
+	enum ferry_config_transport *ret = field;
+
+	for (size_t i = 0; i < FERRY_ARRAY_COUNT(names); i++)
+		if (strcmp(value, names[i]) == 0) {
+			*ret = (enum ferry_config_transport)(FERRY_CONFIG_TRANSPORT_AUTO + i);
+			return 0;
+		}
+	return fail_at(parser, parser->line, "%s must be auto, rdma or tcp", key->name);
+}
+
 int parse_laying(struct parser *parser, const struct key *key, const char *value, void *field)
 {
 	static const char *const names[] = {"abort", "reset", "reinstate", "quiesce"};

@@ -201,6 +201,12 @@ const char *ferry_tcp_link_trouble(const struct ferry_tcp_link *connector)
 	return connector->trouble[0] ? connector->trouble : connector->core.why;
 }
 
+uint64_t ferry_tcp_link_features(const struct ferry_tcp_link *connector)
+{
+	ferry_assert(connector);
+	return connector->core.state == TCP_LINK_UP ? connector->core.features : 0;
+}
+
 int ferry_tcp_link_secret(const struct ferry_tcp_link *connector, uint8_t ret[FERRY_PROOF_BYTES])
 {
 	ferry_assert(connector);

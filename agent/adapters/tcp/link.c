@@ -615,6 +615,7 @@ void tcp_link_adopt(struct tcp_link *link, int fd, struct tcp_greeting *greeting
 	link->is_blocked = link->is_paused = link->is_resuming = link->has_header = false;
 	link->buffer_start = link->buffer_end = 0;
 	link->payload_bytes = 0;
+	link->features = greeting->handshake.features;
 	r = ferry_handshake_secret(&greeting->handshake, link->secret);
 	link->segments = (struct ferry_segments){};
 	link->readahead_bytes = FERRY_TCP_BUFFER_BYTES;

@@ -61,6 +61,8 @@ static void the_ends_share_a_secret(void **state)
 
 	for (uint32_t round = 0; round < 2; round++) {
 		WAIT(world, world->out.ups == round + 1 && world->in.ups == round + 1);
+		assert_int_equal(ferry_tcp_link_features(world->connector),
+				 FERRY_HANDSHAKE_FEATURE_RDMA);
 		assert_int_equal(ferry_tcp_link_secret(world->connector, secrets[round]), 0);
 		assert_int_equal(ferry_tcp_listener_secret(world->listener, (struct ferry_node){1},
 							   (struct ferry_incarnation){10},
@@ -69,6 +71,7 @@ static void the_ends_share_a_secret(void **state)
 		assert_memory_equal(secrets[round], secrets[2], FERRY_PROOF_BYTES);
 		world->out.link->ops->reset(world->out.link, "the test");
 		assert_int_equal(ferry_tcp_link_secret(world->connector, secrets[2]), -ENOTCONN);
+		assert_int_equal(ferry_tcp_link_features(world->connector), 0);
 		WAIT(world, world->in.downs == round + 1);
 	}
 	assert_memory_not_equal(secrets[0], secrets[1], FERRY_PROOF_BYTES);

@@ -79,7 +79,8 @@ struct tcp_link {
 	struct ferry_node self;
 	struct ferry_incarnation incarnation;
 	struct ferry_incarnation peer_incarnation;
-	uint8_t secret[FERRY_PROOF_BYTES]; /* Of the connection that is up. */
+	uint64_t features;		   /* That both ends have... */
+	uint8_t secret[FERRY_PROOF_BYTES]; /* ...of the connection that is up. */
 	uint64_t dead_after_ns;
 	/* After on_down(): the connector's or the listener's turn. */
 	void (*on_over)(struct tcp_link *link);

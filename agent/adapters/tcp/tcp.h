@@ -79,6 +79,9 @@ uint64_t ferry_tcp_link_rtt_ns(const struct ferry_tcp_link *connector);
 /* Why it is not up, as the last try or the last cut had it; empty while it is up. */
 const char *ferry_tcp_link_trouble(const struct ferry_tcp_link *connector);
 
+/* What both ends have, of enum FERRY_HANDSHAKE_FEATURE_*; 0: also while it is not up. */
+uint64_t ferry_tcp_link_features(const struct ferry_tcp_link *connector);
+
 /*
  * What both ends of the connection that is up know, and nobody else: by it they admit each other's
  * RDMA (proto/rdma_hello.h). -ENOTCONN.

@@ -259,6 +259,7 @@ struct ferry_handshake_config handshake_of(struct world *world, uint32_t node)
 		.incarnation = {node * 10},
 		.is_member = is_member,
 		.context = world,
+		.features = FERRY_HANDSHAKE_FEATURE_RDMA | 2u << node,
 	};
 }
 

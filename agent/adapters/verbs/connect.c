@@ -303,6 +303,7 @@ static void link_event(struct verbs_link *link, const struct rdma_cm_event *even
 		verbs_link_cut(link, "cannot connect: refused (%d)", event->status);
 		break;
 	case RDMA_CM_EVENT_DISCONNECTED:
+		verbs_poll(link->verbs); /* What it is about may lie there. */
 		verbs_link_cut(link, "the peer closed the connection");
 		break;
 	case RDMA_CM_EVENT_TIMEWAIT_EXIT:

@@ -1,3 +1,4 @@
+#include <dirent.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -84,6 +85,12 @@ static void completion_take(struct ferry_verbs *verbs, const struct ibv_wc *wc)
 	}
 }
 
+static void links_cut(struct ferry_verbs *verbs, const char *why)
+{
+	for (uint32_t i = 0; i < verbs->config.links_max; i++)
+		verbs_link_cut(&verbs->links[i], "%s", why);
+}
+
 void verbs_poll(struct ferry_verbs *verbs)
 {
 	struct ibv_wc wcs[POLL_BATCH];
@@ -91,8 +98,9 @@ void verbs_poll(struct ferry_verbs *verbs)
 
 	for (uint32_t i = 0; i < POLL_BATCHES_MAX && count == POLL_BATCH; i++) {
 		count = ibv_poll_cq(verbs->cq, POLL_BATCH, wcs);
-		ferry_assert(count >= 0); /* It fails only on what is no queue. */
 		verbs->polls_count++;
+		if (count < 0) /* The device is broken, or gone. */
+			links_cut(verbs, "RDMA: the queue of completions fails");
 		for (int at = 0; at < count; at++)
 			completion_take(verbs, &wcs[at]);
 		if (count > 0) {
@@ -118,7 +126,8 @@ static void poll_run(struct ferry_task *task)
 	}
 	if (!verbs->is_asleep) {
 		/* Asked to be woken, it looks once more: what came before wakes nobody. */
-		ferry_assert(ibv_req_notify_cq(verbs->cq, /* solicited_only= */ 0) == 0);
+		if (ibv_req_notify_cq(verbs->cq, /* solicited_only= */ 0) != 0)
+			links_cut(verbs, "RDMA: the queue of completions wakes nobody");
 		verbs->is_asleep = true;
 		ferry_task_post(verbs->config.loop, task);
 	}
@@ -274,6 +283,21 @@ static int links_open(struct ferry_verbs *verbs, struct ferry_error *reterr)
 	return 0;
 }
 
+/* librdmacm says much on stderr where there is nothing for it. */
+static bool has_device(void)
+{
+	DIR *folder = opendir("/sys/class/infiniband");
+	const struct dirent *entry = NULL;
+
+	if (!folder)
+		return false;
+	do
+		entry = readdir(folder);
+	while (entry && entry->d_name[0] == '.');
+	(void)closedir(folder); /* It was only read. */
+	return entry != NULL;
+}
+
 int ferry_verbs_open(const struct ferry_verbs_config *config, struct ferry_verbs **ret,
 		     struct ferry_error *reterr)
 {
@@ -286,6 +310,8 @@ int ferry_verbs_open(const struct ferry_verbs_config *config, struct ferry_verbs
 	ferry_assert((uintptr_t)config->memory % FERRY_CHUNK_BYTES == 0);
 	ferry_assert(config->memory_bytes > 0 && config->memory_bytes % FERRY_CHUNK_BYTES == 0);
 	ferry_assert(config->links_max > 0 && config->links_max <= FERRY_VERBS_LINKS_MAX);
+	if (!has_device())
+		return ferry_error_set(reterr, -ENODEV, "no RDMA device");
 	verbs = calloc(1, sizeof(*verbs));
 	if (!verbs)
 		return ferry_error_set(reterr, -ENOMEM, "no memory for RDMA");
