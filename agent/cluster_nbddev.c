@@ -49,6 +49,8 @@ static int go_on(struct cluster_pool *pool, const char *uri)
 
 	cluster_nbddev_label(pool, label, sizeof(label));
 	r = ferry_nbddev_return(uri, label, &shape, &mail.fd);
+	if (r == -ESTALE)
+		said(pool, "the nbd device of an earlier agent was of another lun: it is ended");
 	if (r < 0)
 		return r == -EAGAIN ? r : 0;
 	if (fcntl(mail.fd, F_SETFL, O_NONBLOCK) < 0) { /* It is dead again, and can be ended. */
@@ -68,6 +70,9 @@ static void look(struct ferry_timer *timer)
 
 	control_uri_of(pool->cluster, pool->volume->name, uri, sizeof(uri));
 	r = pool->nbddev_goes_on ? go_on(pool, uri) : ferry_nbddev_end(uri);
+	if (r > 0)
+		said(pool,
+		     "its nbd device is ended: another may serve the volume, or has served it");
 	if (r == -EAGAIN && ++pool->nbddev_tries < TRIES_MAX) {
 		ferry_timer_start_in(pool->cluster->loop, timer, AGAIN_NS);
 		return;

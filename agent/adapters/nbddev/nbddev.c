@@ -126,8 +126,11 @@ static int offer(const struct nbddev_kernel *kernel, const char *identity, uint3
 	return r;
 }
 
-/* A device whose server has gone is ended, with all I/O that it holds; true if it was one. */
-static bool end_if_dead(const struct nbddev_kernel *kernel, const char *identity, uint32_t index)
+/*
+ * A device whose server has gone is ended, with all I/O that it holds. 1: it was one; 0: it lives;
+ * -EINVAL: it had been ended.
+ */
+static int end_if_dead(const struct nbddev_kernel *kernel, const char *identity, uint32_t index)
 {
 	int fd = -1;
 	int r = offer(kernel, identity, index, &fd);
@@ -136,7 +139,7 @@ static bool end_if_dead(const struct nbddev_kernel *kernel, const char *identity
 		(void)close(fd); /* First: so that no sender of the kernel's waits for us. */
 		(void)kernel->disconnect(index); /* Gone in between is as good. */
 	}
-	return r == 1 || r == -EINVAL;
+	return r == 1 || r == -EINVAL ? r : 0;
 }
 
 /* It is disconnected: free with its last user. */
@@ -259,7 +262,7 @@ int nbddev_end_dead(const struct nbddev_kernel *kernel, const char *uri, struct 
 	uint32_t index;
 
 	while (directory && devices_next(kernel, directory, &index, is)) {
-		if (!is_kin(is, uri) || !end_if_dead(kernel, is, index))
+		if (!is_kin(is, uri) || end_if_dead(kernel, is, index) == 0)
 			continue;
 		if (gone_wait(kernel, is, index) < 0)
 			return ferry_error_set(reterr, -EBUSY,
@@ -357,11 +360,14 @@ int nbddev_return(const struct nbddev_kernel *kernel, const char *uri, const cha
 			continue;
 		if (is_same)
 			one = offer(kernel, is, index, ret_fd);
-		if (one == 1)
+		if (is_same && one == 1)
 			return 0;
-		if (is_same ? one == -EINVAL : end_if_dead(kernel, is, index))
-			continue;
-		r = -EAGAIN;
+		if (!is_same)
+			one = end_if_dead(kernel, is, index);
+		if (one == 1 && r == -ENOENT)
+			r = -ESTALE;
+		else if (one != 1 && one != -EINVAL)
+			r = -EAGAIN;
 	}
 	return r;
 }
@@ -371,12 +377,16 @@ int nbddev_end(const struct nbddev_kernel *kernel, const char *uri)
 	_cleanup_(ferry_closedirp) DIR *directory = devices_open(kernel);
 	char is[FERRY_NBDDEV_IDENTITY_BYTES];
 	uint32_t index;
-	int r = 0;
+	int count = 0, r = 0;
 
-	while (directory && devices_next(kernel, directory, &index, is))
-		if (is_kin(is, uri) && !end_if_dead(kernel, is, index))
+	while (directory && devices_next(kernel, directory, &index, is)) {
+		int one = is_kin(is, uri) ? end_if_dead(kernel, is, index) : -EINVAL;
+
+		if (one == 0)
 			r = -EAGAIN;
-	return r;
+		count += one == 1;
+	}
+	return r < 0 ? r : count;
 }
 
 /* Whether @identity is of one of @volumes. */
@@ -408,7 +418,7 @@ uint32_t nbddev_clear(const struct nbddev_kernel *kernel, const char *path,
 
 		if (socket && is_kin(socket + strlen("?socket="), path) &&
 		    !is_among(identity, volumes, volumes_count) &&
-		    end_if_dead(kernel, identity, index))
+		    end_if_dead(kernel, identity, index) == 1)
 			count++;
 	}
 	return count;

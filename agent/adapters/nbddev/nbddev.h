@@ -69,13 +69,14 @@ int ferry_nbddev_detach(const char *uri, struct ferry_error *reterr) FERRY_MUST_
 /*
  * Connect the device that an earlier agent has left to this one: *ret_fd is the server's end of a
  * connection whose handshake is over, the caller's. One that is not of @label or not of @shape
- * (hold_s apart) is ended. -ENOENT: none is left; -EAGAIN: there is one, and its connection is
- * alive: that of an agent in another mount namespace, or of one that the kernel has not yet let go.
+ * (hold_s apart) is ended: -ESTALE. -ENOENT: there is none; -EAGAIN: there is one, and its
+ * connection is alive: that of an agent in another mount namespace, or of one that the kernel has
+ * not yet let go.
  */
 int ferry_nbddev_return(const char *uri, const char *label, const struct ferry_nbddev_shape *shape,
 			int *ret_fd) FERRY_MUST_CHECK;
 
-/* End it instead, if its connection is dead. 0: none is left that lives; -EAGAIN: as above. */
+/* End it instead, if its connection is dead. How many: none is 0; -EAGAIN: as above. */
 int ferry_nbddev_end(const char *uri) FERRY_MUST_CHECK;
 
 /*

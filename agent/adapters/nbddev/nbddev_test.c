@@ -329,7 +329,7 @@ static void test_return(void **state)
 	at.is_dead[1] = true;
 	assert_int_equal(close(at.kept), 0);
 	at.kept = -1;
-	assert_int_equal(nbddev_end(&at.kernel, MINE), 0);
+	assert_int_equal(nbddev_end(&at.kernel, MINE), 1);
 	assert_false(is_there(1));
 	assert_true(is_there(0));
 	assert_int_equal(nbddev_end(&at.kernel, MINE), 0);
@@ -357,7 +357,7 @@ static void test_return_of_another(void **state)
 		at.is_disconnected[2] = false;
 		assert_int_equal(
 			give_back(cases[i].label, cases[i].size_bytes, cases[i].flags, &fd),
-			-ENOENT);
+			-ESTALE);
 		assert_int_equal(fd, -1);
 		assert_false(is_there(2));
 		assert_int_equal(at.disconnects, i + 1);
