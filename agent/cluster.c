@@ -15,6 +15,7 @@
 
 #define STOP_NS_MAX (20 * FERRY_NS_PER_S)
 #define STOP_POLL_NS (20 * FERRY_NS_PER_MS)
+#define PULSE_NS (100 * FERRY_NS_PER_MS) /* Well below FERRY_ENGINE_FREEZE_NS. */
 
 /* ---- Events: to the log, and to who watches. ---- */
 
@@ -528,6 +529,16 @@ static int control_open(struct ferry_cluster *cluster, struct ferry_error *reter
 	return r;
 }
 
+/* The data thread sees by it that this thread runs. */
+static void pulse(struct ferry_timer *timer)
+{
+	struct ferry_cluster *cluster =
+		FERRY_CONTAINER_OF(timer, struct ferry_cluster, pulse_timer);
+
+	atomic_store(&cluster->mailbox.cluster_ran_ns, ferry_loop_now_ns(cluster->loop));
+	ferry_timer_start_in(cluster->loop, timer, PULSE_NS);
+}
+
 int ferry_cluster_start(struct ferry_cluster *cluster, struct ferry_data *data,
 			struct ferry_error *reterr)
 {
@@ -557,6 +568,8 @@ int ferry_cluster_run(struct ferry_cluster *cluster)
 	ferry_log(FERRY_SEVERITY_NOTICE, "ferryd %s: node %u (%s), incarnation %llu", FERRY_VERSION,
 		  cluster->self.v, cluster->node_name, (unsigned long long)cluster->incarnation.v);
 	mail_arrived(cluster); /* What was said before the loop ran. */
+	cluster->pulse_timer.run = pulse;
+	pulse(&cluster->pulse_timer);
 	ferry_qb_loop_run(cluster->qb);
 	ferry_log(FERRY_SEVERITY_NOTICE, "stopped");
 	return cluster->result;
@@ -581,6 +594,7 @@ struct ferry_cluster *ferry_cluster_close(struct ferry_cluster *cluster)
 	if (cluster->loop) {
 		ferry_timer_stop(cluster->loop, &cluster->stop_timer);
 		ferry_timer_stop(cluster->loop, &cluster->quorum_timer);
+		ferry_timer_stop(cluster->loop, &cluster->pulse_timer);
 	}
 	ferry_log_close();
 	ferry_qb_loop_close(cluster->qb);

@@ -34,6 +34,7 @@ struct cluster_pool {
 	struct ferry_ownership ownership;
 	bool is_open;			     /* The lun has answered; the ownership is open. */
 	char wwid[FERRY_CONTROL_TEXT_BYTES]; /* Once the lun has answered. */
+	struct ferry_lun_identity identity;  /* Likewise. */
 	struct ferry_epoch
 		elders; /* That this node's last agent owned the pool by; 0: it did not. */
 	bool is_shown;
@@ -51,6 +52,13 @@ struct cluster_pool {
 	bool is_withdrawing;	       /* on_wish() is told of nothing new. */
 	struct ferry_timer patience;   /* Of a release with I/O that does not end. */
 	struct ferry_timer wish_timer; /* Of who waits for the pool: then the wish is withdrawn. */
+
+	/* What an agent has left of the kernel's NBD client; who waits for that. */
+	bool is_nbddev_due;
+	bool nbddev_goes_on;
+	uint32_t nbddev_tries;
+	struct ferry_timer nbddev_timer;
+	struct ferry_mail shown_later, hidden_later; /* kind 0: none. */
 
 	uint64_t
 		torture_until_ns; /* `ferry torture` has begun on it, or makes faults, till then. */
@@ -141,6 +149,7 @@ struct ferry_cluster {
 	_Atomic bool data_has_ended; /* By itself; set by the data thread. */
 	uint64_t stop_deadline_ns;
 	struct ferry_timer stop_timer;
+	struct ferry_timer pulse_timer;
 	struct ferry_timer quorum_timer; /* Without quorum for too long (rule 15). */
 	int result;
 };
@@ -159,6 +168,14 @@ int cluster_pool_attach(struct cluster_pool *pool, struct ferry_control_request 
 /* @request is done, if there is one, and then NULL. */
 void cluster_pool_answer(struct ferry_control_request **request, int error, const char *why);
 void cluster_pool_acquired(struct cluster_pool *pool, int error, const char *why);
+
+/* What was left is settled: who waited for it goes on. */
+void cluster_pool_nbddev_done(struct cluster_pool *pool);
+
+/* cluster_nbddev.c */
+void cluster_nbddev_mail(struct cluster_pool *pool, const struct ferry_mail *mail);
+void cluster_nbddev_label(const struct cluster_pool *pool, char *ret, size_t size_bytes);
+void cluster_nbddev_close(struct cluster_pool *pool);
 
 /* cluster_power.c */
 /* If there is a promised quiesce time, and an agent that cuts the power. */

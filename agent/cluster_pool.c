@@ -287,12 +287,25 @@ static void handle_attached(struct cluster_pool *pool, const struct ferry_mail *
 		control_attached(pool, mail);
 }
 
+void cluster_pool_nbddev_done(struct cluster_pool *pool)
+{
+	struct ferry_mail shown = pool->shown_later, hidden = pool->hidden_later;
+
+	pool->shown_later.kind = pool->hidden_later.kind = 0;
+	if (shown.kind)
+		handle_shown(pool, shown.error);
+	if (hidden.kind)
+		handle_hidden(pool, &hidden);
+}
+
 void cluster_pool_mail(struct cluster_pool *pool, const struct ferry_mail *mail)
 {
 	bool has_ownership = pool->is_open && pool->cluster->group;
 
-	if (mail->kind == FERRY_MAIL_OPENED)
+	if (mail->kind == FERRY_MAIL_OPENED) {
 		(void)snprintf(pool->wwid, sizeof(pool->wwid), "%s", mail->identity.wwid);
+		pool->identity = mail->identity;
+	}
 	if (mail->kind == FERRY_MAIL_OPENED && pool->cluster->group)
 		ownership_open(pool, mail);
 	else if (mail->kind == FERRY_MAIL_OPENED)
@@ -309,8 +322,14 @@ void cluster_pool_mail(struct cluster_pool *pool, const struct ferry_mail *mail)
 		ferry_ownership_preempted(&pool->ownership);
 	else if (mail->kind == FERRY_MAIL_TAKEN && has_ownership)
 		ferry_ownership_taken(&pool->ownership, mail->epoch, mail->error);
+	else if (mail->kind == FERRY_MAIL_NBDDEV)
+		cluster_nbddev_mail(pool, mail);
+	else if (mail->kind == FERRY_MAIL_SHOWN && pool->is_nbddev_due)
+		pool->shown_later = *mail;
 	else if (mail->kind == FERRY_MAIL_SHOWN)
 		handle_shown(pool, mail->error);
+	else if (mail->kind == FERRY_MAIL_HIDDEN && pool->is_nbddev_due)
+		pool->hidden_later = *mail;
 	else if (mail->kind == FERRY_MAIL_HIDDEN)
 		handle_hidden(pool, mail);
 	else if (mail->kind == FERRY_MAIL_KEYS_READ)
@@ -357,6 +376,7 @@ void cluster_pool_close(struct cluster_pool *pool)
 	cluster_pool_answer(&pool->moving, -ESHUTDOWN, "the agent is stopping");
 	cluster_pool_answer(&pool->attaching, -ESHUTDOWN, "the agent is stopping");
 	ferry_timer_stop(pool->cluster->loop, &pool->patience);
+	cluster_nbddev_close(pool);
 	if (pool->is_open && pool->cluster->group)
 		ferry_ownership_done(&pool->ownership);
 	pool->is_open = false;

@@ -108,6 +108,17 @@ void control_attached(struct cluster_pool *of, const struct ferry_mail *mail)
 	cluster_pool_answer(&of->attaching, mail->error, NULL);
 }
 
+void cluster_nbddev_mail(struct cluster_pool *of, const struct ferry_mail *mail)
+{
+	of->nbddev_goes_on = mail->flag;
+	of->is_nbddev_due = true; /* Till the test says that it is done. */
+}
+
+void cluster_nbddev_close(struct cluster_pool *of)
+{
+	(void)of;
+}
+
 const char *control_node_name(const struct ferry_cluster *of, struct ferry_node node)
 {
 	(void)of;
@@ -368,6 +379,31 @@ static void test_force_goes_with_its_nodes(void **state)
 	assert_int_equal(done_error, -EPERM);
 }
 
+/* Its device of the kernel's NBD client is settled before who waits for the volume goes on. */
+static void test_nbddev_comes_first(void **state)
+{
+	(void)state;
+	cluster_pool_acquire(pool, request());
+	serve();
+	mail((struct ferry_mail){.kind = FERRY_MAIL_NBDDEV, .flag = true});
+	assert_true(pool->nbddev_goes_on);
+	mail((struct ferry_mail){.kind = FERRY_MAIL_SHOWN});
+	assert_int_equal(dones, 0);
+	assert_false(pool->is_shown);
+	pool->is_nbddev_due = false;
+	cluster_pool_nbddev_done(pool);
+	assert_int_equal(dones, 1);
+	assert_true(pool->is_shown);
+	cluster_pool_release(pool, request());
+	mail((struct ferry_mail){.kind = FERRY_MAIL_NBDDEV});
+	mail((struct ferry_mail){.kind = FERRY_MAIL_HIDDEN});
+	assert_true(pool->is_shown);
+	assert_int_equal(dones, 1);
+	pool->is_nbddev_due = false;
+	cluster_pool_nbddev_done(pool);
+	assert_false(pool->is_shown);
+}
+
 /* Whoever asks next does not get the answer that is still on its way to who has gone. */
 static void test_an_answer_to_who_has_gone(void **state)
 {
@@ -399,6 +435,7 @@ int main(void)
 		TEST(test_acquire_in_a_new_ring),
 		TEST(test_force_goes_with_its_nodes),
 		TEST(test_an_answer_to_who_has_gone),
+		TEST(test_nbddev_comes_first),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

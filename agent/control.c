@@ -110,6 +110,10 @@ static void attach_file(struct cluster_pool *pool, struct ferry_control_request 
 			  sizeof(request->answer.attach.device));
 	control_uri_of(cluster, request->volume, request->answer.attach.uri,
 		       sizeof(request->answer.attach.uri));
+	cluster_nbddev_label(pool, request->answer.attach.label,
+			     sizeof(request->answer.attach.label));
+	request->answer.attach.hold_s = (uint32_t)ferry_max_u64(
+		1, cluster->settings->config.hold_timeout_ns / FERRY_NS_PER_S);
 	(void)snprintf(request->answer.attach.front_end, sizeof(request->answer.attach.front_end),
 		       "%s", request->answer.attach.device[0] ? "fuse" : "");
 	(void)snprintf(request->answer.attach.reason, sizeof(request->answer.attach.reason), "%s",

@@ -267,16 +267,25 @@ static int memory_open(struct ferry_data *data, struct ferry_error *reterr)
 	return 0;
 }
 
-/* Whoever uses a device of an agent before this one gets errors; else it might wait for ever. */
+/*
+ * Whoever uses a device that an earlier agent has left of a volume that is no more gets errors:
+ * else it might wait for ever. (`ferry attach` uses the first of the sockets.)
+ */
 static void dead_devices_clear(struct ferry_data *data)
 {
 	struct ferry_event note = {.kind = FERRY_EVENT_ADMIN, .severity = FERRY_SEVERITY_WARNING};
 
+	const char *volumes[FERRY_SNAPSHOT_POOLS_MAX];
+
+	for (uint32_t i = 0; i < data->config.pools_count; i++)
+		volumes[i] = data->config.pools[i].volume;
 	for (uint32_t i = 0; i < data->config.nbd_listen_count; i++) {
 		const char *listen = data->config.nbd_listen[i];
-		uint32_t count = strncmp(listen, "unix:", strlen("unix:")) == 0
-					 ? ferry_nbddev_clear(listen + strlen("unix:"))
-					 : 0;
+		uint32_t count = 0;
+
+		if (strncmp(listen, "unix:", strlen("unix:")) == 0)
+			count = ferry_nbddev_clear(listen + strlen("unix:"), volumes,
+						   i == 0 ? data->config.pools_count : 0);
 
 		if (count > 0)
 			ferry_event_emit(&data->events, note,

@@ -35,14 +35,15 @@ enum data_due {
 	DATA_DUE_TAKEN = 1u << 2,
 	DATA_DUE_HEALTH = 1u << 3,
 	DATA_DUE_VERDICT = 1u << 4,
-	DATA_DUE_SHOWN = 1u << 5,
-	DATA_DUE_HIDDEN = 1u << 6,
-	DATA_DUE_ASK = 1u << 7,
-	DATA_DUE_KEYS = 1u << 8,
-	DATA_DUE_PREEMPTED = 1u << 9,
-	DATA_DUE_WITNESS = 1u << 10,
-	DATA_DUE_NOTED = 1u << 11,
-	DATA_DUE_ATTACHED = 1u << 12,
+	DATA_DUE_NBDDEV = 1u << 5, /* Before who waits for the next two goes on. */
+	DATA_DUE_SHOWN = 1u << 6,
+	DATA_DUE_HIDDEN = 1u << 7,
+	DATA_DUE_ASK = 1u << 8,
+	DATA_DUE_KEYS = 1u << 9,
+	DATA_DUE_PREEMPTED = 1u << 10,
+	DATA_DUE_WITNESS = 1u << 11,
+	DATA_DUE_NOTED = 1u << 12,
+	DATA_DUE_ATTACHED = 1u << 13,
 };
 
 struct data_pool {
@@ -77,7 +78,8 @@ struct data_pool {
 
 	bool is_shown;
 	bool is_hiding;
-	bool leaves_device;		/* ...and its users go on with the next agent. */
+	bool stays;	    /* What can wait for the next agent, while it is being hidden. */
+	bool leaves_device; /* ...and its users go on with the next agent. */
 	struct ferry_timer users_timer; /* It is to be hidden once nobody uses it... */
 	uint64_t users_deadline_ns;	/* ...until then. */
 	struct ferry_users users;	/* Who did, when it was not. */
@@ -97,6 +99,7 @@ struct data_pool {
 	int shown_error;
 	bool was_cleared; /* Of what an earlier agent's ublk has left... */
 	bool is_clearing; /* ...just now. */
+	bool nbddev_ends; /* What was left of the kernel's NBD client: it does not go on. */
 	int attached_error;
 	char attached[FERRY_EVENT_TEXT_MAX]; /* Its device, or why it has none. */
 
@@ -187,6 +190,20 @@ int data_cache_on_warm(struct ferry_engine *engine, uint64_t cursor, struct ferr
 void data_cache_taken(struct data_pool *pool, int error); /* By the engine. */
 void data_cache_snap(const struct data_pool *pool, struct ferry_snapshot_cache *ret);
 void data_cache_close(struct data_pool *pool);
+
+/* data_recovery.c */
+/* @is_sole: nobody else has served the volume since this node's agent did. */
+bool data_may_recover(const struct data_pool *pool, bool is_sole);
+bool data_may_stay(const struct data_pool *pool);
+bool data_is_lost(const struct data_pool *pool);
+
+/* data_nbddev.c */
+void data_nbddev_show(struct data_pool *pool, bool is_sole);
+void data_nbddev_view(struct data_pool *pool); /* It is new, or the lun is. */
+/* Whether somebody has it who may be a device, and may wait for the next agent. */
+bool data_nbddev_stays(const struct data_pool *pool);
+void data_nbddev_hidden(struct data_pool *pool, bool stays);
+void data_nbddev_mail(struct data_pool *pool, const struct ferry_mail *mail); /* ADOPT */
 
 /* data_ublk.c */
 int data_ublk_open(struct ferry_data *data, struct ferry_error *reterr);

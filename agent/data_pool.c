@@ -59,6 +59,13 @@ static void on_ask(struct ferry_engine *engine, uint64_t word)
 	data_pool_say_soon(pool, DATA_DUE_ASK);
 }
 
+static uint64_t heard_ns(struct ferry_engine *engine)
+{
+	struct data_pool *pool = pool_of(engine);
+
+	return atomic_load(&pool->data->config.mailbox->cluster_ran_ns);
+}
+
 static void on_witness(struct ferry_engine *engine, uint64_t number)
 {
 	struct data_pool *pool = pool_of(engine);
@@ -88,10 +95,10 @@ static void on_taken(struct ferry_engine *engine, int error)
 bool data_pool_say(struct data_pool *pool)
 {
 	static const enum ferry_mail_kind kinds[] = {
-		FERRY_MAIL_OPENED,    FERRY_MAIL_DRAINED,   FERRY_MAIL_TAKEN,	FERRY_MAIL_HEALTH,
-		FERRY_MAIL_VERDICT,   FERRY_MAIL_SHOWN,	    FERRY_MAIL_HIDDEN,	FERRY_MAIL_ASK,
-		FERRY_MAIL_KEYS_READ, FERRY_MAIL_PREEMPTED, FERRY_MAIL_WITNESS, FERRY_MAIL_NOTED,
-		FERRY_MAIL_ATTACHED,
+		FERRY_MAIL_OPENED,  FERRY_MAIL_DRAINED,	  FERRY_MAIL_TAKEN,	FERRY_MAIL_HEALTH,
+		FERRY_MAIL_VERDICT, FERRY_MAIL_NBDDEV,	  FERRY_MAIL_SHOWN,	FERRY_MAIL_HIDDEN,
+		FERRY_MAIL_ASK,	    FERRY_MAIL_KEYS_READ, FERRY_MAIL_PREEMPTED, FERRY_MAIL_WITNESS,
+		FERRY_MAIL_NOTED,   FERRY_MAIL_ATTACHED,
 	};
 
 	for (uint32_t i = 0; i < FERRY_ARRAY_COUNT(kinds); i++) {
@@ -128,6 +135,8 @@ bool data_pool_say(struct data_pool *pool)
 		} else if (kinds[i] == FERRY_MAIL_ATTACHED) {
 			memcpy(mail.text, pool->attached, sizeof(mail.text));
 			mail.error = pool->attached_error;
+		} else if (kinds[i] == FERRY_MAIL_NBDDEV) {
+			mail.flag = !pool->nbddev_ends;
 		}
 		if (ferry_mail_to_cluster(pool->data->config.mailbox, &mail) < 0)
 			return false;
@@ -200,6 +209,7 @@ static int engine_open(struct data_pool *pool, const struct ferry_lun_identity *
 		.on_drained = on_drained,
 		.on_taken = on_taken,
 		.on_ask = data->config.cluster ? on_ask : NULL,
+		.heard_ns = heard_ns,
 		.on_witness = data->config.cluster ? on_witness : NULL,
 		.on_noted = on_noted,
 		.on_preempted = on_preempted,
@@ -234,6 +244,7 @@ static int engine_open(struct data_pool *pool, const struct ferry_lun_identity *
 	if (pool->has_view)
 		ferry_engine_set_view(&pool->engine, &pool->view);
 	data_ublk_view(pool);
+	data_nbddev_view(pool);
 	data_pool_say_soon(pool, DATA_DUE_OPENED);
 	return 0;
 }
@@ -417,6 +428,7 @@ static void hidden(struct data_pool *pool)
 	pool->is_hiding = false;
 	pool->is_shown = false;
 	pool->hidden_error = 0;
+	data_nbddev_hidden(pool, pool->stays);
 	data_pool_say_soon(pool, DATA_DUE_HIDDEN);
 }
 
@@ -459,7 +471,8 @@ static void pool_hide(struct data_pool *pool, bool stays)
 	if (pool->is_hiding)
 		return;
 	pool->is_hiding = true;
-	pool->leaves_device = stays && data_ublk_device(pool)[0];
+	pool->stays = stays;
+	pool->leaves_device = stays && (data_ublk_device(pool)[0] || data_nbddev_stays(pool));
 	pool->hides_left = 1;
 	if (pool->is_shown && data->nbd &&
 	    ferry_nbd_server_export_remove(data->nbd, pool->config->volume, hide_done, pool) == 0)
@@ -512,6 +525,15 @@ static void pool_hide_unused(struct data_pool *pool)
 	users_look(&pool->users_timer);
 }
 
+static void pool_hide_asked(struct data_pool *pool, const struct ferry_mail *mail)
+{
+	ferry_timer_stop(pool->data->loop, &pool->users_timer);
+	if (mail->flag)
+		pool_hide_unused(pool);
+	else
+		pool_hide(pool, mail->count != 0);
+}
+
 static int pool_show(struct data_pool *pool, bool is_sole, struct ferry_error *reterr)
 {
 	struct ferry_data *data = pool->data;
@@ -539,6 +561,8 @@ static int pool_show(struct data_pool *pool, bool is_sole, struct ferry_error *r
 		r = ferry_fuse_add(data->fuse, block, reterr);
 	if (r == 0)
 		data_ublk_show(pool, is_sole);
+	if (r == 0)
+		data_nbddev_show(pool, is_sole);
 	pool->is_shown = true; /* Also half: hiding takes all back. */
 	if (r < 0)
 		pool_hide(pool, /* stays= */ false);
@@ -580,6 +604,7 @@ void data_pool_mail(struct data_pool *pool, const struct ferry_mail *mail)
 		if (pool->is_open)
 			ferry_engine_set_view(&pool->engine, &mail->view);
 		data_ublk_view(pool);
+		data_nbddev_view(pool);
 		break;
 	case FERRY_MAIL_TAKE:
 		pool_take(pool, &mail->drained);
@@ -592,15 +617,14 @@ void data_pool_mail(struct data_pool *pool, const struct ferry_mail *mail)
 		pool_show_and_say(pool, mail->flag);
 		break;
 	case FERRY_MAIL_HIDE:
-		ferry_timer_stop(pool->data->loop, &pool->users_timer);
-		if (mail->flag)
-			pool_hide_unused(pool);
-		else
-			pool_hide(pool, mail->count != 0);
+		pool_hide_asked(pool, mail);
 		break;
 	case FERRY_MAIL_ATTACH:
 	case FERRY_MAIL_DETACH:
 		data_ublk_mail(pool, mail);
+		break;
+	case FERRY_MAIL_ADOPT:
+		data_nbddev_mail(pool, mail);
 		break;
 	case FERRY_MAIL_FAIL:
 		if (pool->is_open)
@@ -628,6 +652,7 @@ void data_pool_mail(struct data_pool *pool, const struct ferry_mail *mail)
 	case FERRY_MAIL_ASK:
 	case FERRY_MAIL_KEYS_READ:
 	case FERRY_MAIL_ATTACHED:
+	case FERRY_MAIL_NBDDEV:
 	case FERRY_MAIL_PREEMPTED:
 	case FERRY_MAIL_WITNESS:
 	case FERRY_MAIL_NOTED:

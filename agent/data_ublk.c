@@ -17,22 +17,6 @@ int data_ublk_open(struct ferry_data *data, struct ferry_error *reterr)
 	return ferry_ublk_open(&config, &data->ublk, reterr);
 }
 
-/*
- * Whether an earlier agent's device may go on. Its writes have to be dead by then: in a cluster
- * each taking of a lun with reservations sees to it; alone, a file or device could only be opened
- * when the kernel had ended them, while nothing tells of the iSCSI session before one's own. And a
- * FLUSH has to cover what that agent acknowledged: where that depends on the path, nobody knows by
- * which.
- */
-static bool may_recover(const struct data_pool *pool)
-{
-	const struct ferry_engine_config *config = &pool->engine.config;
-
-	if (config->flushes_by_path)
-		return false;
-	return pool->config->is_shared ? config->fence != NULL : pool->iscsi == NULL;
-}
-
 /* @is_sole: nobody else has served the volume since this node's agent did. */
 static int volume_add(struct data_pool *pool, bool is_sole)
 {
@@ -43,7 +27,7 @@ static int volume_add(struct data_pool *pool, bool is_sole)
 			  .node = data->config.self,
 			  .lineage = pool->config->lineage,
 			  .lun = pool->engine.config.identity.uuid},
-		.may_recover = is_sole && may_recover(pool),
+		.may_recover = data_may_recover(pool, is_sole),
 	};
 	struct ferry_event failed = {.kind = FERRY_EVENT_ADMIN, .severity = FERRY_SEVERITY_WARNING};
 	struct ferry_error error;
@@ -69,16 +53,10 @@ static void cleared(void *context)
 		data_ublk_show(pool, /* is_sole= */ false);
 }
 
-/*
- * Another node serves the pool: what this node's last agent has left can never be served again, and
- * whoever waits for it has to be told. Once: later devices are this agent's own.
- */
+/* Whoever waits for what is lost has to be told. Once: later devices are this agent's own. */
 void data_ublk_view(struct data_pool *pool)
 {
-	const struct ferry_view *view = &pool->view;
-
-	if (!pool->data->ublk || pool->was_cleared || pool->is_shown || !pool->is_open ||
-	    !view->is_in_force || view->owner.v == pool->data->config.self.v)
+	if (!pool->data->ublk || pool->was_cleared || !data_is_lost(pool))
 		return;
 	pool->was_cleared = true;
 	if (volume_add(pool, /* is_sole= */ false) < 0)
@@ -94,8 +72,7 @@ bool data_ublk_hide(struct data_pool *pool, bool stays, void (*done)(void *conte
 
 	if (!ublk)
 		return false;
-	/* While flushes fail for what is lost: the next agent's would not. Its users hear of it. */
-	stays = stays && !pool->engine.router.flush.is_suspect;
+	stays = stays && data_may_stay(pool);
 	return (stays ? ferry_ublk_leave(ublk, block, done, pool)
 		      : ferry_ublk_remove(ublk, block, done, pool)) == 0;
 }

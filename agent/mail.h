@@ -34,10 +34,11 @@ enum ferry_mail_kind {
 			      1: what can wait for the next agent stays. */
 	FERRY_MAIL_ATTACH, /* Make a block device of the volume, by ublk. */
 	FERRY_MAIL_DETACH, /* Remove it. */
-	FERRY_MAIL_FAIL,   /* Fail all I/O that waits: the pool is being released. */
-	FERRY_MAIL_CLEAR,  /* An administrator has looked at a suspect flush. */
-	FERRY_MAIL_KEYS,   /* key: remove it, 0: none; then read the keys. flag: it is foreign. */
-	FERRY_MAIL_FAULT,  /* plan: make these faults, on a scratch pool. */
+	FERRY_MAIL_ADOPT, /* fd: an NBD client of the volume, its handshake over; the receiver's. */
+	FERRY_MAIL_FAIL,  /* Fail all I/O that waits: the pool is being released. */
+	FERRY_MAIL_CLEAR, /* An administrator has looked at a suspect flush. */
+	FERRY_MAIL_KEYS,  /* key: remove it, 0: none; then read the keys. flag: it is foreign. */
+	FERRY_MAIL_FAULT, /* plan: make these faults, on a scratch pool. */
 	FERRY_MAIL_SNAPSHOT, /* pointer: fill a struct ferry_snapshot. */
 	FERRY_MAIL_STOP,
 
@@ -56,8 +57,9 @@ enum ferry_mail_kind {
 	FERRY_MAIL_HIDDEN,    /* error: -EBUSY: it is used; users. */
 	FERRY_MAIL_KEYS_READ, /* keys; error. */
 	FERRY_MAIL_ATTACHED,  /* Also detached. error; text: the device, or why there is none. */
-	FERRY_MAIL_EVENT,     /* event. */
-	FERRY_MAIL_SNAPPED,   /* pointer: it is filled. */
+	FERRY_MAIL_NBDDEV,  /* What the kernel's NBD client has left. flag: it goes on; or ends. */
+	FERRY_MAIL_EVENT,   /* event. */
+	FERRY_MAIL_SNAPPED, /* pointer: it is filled. */
 	FERRY_MAIL_STOPPED,
 };
 
@@ -95,6 +97,7 @@ struct ferry_mail {
 		struct ferry_event event;
 		struct ferry_fault_plan plan;
 		char text[FERRY_EVENT_TEXT_MAX];
+		int fd;
 		void *pointer;
 	};
 };
@@ -106,6 +109,8 @@ struct ferry_mailbox {
 	void *data_context;
 	void (*wake_cluster)(void *context);
 	void *cluster_context;
+	_Atomic uint64_t
+		cluster_ran_ns; /* By the cluster loop's clock, which is the data loop's. */
 };
 
 size_t ferry_mailbox_memory_bytes(void);

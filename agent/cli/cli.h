@@ -99,8 +99,12 @@ void cli_enum_name(const ProtobufCEnumDescriptor *type, int value, char ret[32])
 
 /* nbd_device.c: whether the kernel's NBD client can have @uri. */
 bool cli_nbd_is(const char *uri);
-/* A device of it, new or not; errors as ferry_nbddev_attach()'s and ferry_nbddev_end_dead()'s. */
-int cli_nbd_attach(const char *uri, char ret_device[FERRY_NBDDEV_PATH_MAX],
+/*
+ * A device of it, new or not; errors as ferry_nbddev_attach()'s and ferry_nbddev_end_dead()'s.
+ * @label, @hold_s: as the agent has answered.
+ */
+int cli_nbd_attach(const char *uri, const char *label, uint32_t hold_s,
+		   char ret_device[FERRY_NBDDEV_PATH_MAX],
 		   struct ferry_error *reterr) FERRY_MUST_CHECK;
 
 /*

@@ -108,7 +108,7 @@ int cli_attach(ProtobufCMessage *message, struct ferry_error *reterr)
 	if (is_device(reply->device))
 		return 0;
 	if (cli_nbd_is(reply->uri) && !has_loop(reply->device)) {
-		r = cli_nbd_attach(reply->uri, device, &why);
+		r = cli_nbd_attach(reply->uri, reply->label, reply->hold_s, device, &why);
 		if (r == 0)
 			return answer_set(reply, device, "nbd", reterr);
 		if (r == -EBUSY) {

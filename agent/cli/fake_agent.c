@@ -206,6 +206,7 @@ static void attach(struct ferry_control *control, struct ferry_control_request *
 	if (strcmp(request->volume, "nbd") == 0) { /* Shown by an NBD socket alone. */
 		text(request->answer.attach.uri, sizeof(request->answer.attach.uri),
 		     "nbd+unix:///nbd?socket=/none/such.sock");
+		text(request->answer.attach.label, sizeof(request->answer.attach.label), "1");
 		answer(request, request->volume);
 		return;
 	}

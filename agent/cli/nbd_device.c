@@ -1,6 +1,6 @@
 /*
  * nbd_device.c - devices of the kernel's own NBD client: here is the handshake with the agent, of
- * which the kernel knows nothing, and the volume's URI is the device's identity.
+ * which the kernel knows nothing, and the device's identity: the volume's URI and label.
  */
 #include <poll.h>
 #include <string.h>
@@ -47,8 +47,9 @@ static int handshake(struct torture_client *client)
 	return r;
 }
 
-static int attach_new(struct torture_client *client, const char *uri,
-		      char ret_device[FERRY_NBDDEV_PATH_MAX], struct ferry_error *reterr)
+static int attach_new(struct torture_client *client, const char *uri, const char *label,
+		      uint32_t hold_s, char ret_device[FERRY_NBDDEV_PATH_MAX],
+		      struct ferry_error *reterr)
 {
 	struct ferry_nbddev_shape shape;
 	int fd, r;
@@ -59,14 +60,15 @@ static int attach_new(struct torture_client *client, const char *uri,
 		return ferry_error_set(reterr, fd, "%s: %s", uri, strerror(-fd));
 	shape = (struct ferry_nbddev_shape){.size_bytes = client->size_bytes,
 					    .block_bytes = client->block_bytes,
-					    .flags = client->flags};
-	r = ferry_nbddev_attach(uri, fd, &shape, ret_device, reterr);
+					    .flags = client->flags,
+					    .hold_s = hold_s};
+	r = ferry_nbddev_attach(uri, label, fd, &shape, ret_device, reterr);
 	(void)close(fd); /* The kernel has its own hold on it. */
 	return r;
 }
 
-int cli_nbd_attach(const char *uri, char ret_device[FERRY_NBDDEV_PATH_MAX],
-		   struct ferry_error *reterr)
+int cli_nbd_attach(const char *uri, const char *label, uint32_t hold_s,
+		   char ret_device[FERRY_NBDDEV_PATH_MAX], struct ferry_error *reterr)
 {
 	struct torture_client client;
 	int r;
@@ -80,7 +82,7 @@ int cli_nbd_attach(const char *uri, char ret_device[FERRY_NBDDEV_PATH_MAX],
 		return r; /* Attaching twice is once. */
 	r = torture_client_init(&client, uri, reterr);
 	if (r == 0)
-		r = attach_new(&client, uri, ret_device, reterr);
+		r = attach_new(&client, uri, label, hold_s, ret_device, reterr);
 	torture_client_done(&client);
 	return r;
 }

@@ -282,29 +282,47 @@ static void view_apply(struct ferry_engine *engine)
 		ferry_router_close(&engine->router);
 }
 
+/* Nothing is served, from the cache neither, before the group has answered. */
+static void ask_who_owns(struct ferry_engine *engine, const char *who, uint64_t still_ns)
+{
+	struct ferry_event event = {.kind = FERRY_EVENT_HOLD,
+				    .severity = FERRY_SEVERITY_WARNING,
+				    .value = still_ns,
+				    .time_ns = engine->awake_ns};
+
+	(void)snprintf(event.pool, sizeof(event.pool), "%s", engine->config.pool);
+	ferry_event_emit(engine->config.events, event,
+			 "%s stood still for %llu ms: asking the group who owns the pool", who,
+			 (unsigned long long)(still_ns / FERRY_NS_PER_MS));
+	engine->waking_word = registrar_ask(engine);
+	view_apply(engine);
+}
+
+/* For how long whoever tells of the group has not run: its news are as old. */
+static uint64_t unheard_ns(struct ferry_engine *engine)
+{
+	uint64_t heard_ns = engine->config.heard_ns ? engine->config.heard_ns(engine) : 0;
+
+	return heard_ns != 0 && heard_ns < engine->awake_ns ? engine->awake_ns - heard_ns : 0;
+}
+
 /*
- * This thread was not run for long: a frozen process, a frozen node. Meanwhile another may have
- * become the owner. Nothing is served, from the cache neither, before the group has answered.
+ * This thread was not run for long, or the one that hears the group: a frozen process, a frozen
+ * node, a thread that waits for a disk. Meanwhile another may have become the owner.
  */
 static void look_at_clock(struct ferry_engine *engine)
 {
 	uint64_t now_ns = ferry_loop_now_ns(engine->config.loop);
 	uint64_t gap_ns = now_ns - engine->awake_ns;
-	struct ferry_event event = {.kind = FERRY_EVENT_HOLD,
-				    .severity = FERRY_SEVERITY_WARNING,
-				    .value = gap_ns,
-				    .time_ns = now_ns};
+	bool is_asking = engine->view.word < engine->waking_word;
 
 	engine->awake_ns = now_ns;
-	if (gap_ns < FERRY_ENGINE_FREEZE_NS || !engine->config.on_ask ||
-	    FERRY_MUSEUM(FROZEN_UNAWARE))
+	if (!engine->config.on_ask)
 		return;
-	(void)snprintf(event.pool, sizeof(event.pool), "%s", engine->config.pool);
-	ferry_event_emit(engine->config.events, event,
-			 "this agent stood still for %llu ms: asking the group who owns the pool",
-			 (unsigned long long)(gap_ns / FERRY_NS_PER_MS));
-	engine->waking_word = registrar_ask(engine);
-	view_apply(engine);
+	if (gap_ns >= FERRY_ENGINE_FREEZE_NS && !FERRY_MUSEUM(FROZEN_UNAWARE))
+		ask_who_owns(engine, "this agent", gap_ns);
+	else if (!is_asking && unheard_ns(engine) >= FERRY_ENGINE_FREEZE_NS)
+		ask_who_owns(engine, "its cluster thread", unheard_ns(engine));
 }
 
 static void volume_looks(struct ferry_volume *volume)

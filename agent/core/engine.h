@@ -79,6 +79,8 @@ struct ferry_engine_config {
 	 * no group, or a stale view cannot do harm.
 	 */
 	void (*on_ask)(struct ferry_engine *engine, uint64_t word);
+	/* With on_ask: when who calls ferry_engine_set_view() last ran; 0: not yet. Or NULL. */
+	uint64_t (*heard_ns)(struct ferry_engine *engine);
 	/* For ferry_ownership_witness(), ferry_ownership_noted(). NULL: there is no group. */
 	void (*on_witness)(struct ferry_engine *engine, uint64_t number);
 	void (*on_noted)(struct ferry_engine *engine, uint64_t restarts);

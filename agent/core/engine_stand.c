@@ -223,6 +223,11 @@ static void on_ask(struct ferry_engine *engine, uint64_t word)
 	at.word = word;
 }
 
+static uint64_t heard_ns(struct ferry_engine *engine)
+{
+	return ferry_loop_now_ns(engine->config.loop) - at.unheard_ns;
+}
+
 static void on_witness(struct ferry_engine *engine, uint64_t number)
 {
 	(void)engine;
@@ -338,6 +343,7 @@ void engine_open(struct engine_wish wish)
 	config.fence = wish.has_fence ? &at.fence : NULL;
 	config.resetter = wish.has_resetter ? &at.fence : NULL;
 	config.on_ask = wish.has_no_group ? NULL : on_ask;
+	config.heard_ns = heard_ns;
 	if (wish.has_carrier) {
 		carrier_open();
 		config.carrier = &at.carrier;

@@ -59,7 +59,8 @@ struct engine_stand {
 	uint32_t takes;
 	int taken;
 	uint32_t preempted;
-	uint64_t word; /* Last asked for; 0: never. */
+	uint64_t word;	     /* Last asked for; 0: never. */
+	uint64_t unheard_ns; /* For how long who hears the group has not run. */
 	uint32_t verdicts;
 	uint32_t warms;
 	uint64_t witness; /* The restart that it has told of last; 0: none is left. */

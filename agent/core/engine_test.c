@@ -151,6 +151,33 @@ static void test_wakes(void **state)
 	assert_int_equal(at.path.count, 2);
 }
 
+/* Who hears the group hangs, and this thread runs: what it knows of the group is as old. */
+static void test_group_is_unheard(void **state)
+{
+	(void)state;
+	engine_open(plain);
+	own();
+	at.unheard_ns = 400 * FERRY_NS_PER_MS;
+	run_ms(1000);
+	assert_int_equal(at.word, 0);
+	at.unheard_ns = 500 * FERRY_NS_PER_MS;
+	submit(0, FERRY_OP_FLUSH, 0);
+	assert_int_equal(at.word, 1);
+	run_ms(1000);
+	assert_int_equal(at.word, 1); /* Once is enough, however long. */
+	assert_int_equal(at.path.count, 0);
+	at.unheard_ns = 0;
+	run_ms(1000);
+	assert_int_equal(at.path.count, 0); /* It is back, and knows nothing yet. */
+	look();
+	assert_int_equal(at.path.count, 1);
+	stand_done(&at.path, 0);
+	assert_int_equal(at.results[0], 0);
+	at.unheard_ns = 500 * FERRY_NS_PER_MS;
+	run_ms(200);
+	assert_int_equal(at.word, 2); /* By its clock alone. */
+}
+
 static void test_stale_view_registers_nobody(void **state)
 {
 	(void)state;
@@ -428,6 +455,7 @@ int main(void)
 		TEST(test_holds_for_a_time),
 		TEST(test_another_may_take_its_time),
 		TEST(test_wakes),
+		TEST(test_group_is_unheard),
 		TEST(test_stale_view_registers_nobody),
 		TEST(test_wakes_alone),
 		TEST(test_cache_waits_too),

@@ -249,7 +249,9 @@ struct ferry_control_request {
 			char uri[FERRY_CONTROL_TEXT_BYTES];
 			char front_end[FERRY_CONTROL_NAME_BYTES]; /* "ublk", "fuse" or none. */
 			char reason[FERRY_CONTROL_TEXT_BYTES];	  /* Why no better one. */
-		} attach;					  /* And detach: device, uri. */
+			char label[FERRY_CONTROL_NAME_BYTES];	  /* Which lun it is on. */
+			uint32_t hold_s; /* A device that waits for an agent: so long. */
+		} attach;		 /* And detach: device, uri. */
 		struct {
 			struct ferry_epoch epoch;
 			bool was_there; /* move: nothing was. */

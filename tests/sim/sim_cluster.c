@@ -119,6 +119,16 @@ static void cache_lost(void *context)
 	ferry_check_lost(&cluster->workload.check);
 }
 
+static void answer_comes(void *context, uint32_t node, uint32_t by,
+			 const struct ferry_wire_header *header)
+{
+	struct sim_cluster *cluster = context;
+
+	if (header->type == FERRY_WIRE_REPLY && header->op == FERRY_OP_FLUSH &&
+	    header->outcome == FERRY_OUTCOME_FAILED)
+		sim_lun_flush_failure_told(&cluster->lun, node, by);
+}
+
 /* ---- What fencing does to a node. ---- */
 
 static void power_cut(void *context, uint32_t node)
@@ -143,6 +153,8 @@ void sim_cluster_init(struct sim_cluster *cluster, uint64_t seed, uint32_t nodes
 	cluster->nodes_count = nodes_count;
 	sim_lun_init(&cluster->lun, &cluster->sim, SIM_LUN_BLOCKS);
 	sim_net_init(&cluster->net, &cluster->sim);
+	cluster->net.on_answer = answer_comes;
+	cluster->net.context = cluster;
 	sim_corosync_init(&cluster->corosync, &cluster->sim, nodes_count);
 	sim_workload_init(&cluster->workload, &cluster->sim, SIM_LUN_BLOCKS);
 	sim_stonith_init(&cluster->stonith, &cluster->sim, &cluster->corosync);

@@ -378,8 +378,13 @@ static const char *type_name(enum ferry_wire_type type)
 /* The room for it is the asker's again before it hears. */
 static void answer_heed(struct sim_link *link, const struct ferry_wire_header *header)
 {
-	if (link->is_connector)
-		sim_rdma_answered(link, header->sequence);
+	const struct sim_net *net = link->transport->net;
+
+	if (!link->is_connector)
+		return;
+	sim_rdma_answered(link, header->sequence);
+	if (net->on_answer)
+		net->on_answer(net->context, link->transport->node, link->link.node.v, header);
 }
 
 /* The header is here; a payload is given its place first and is complete a little later. */

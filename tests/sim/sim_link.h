@@ -104,6 +104,10 @@ struct sim_net {
 	uint32_t fragile_per_mille; /* Answers at which the connection breaks. */
 	uint64_t messages;
 	struct sim_rdma rdma;
+	/* An answer of @by's comes to @node, which has asked. May be NULL. */
+	void (*on_answer)(void *context, uint32_t node, uint32_t by,
+			  const struct ferry_wire_header *header);
+	void *context;
 };
 
 void sim_net_init(struct sim_net *net, struct sim *sim);

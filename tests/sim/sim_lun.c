@@ -343,14 +343,25 @@ static bool is_stuck(const struct sim_command *command)
 }
 
 /*
- * A FLUSH that fails drops the cache when somebody hears of it. If nobody did, no host could know:
- * the fault model promises nothing then.
+ * A FLUSH that fails drops the cache when the owner hears of it: by its own path now, by a peer's
+ * answer then. If its answer is lost on the way, the fault model promises nothing.
  */
 static void command_answer(struct sim_command *command)
 {
-	if (command->drops)
-		sim_lun_lose_cache(command->lun);
+	struct sim_lun *lun = command->lun;
+
+	if (command->drops && command->node == lun->owner)
+		sim_lun_lose_cache(lun);
+	else if (command->drops)
+		lun->nexuses[command->node].has_dropped = true;
 	sim_path_answered(command->path, command);
+}
+
+void sim_lun_flush_failure_told(struct sim_lun *lun, uint32_t node, uint32_t by)
+{
+	if (lun->nexuses[by].has_dropped && node == lun->owner)
+		sim_lun_lose_cache(lun);
+	lun->nexuses[by].has_dropped = false;
 }
 
 static void command_run(struct sim_event *event)

@@ -42,6 +42,7 @@ struct sim_nexus {
 	uint32_t attentions;
 	uint64_t replies_from_ns; /* Nothing overtakes the answer that tells of one. */
 	bool is_cut;		  /* A black hole between this node and the lun. */
+	bool has_dropped;	  /* A FLUSH failed, and the owner is to hear of it from a peer. */
 	uint64_t slow_ns;	  /* So much longer takes every command. */
 	uint32_t hold_per_mille;  /* So many of its writes stay at the target, till they may go. */
 };
@@ -203,6 +204,8 @@ void sim_lun_attention(struct sim_lun *lun, uint32_t node, enum sim_attention at
 /* What it has accepted stays where it is, until it is no longer stalled. */
 void sim_lun_stall(struct sim_lun *lun, bool is_stalled, bool stalls_fences);
 /* The next @count commands fail for good. */
+/* @by's answer that a FLUSH failed has come to @node, which had asked it to carry that. */
+void sim_lun_flush_failure_told(struct sim_lun *lun, uint32_t node, uint32_t by);
 void sim_lun_refuse(struct sim_lun *lun, uint32_t count, enum ferry_cause cause, bool flush_drops);
 /* The next @count writes of @node that are accepted don't land until let go. */
 void sim_lun_hold(struct sim_lun *lun, uint32_t node, uint32_t count);

@@ -106,10 +106,18 @@ static void post_run(struct sim_input *input)
 	post_free(post);
 }
 
+/* Of the direction @way: none is heard until then. */
+static void post_delay(struct sim_node *node, uint32_t way, uint64_t delay_ns)
+{
+	if (node->posted_ns[way] <= node->sim->now_ns)
+		node->stuck_ns[way] = node->sim->now_ns;
+	node->posted_ns[way] = ferry_max_u64(node->posted_ns[way], node->sim->now_ns + delay_ns);
+}
+
 static struct sim_post *post_new(struct sim_node *node, enum sim_post_kind kind)
 {
 	struct sim_post *post = sim_alloc(sizeof(*post));
-	uint64_t *posted_ns = &node->posted_ns[kind >= SIM_POST_DRAINED];
+	uint32_t way = kind >= SIM_POST_DRAINED;
 	uint64_t delay_ns =
 		sim_between(node->sim, SIM_CLOCK, 1 * FERRY_NS_PER_US, 50 * FERRY_NS_PER_US);
 
@@ -123,18 +131,16 @@ static struct sim_post *post_new(struct sim_node *node, enum sim_post_kind kind)
 	post->input.event.value = kind;
 	ferry_list_init(&post->link);
 	ferry_list_append(&node->posts, &post->link);
-	*posted_ns = ferry_max_u64(*posted_ns, node->sim->now_ns + delay_ns);
-	sim_input_at(&post->input, *posted_ns);
+	post_delay(node, way, delay_ns);
+	sim_input_at(&post->input, node->posted_ns[way]);
 	return post;
 }
 
 void sim_node_hears_late(struct sim_node *node, uint64_t delay_ns)
 {
-	uint64_t *posted_ns = &node->posted_ns[0];
-
 	sim_note(node->sim, SIM_FAULT, node->id, delay_ns, "hears its group %" PRIu64 " ms late",
 		 delay_ns / FERRY_NS_PER_MS);
-	*posted_ns = ferry_max_u64(*posted_ns, node->sim->now_ns + delay_ns);
+	post_delay(node, 0, delay_ns);
 }
 
 /* ---- The cluster side speaks. ---- */
@@ -286,6 +292,16 @@ static void pull_open(struct sim_node *node)
 static void engine_ask(struct ferry_engine *engine, uint64_t word)
 {
 	post_new(of_engine(engine), SIM_POST_ASK)->word = word;
+}
+
+static uint64_t engine_heard_ns(struct ferry_engine *engine)
+{
+	const struct sim_node *node = of_engine(engine);
+	uint64_t silent_ns = 0;
+
+	if (node->posted_ns[0] > node->sim->now_ns)
+		silent_ns = node->sim->now_ns - node->stuck_ns[0];
+	return ferry_loop_now_ns(engine->config.loop) - silent_ns;
 }
 
 static void engine_witness(struct ferry_engine *engine, uint64_t number)
@@ -454,6 +470,7 @@ static void engine_start(struct sim_node *node, const struct sim_node_world *wor
 		.on_drained = engine_drained,
 		.on_taken = engine_taken,
 		.on_ask = engine_ask,
+		.heard_ns = engine_heard_ns,
 		.on_witness = engine_witness,
 		.on_noted = engine_noted,
 		.on_preempted = engine_preempted,

@@ -102,6 +102,7 @@ struct sim_node {
 	uint32_t stall_per_mille;
 	uint64_t stall_ns_max;
 	uint64_t posted_ns[2]; /* In each direction, none overtakes. */
+	uint64_t stuck_ns[2];  /* If that is to come: since when nothing is heard. */
 	uint64_t events_seen[SIM_EVENT_KINDS];
 	/* Whoever waits for a moment; or NULL. */
 	void (*on_event)(void *context, uint32_t node, const struct ferry_event *event);

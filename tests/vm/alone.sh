@@ -59,6 +59,25 @@ must()
 	}
 }
 
+ios()
+{
+	guest_do $N "ferry --timeout 5 --json status" | jq -r '.pools[0].ios'
+}
+
+ios_at_least()
+{
+	[ "$(ios)" -ge "$1" ] 2>/dev/null
+}
+
+# Since an agent is new its count begins at 0.
+ios_go_on()
+{
+	within 120 ios_at_least $(($(ios) + 200)) || {
+		say_all
+		fail "I/O does not go on"
+	}
+}
+
 # device_keeps DEVICE SIZE: what is written by one way is read by the other, by the largest requests and
 # at the very end; zeroes and discards go where they should.
 device_keeps()

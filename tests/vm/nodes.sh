@@ -50,7 +50,7 @@ ferryd_conf()
 		[agent]
 		log_level = info
 		path_timeout = 5s
-		hold_timeout = 60s
+		hold_timeout = ${HOLD:-60s}
 		memory = 32M
 		[cache]
 		size = 8M

@@ -8,25 +8,6 @@
 
 FRONT_END=--ublk
 
-ios()
-{
-	guest_do $N "ferry --timeout 5 --json status" | jq -r '.pools[0].ios'
-}
-
-ios_at_least()
-{
-	[ "$(ios)" -ge "$1" ] 2>/dev/null
-}
-
-# Since an agent is new its count begins at 0.
-ios_go_on()
-{
-	within 120 ios_at_least $(($(ios) + 200)) || {
-		say_all
-		fail "I/O does not go on"
-	}
-}
-
 device_is_gone()
 {
 	[ -z "$(guest_do $N 'ls /dev/ublkb* /dev/ublkc* 2>/dev/null')" ]

@@ -253,6 +253,8 @@ static void encode_attach(struct ferry_grpc_call *call, struct ferry_control_req
 	reply.uri = TEXT(request->answer.attach.uri);
 	reply.front_end = TEXT(request->answer.attach.front_end);
 	reply.reason = TEXT(request->answer.attach.reason);
+	reply.label = TEXT(request->answer.attach.label);
+	reply.hold_s = request->answer.attach.hold_s;
 	ferry_grpc_call_send(call, &reply.base);
 }
 

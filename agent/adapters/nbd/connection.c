@@ -594,11 +594,9 @@ void ferry_nbd_connection_init(struct ferry_nbd_connection *connection,
 	}
 }
 
-int ferry_nbd_connection_open(struct ferry_nbd_connection *connection, int fd)
+static int watch_begin(struct ferry_nbd_connection *connection, int fd)
 {
 	struct ferry_nbd_server *server = connection->server;
-	struct ferry_nbd_writer writer = {.bytes = connection->out,
-					  .size_bytes = sizeof(connection->out)};
 	int r;
 
 	ferry_assert(connection->phase == FERRY_NBD_PHASE_FREE);
@@ -615,15 +613,40 @@ int ferry_nbd_connection_open(struct ferry_nbd_connection *connection, int fd)
 	connection->shape = NULL;
 	connection->in_start = 0;
 	connection->in_end = 0;
+	connection->out_start = 0;
+	connection->out_end = 0;
 	connection->sent_bytes = 0;
 	connection->has_ended = false;
 	connection->is_write_blocked = false;
 	connection->progress_ns = ferry_loop_now_ns(server->loop);
+	return 0;
+}
+
+int ferry_nbd_connection_open(struct ferry_nbd_connection *connection, int fd)
+{
+	struct ferry_nbd_server *server = connection->server;
+	struct ferry_nbd_writer writer = {.bytes = connection->out,
+					  .size_bytes = sizeof(connection->out)};
+	int r = watch_begin(connection, fd);
+
+	if (r < 0)
+		return r;
 	connection->phase = FERRY_NBD_PHASE_FLAGS;
 	ferry_nbd_negotiation_greet(&writer);
-	connection->out_start = 0;
 	connection->out_end = writer.used_bytes;
 	ferry_timer_start_in(server->loop, &connection->timer, server->config.handshake_ns_max);
 	ferry_task_post(server->loop, &connection->work); /* Sends the greeting. */
+	return 0;
+}
+
+int ferry_nbd_connection_adopt(struct ferry_nbd_connection *connection, int fd, uint32_t export)
+{
+	int r = watch_begin(connection, fd);
+
+	if (r < 0)
+		return r;
+	connection->phase = FERRY_NBD_PHASE_OPTIONS;
+	connection->negotiation.export = export;
+	transmission_start(connection);
 	return 0;
 }

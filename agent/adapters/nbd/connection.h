@@ -153,6 +153,10 @@ void ferry_nbd_connection_init(struct ferry_nbd_connection *connection,
 /* Take over @fd (non-blocking). On an error the caller closes it. */
 int ferry_nbd_connection_open(struct ferry_nbd_connection *connection, int fd) FERRY_MUST_CHECK;
 
+/* The same, where the handshake for export number @export is over. */
+int ferry_nbd_connection_adopt(struct ferry_nbd_connection *connection, int fd,
+			       uint32_t export) FERRY_MUST_CHECK;
+
 /* Read no more, answer what is in flight, then close. May free the connection at once. */
 void ferry_nbd_connection_drain(struct ferry_nbd_connection *connection);
 

@@ -99,11 +99,20 @@ int ferry_nbd_server_export_remove(struct ferry_nbd_server *server, const char *
 				   void (*on_removed)(void *context),
 				   void *context) FERRY_MUST_CHECK;
 
+/*
+ * Take over @fd, one end of a stream socket whose other end behaves as a client after a handshake
+ * for that export, without any option. An error closes it: -ENOENT: no such export; -EMFILE:
+ * connections_max; or the loop's.
+ */
+int ferry_nbd_server_adopt(struct ferry_nbd_server *server, const char *name,
+			   int fd) FERRY_MUST_CHECK;
+
 /* How many clients use it now. 0: there is no such export. */
 uint32_t ferry_nbd_server_export_clients(const struct ferry_nbd_server *server, const char *name);
 
 /*
- * Stop listening, let I/O in flight finish within the deadline, disconnect everyone.
+ * Stop listening, let I/O in flight finish within the deadline, disconnect everyone. What the
+ * volume gives up meanwhile (-ESHUTDOWN) is not answered; the same where an export is removed.
  * @on_stopped runs once, later, when the last I/O is back: then free. I/O that the volume keeps
  * longer than the deadline is waited for all the same, its clients are gone by then.
  */

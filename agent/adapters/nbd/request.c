@@ -165,6 +165,12 @@ static void slot_on_done(struct ferry_io *io, int error)
 			return;
 		}
 	}
+	/* What is given up since the agent stops: a device asks the next one for it. */
+	if (error == -ESHUTDOWN && connection->phase == FERRY_NBD_PHASE_CLOSING) {
+		ferry_nbd_slot_release(slot);
+		ferry_nbd_connection_kill(connection);
+		return;
+	}
 	slot_finish(slot, error);
 }
 

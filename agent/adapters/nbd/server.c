@@ -26,29 +26,34 @@ static void connection_options(int fd)
 	(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 }
 
-static void client_take(struct ferry_nbd_server *server, int fd)
+/* @export: FERRY_NBD_EXPORTS_MAX: the client will say which. Negative: @fd was closed. */
+static int client_take(struct ferry_nbd_server *server, int fd, uint32_t export)
 {
 	struct ferry_list *link = ferry_list_pop(&server->free);
 	struct ferry_nbd_connection *connection;
+	int r;
 
 	ferry_assert(fd >= 0);
 	if (!link) {
 		/* A closed door is clearer than a queue that may never move. */
 		server->counters.connections_refused++;
 		(void)close(fd);
-		return;
+		return -EMFILE;
 	}
 	connection = ferry_list_entry(link, struct ferry_nbd_connection, link);
 	connection_options(fd);
-	if (ferry_nbd_connection_open(connection, fd) < 0) {
+	r = export < FERRY_NBD_EXPORTS_MAX ? ferry_nbd_connection_adopt(connection, fd, export)
+					   : ferry_nbd_connection_open(connection, fd);
+	if (r < 0) {
 		server->counters.connections_refused++;
 		ferry_list_prepend(&server->free, link);
 		(void)close(fd);
-		return;
+		return r;
 	}
 	ferry_list_append(&server->connections, link);
 	server->counters.connections++;
 	server->counters.connections_accepted++;
+	return 0;
 }
 
 static void listener_ready(struct ferry_watch *watch, uint32_t ready)
@@ -62,7 +67,7 @@ static void listener_ready(struct ferry_watch *watch, uint32_t ready)
 		const int fd = accept4(watch->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 		if (fd >= 0) {
-			client_take(server, fd);
+			(void)client_take(server, fd, FERRY_NBD_EXPORTS_MAX); /* Counted. */
 			continue;
 		}
 		if (errno == EAGAIN)
@@ -268,6 +273,20 @@ int ferry_nbd_server_export_remove(struct ferry_nbd_server *server, const char *
 			ferry_nbd_connection_drain(connection);
 	}
 	return 0;
+}
+
+int ferry_nbd_server_adopt(struct ferry_nbd_server *server, const char *name, int fd)
+{
+	ferry_assert(server && name && fd >= 0);
+	FERRY_ASSERT_ON_LOOP(server->loop);
+	for (uint32_t i = 0; i < FERRY_NBD_EXPORTS_MAX && !server->is_stopping; i++) {
+		const struct ferry_nbd_export_slot *slot = &server->exports[i];
+
+		if (slot->is_used && !slot->is_removing && strcmp(slot->name, name) == 0)
+			return client_take(server, fd, i);
+	}
+	(void)close(fd);
+	return -ENOENT;
 }
 
 uint32_t ferry_nbd_server_export_clients(const struct ferry_nbd_server *server, const char *name)

@@ -123,6 +123,54 @@ static void test_stop_in_flight(void **state)
 	on_loop(fixture, do_free, NULL);
 }
 
+/* What is given up since the agent stops is nobody's error: the client may ask the next agent. */
+static void test_stop_gives_up(void **state)
+{
+	struct fixture *fixture = *state;
+	int fd;
+
+	server_start(fixture);
+	fd = client_go(fixture, "demo", false);
+	behave(fixture, (struct ferry_block_behaviour){.is_held = true});
+	request_say(fd, FERRY_NBD_CMD_FLUSH, 0, 3, 0, 0);
+	request_say(fd, FERRY_NBD_CMD_READ, 0, 4, 0, BLOCK);
+	UNTIL(stub(fixture).in_flight_count == 2);
+	on_loop(fixture, do_stop, NULL);
+	behave(fixture, (struct ferry_block_behaviour){.fail_op = FERRY_OP_FLUSH,
+						       .fail_count = 1,
+						       .fail_error = -ESHUTDOWN});
+	hear_end(fd);
+	wait_for(&fixture->stopped);
+	on_loop(fixture, do_free, NULL);
+}
+
+static void do_adopt(struct fixture *fixture, void *argument)
+{
+	int *pair = argument;
+
+	ferry_assert(ferry_nbd_server_adopt(fixture->server, "nowhere", dup(pair[0])) == -ENOENT);
+	ferry_assert(ferry_nbd_server_adopt(fixture->server, "demo", pair[0]) == 0);
+}
+
+/* A client whose handshake was somebody else's affair, and that has sent something already. */
+static void test_adopt(void **state)
+{
+	struct fixture *fixture = *state;
+	int pair[2];
+
+	server_start(fixture);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	assert_int_equal(fcntl(pair[0], F_SETFL, O_NONBLOCK), 0);
+	request_say(pair[1], FERRY_NBD_CMD_FLUSH, 0, 3, 0, 0);
+	on_loop(fixture, do_adopt, pair);
+	reply_expect(pair[1], 3, 0);
+	assert_int_equal(counters(fixture).connections, 1);
+	write_expect(pair[1], 0, 0, BLOCK, 7, 0);
+	read_expect(pair[1], 0, BLOCK, 7);
+	close(pair[1]);
+	UNTIL(counters(fixture).connections == 0);
+}
+
 /* It ends while a client waits for memory; the memory comes back when all is over. */
 static void test_stop_arena_empty(void **state)
 {
@@ -227,8 +275,10 @@ static void test_addresses(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_client_gone),	   TEST(test_connections_max),	TEST(test_export_remove),
-		TEST(test_stop_in_flight), TEST(test_stop_arena_empty), TEST(test_addresses),
+		TEST(test_client_gone),	     TEST(test_connections_max),
+		TEST(test_export_remove),    TEST(test_stop_in_flight),
+		TEST(test_stop_arena_empty), TEST(test_addresses),
+		TEST(test_stop_gives_up),    TEST(test_adopt),
 	};
 
 	return cmocka_run_group_tests_name("nbd_server", tests, NULL, NULL);

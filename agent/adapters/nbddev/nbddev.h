@@ -1,16 +1,22 @@
 /*
  * nbddev.h - the kernel's own NBD client: volumes as /dev/nbdN.
  *
- * The kernel is given one connection to the agent's NBD socket whose handshake is over, and the
- * volume's URI as the device's identity (`backend`, Linux 5.14): it is the only state, and it is
- * the kernel's. The device waits for its server for ever (timeout 0: the agent alone decides how
- * long an I/O is held), but it ends with the connection (dead_conn_timeout 0): nobody can tell the
- * kernel that another node has served the volume since, so what it holds is never sent again.
- * Then new I/O gets errors at once; what was in flight gets them when somebody ends the device:
- * the next agent as it starts (_clear), or, after the pool was given up, an attach or detach.
+ * The kernel is given one connection to the agent's NBD server whose handshake is over, and an
+ * identity for the device (`backend`, Linux 5.14): URI#LABEL, the volume's URI and which lun it is
+ * on. That is the only state, and it is the kernel's. The device waits for an answer for ever
+ * (timeout 0: the agent alone decides how long an I/O is held).
+ *
+ * A device outlives its agent. When its connection is dead the kernel holds what was sent and not
+ * answered, and new I/O for hold_s (dead_conn_timeout); that then gets errors, what was sent goes
+ * on waiting. Nobody tells the kernel whether another node has served the volume meanwhile: so the
+ * next agent, once it serves and knows that nothing of the last one can land any more, gives the
+ * device a new connection (_return), or ends it (_end), and with it all that it holds. With a new
+ * connection the kernel sends again what was not answered, within 5 s; also after hold_s, when
+ * some I/O has had errors: what did is never sent.
  *
  * Owns:    nothing that lives longer than a call.
- * Callers: agent/cli (`ferry attach`, `ferry detach`), agent/data.c at its start.
+ * Callers: agent/cli (`ferry attach`, `ferry detach`), agent/cluster_nbddev.c, and agent/data.c
+ *          at its start.
  * Thread:  any, but NEVER the data thread once it serves: the kernel waits for our answers.
  * Rooms:   adapters/nbd is the server; adapters/loopdev the other device that the asker makes.
  */
@@ -18,41 +24,63 @@
 
 #include "agent/base/error.h"
 
-enum { FERRY_NBDDEV_PATH_MAX = 32, FERRY_NBDDEV_IDENTITY_BYTES = 256 };
+enum {
+	FERRY_NBDDEV_PATH_MAX = 32,
+	FERRY_NBDDEV_IDENTITY_BYTES = 256,
+	FERRY_NBDDEV_READ_ONLY = 1 << 1, /* Of flags. */
+};
 
-/* What the server said of the export. */
+/* What the server said of the export, and how long I/O is held without one. */
 struct ferry_nbddev_shape {
 	uint64_t size_bytes;
 	uint32_t block_bytes;
 	uint16_t flags; /* The protocol's, of transmission. */
+	uint32_t hold_s;
 };
 
 /*
- * Make a device over the connection @fd, which stays the caller's to close. @identity: whose it is,
- * the volume's URI. Only where ferry_nbddev_find() finds none.
+ * Make a device over the connection @fd, which stays the caller's to close. @uri: the volume's.
+ * @label: which lun it is on. Only where ferry_nbddev_find() finds none.
  * @ret_device receives "/dev/nbdN".
- * -ENODEV: no driver (or not for this network namespace); -EOPNOTSUPP: it is too old; -EPERM; and
- * the driver's.
+ * -ENODEV: no driver (or not for this network namespace); -EOPNOTSUPP: it is too old; -EPERM;
+ * -ENAMETOOLONG; and the driver's.
  */
-int ferry_nbddev_attach(const char *identity, int fd, const struct ferry_nbddev_shape *shape,
+int ferry_nbddev_attach(const char *uri, const char *label, int fd,
+			const struct ferry_nbddev_shape *shape,
 			char ret_device[FERRY_NBDDEV_PATH_MAX],
 			struct ferry_error *reterr) FERRY_MUST_CHECK;
 
-/* The device that has @identity, whether its server is alive or not. -ENOENT: none. */
-int ferry_nbddev_find(const char *identity, char ret_device[FERRY_NBDDEV_PATH_MAX],
+/* The volume's device, whether its server is alive or not. -ENOENT: none. */
+int ferry_nbddev_find(const char *uri, char ret_device[FERRY_NBDDEV_PATH_MAX],
 		      struct ferry_error *reterr) FERRY_MUST_CHECK;
 
 /*
- * End the device of @identity if its server has gone: its I/O gets errors, also what was in flight.
+ * End the volume's device if its server has gone: its I/O gets errors, also what was in flight.
  * -EBUSY: that is done, but it is in use (mounted, or open), and stays till it is not.
  */
-int ferry_nbddev_end_dead(const char *identity, struct ferry_error *reterr) FERRY_MUST_CHECK;
+int ferry_nbddev_end_dead(const char *uri, struct ferry_error *reterr) FERRY_MUST_CHECK;
 
 /*
- * Remove the device of @identity, alive or dead. -ENOENT: there is none; -EBUSY: in use; a dead
- * one's I/O has ended, with errors.
+ * Remove the volume's device, alive or dead. -ENOENT: there is none; -EBUSY: in use; a dead one's
+ * I/O has ended, with errors.
  */
-int ferry_nbddev_detach(const char *identity, struct ferry_error *reterr) FERRY_MUST_CHECK;
+int ferry_nbddev_detach(const char *uri, struct ferry_error *reterr) FERRY_MUST_CHECK;
 
-/* End what is dead of the server behind the unix socket @path. Returns how many: none is 0. */
-uint32_t ferry_nbddev_clear(const char *path);
+/*
+ * Connect the device that an earlier agent has left to this one: *ret_fd is the server's end of a
+ * connection whose handshake is over, the caller's. One that is not of @label or not of @shape
+ * (hold_s apart) is ended: -ESTALE. -ENOENT: there is none; -EAGAIN: there is one, and its
+ * connection is alive: that of an agent in another mount namespace, or of one that the kernel has
+ * not yet let go.
+ */
+int ferry_nbddev_return(const char *uri, const char *label, const struct ferry_nbddev_shape *shape,
+			int *ret_fd) FERRY_MUST_CHECK;
+
+/* End it instead, if its connection is dead. How many: none is 0; -EAGAIN: as above. */
+int ferry_nbddev_end(const char *uri) FERRY_MUST_CHECK;
+
+/*
+ * End what is dead of the server behind the unix socket @path, but for @volumes. Returns how many:
+ * none is 0.
+ */
+uint32_t ferry_nbddev_clear(const char *path, const char *const volumes[], uint32_t volumes_count);

@@ -65,6 +65,14 @@ static void device_add(uint32_t index, const char *identity)
 	(void)mkdir(path, 0700);
 	path_of(path, "/queue/max_sectors_kb", index);
 	file_write(path, "128");
+	path_of(path, "/queue/io_timeout", index);
+	file_write(path, "30000");
+	path_of(path, "/queue/logical_block_size", index);
+	file_write(path, "4096");
+	path_of(path, "/size", index);
+	file_write(path, "2048");
+	path_of(path, "/ro", index);
+	file_write(path, "0");
 	if (identity) {
 		path_of(path, "/backend", index);
 		file_write(path, identity);
@@ -115,8 +123,10 @@ static int fake_reconnect(const char *identity, uint32_t index, int fd)
 	assert_int_equal(fclose(file), 0);
 	if (strcmp(is, identity) != 0 || at.is_disconnected[index])
 		return -EINVAL;
-	if (at.is_dead[index] && at.kept < 0)
+	if (at.is_dead[index] && at.kept < 0) {
 		at.kept = dup(fd);
+		at.is_dead[index] = false;
+	}
 	return 0;
 }
 
@@ -171,7 +181,21 @@ static int attach(const char *identity, char ret[FERRY_NBDDEV_PATH_MAX])
 	const struct ferry_nbddev_shape shape = {.size_bytes = 1 << 20, .block_bytes = 4096};
 	struct ferry_error error;
 
-	return nbddev_attach(&at.kernel, identity, 0, &shape, ret, &error);
+	return nbddev_attach(&at.kernel, identity, "5", 0, &shape, ret, &error);
+}
+
+static int file_number(uint32_t index, const char *what)
+{
+	char path[160];
+	FILE *file;
+	int number;
+
+	path_of(path, what, index);
+	file = fopen(path, "r");
+	assert_non_null(file);
+	assert_int_equal(fscanf(file, "%d", &number), 1);
+	assert_int_equal(fclose(file), 0);
+	return number;
 }
 
 static bool ends_with(const char *text, const char *end)
@@ -183,21 +207,16 @@ static bool ends_with(const char *text, const char *end)
 
 static void test_attach(void **state)
 {
-	char device[FERRY_NBDDEV_PATH_MAX], path[160], text[16] = "";
+	char device[FERRY_NBDDEV_PATH_MAX];
 	struct ferry_error error;
-	FILE *file;
 
 	(void)state;
-	device_add(0, COUSIN);
+	device_add(0, COUSIN "#5");
 	assert_int_equal(nbddev_find(&at.kernel, MINE, device, &error), -ENOENT);
 	assert_int_equal(attach(MINE, device), 0);
 	assert_true(ends_with(device, "/nbd1"));
-	path_of(path, "/queue/max_sectors_kb", 1);
-	file = fopen(path, "r");
-	assert_non_null(file);
-	assert_int_equal(fscanf(file, "%15s", text), 1);
-	assert_int_equal(fclose(file), 0);
-	assert_string_equal(text, "1024");
+	assert_int_equal(file_number(1, "/queue/max_sectors_kb"), 1024);
+	assert_int_equal(file_number(1, "/queue/io_timeout"), 5000);
 	memset(device, 0, sizeof(device));
 	assert_int_equal(nbddev_end_dead(&at.kernel, MINE, &error), 0);
 	assert_int_equal(nbddev_find(&at.kernel, MINE, device, &error), 0);
@@ -231,8 +250,8 @@ static void test_dead(void **state)
 	struct ferry_error error;
 
 	(void)state;
-	device_add(0, COUSIN);
-	device_add(1, MINE);
+	device_add(0, COUSIN "#5");
+	device_add(1, MINE "#5");
 	at.is_dead[0] = at.is_dead[1] = true;
 	assert_int_equal(nbddev_end_dead(&at.kernel, MINE, &error), 0);
 	assert_true(is_there(0));
@@ -250,7 +269,7 @@ static void test_dead_in_use(void **state)
 	struct ferry_error error;
 
 	(void)state;
-	device_add(2, MINE);
+	device_add(2, MINE "#5");
 	at.is_dead[2] = at.is_used[2] = true;
 	assert_int_equal(nbddev_end_dead(&at.kernel, MINE, &error), -EBUSY);
 	assert_int_equal(at.disconnects, 1);
@@ -274,19 +293,113 @@ static void test_detach_without_flush(void **state)
 	assert_false(is_there(0));
 }
 
-/* An agent starts: what its predecessor at the same socket has left ends, if it is dead. */
+static int give_back(const char *label, uint64_t size_bytes, uint16_t flags, int *ret_fd)
+{
+	const struct ferry_nbddev_shape shape = {
+		.size_bytes = size_bytes, .block_bytes = 4096, .flags = flags};
+
+	return nbddev_return(&at.kernel, MINE, label, &shape, ret_fd);
+}
+
+/* The next agent goes on: what the kernel sends over its new connection is heard at our end. */
+static void test_return(void **state)
+{
+	char byte = 'x';
+	int fd = -1;
+
+	(void)state;
+	device_add(0, COUSIN "#5");
+	device_add(1, MINE "#5");
+	at.is_dead[0] = at.is_dead[1] = true;
+	assert_int_equal(give_back("5", 1 << 20, 0, &fd), 0);
+	assert_true(fd >= 0 && at.kept >= 0);
+	assert_int_equal(send(at.kept, &byte, 1, MSG_NOSIGNAL), 1);
+	byte = 0;
+	assert_int_equal(recv(fd, &byte, 1, MSG_DONTWAIT), 1);
+	assert_int_equal(byte, 'x');
+	assert_int_equal(at.disconnects, 0);
+	assert_true(is_there(0) && at.is_dead[0]);
+	assert_int_equal(close(fd), 0);
+	/* It is served now: nobody else gets it, and nobody ends it. */
+	fd = -1;
+	assert_int_equal(give_back("5", 1 << 20, 0, &fd), -EAGAIN);
+	assert_int_equal(nbddev_end(&at.kernel, MINE), -EAGAIN);
+	assert_int_equal(fd, -1);
+	assert_int_equal(at.disconnects, 0);
+	at.is_dead[1] = true;
+	assert_int_equal(close(at.kept), 0);
+	at.kept = -1;
+	assert_int_equal(nbddev_end(&at.kernel, MINE), 1);
+	assert_false(is_there(1));
+	assert_true(is_there(0));
+	assert_int_equal(nbddev_end(&at.kernel, MINE), 0);
+	assert_int_equal(give_back("5", 1 << 20, 0, &fd), -ENOENT);
+}
+
+/* Another lun, another size, or one that must not be written now: what it holds gets errors. */
+static void test_return_of_another(void **state)
+{
+	static const struct {
+		const char *is, *label;
+		uint64_t size_bytes;
+		uint16_t flags;
+	} cases[] = {{MINE "#5", "6", 1 << 20, 0},
+		     {MINE "#5", "5", 1 << 21, 0},
+		     {MINE, "5", 1 << 20, 0},
+		     {MINE "#5", "5", 1 << 20, FERRY_NBDDEV_READ_ONLY}};
+
+	(void)state;
+	for (uint32_t i = 0; i < FERRY_ARRAY_COUNT(cases); i++) {
+		int fd = -1;
+
+		device_add(2, cases[i].is);
+		at.is_dead[2] = true;
+		at.is_disconnected[2] = false;
+		assert_int_equal(
+			give_back(cases[i].label, cases[i].size_bytes, cases[i].flags, &fd),
+			-ESTALE);
+		assert_int_equal(fd, -1);
+		assert_false(is_there(2));
+		assert_int_equal(at.disconnects, i + 1);
+	}
+}
+
+/* One that was ended is still in use, beside its successor: that alone gets the connection. */
+static void test_return_beside_an_ended(void **state)
+{
+	int fd = -1;
+
+	(void)state;
+	device_add(0, MINE "#5");
+	device_add(1, MINE "#5");
+	at.is_used[0] = at.is_disconnected[0] = true;
+	at.is_dead[0] = at.is_dead[1] = true;
+	assert_int_equal(give_back("5", 1 << 20, 0, &fd), 0);
+	assert_true(fd >= 0 && !at.is_dead[1]);
+	assert_int_equal(at.disconnects, 0);
+	assert_int_equal(close(fd), 0);
+}
+
+/*
+ * An agent starts: what its predecessor at the same socket has left of a volume that is no more
+ * ends, if it is dead.
+ */
 static void test_clear(void **state)
 {
+	static const char *const volumes[] = {"dat", "data"};
+
 	(void)state;
-	device_add(0, MINE);
-	device_add(1, COUSIN);
-	device_add(2, OTHER);
-	device_add(3, MINE); /* Of an agent in another mount namespace: it lives. */
+	device_add(0, MINE "#5");
+	device_add(1, COUSIN "#5");
+	device_add(2, OTHER "#5");
+	device_add(3, COUSIN); /* Of an agent in another mount namespace: it lives. */
 	at.is_dead[0] = at.is_dead[1] = at.is_dead[2] = true;
-	assert_int_equal(nbddev_clear(&at.kernel, "/run/a/nbd.sock"), 2);
-	assert_false(is_there(0) || is_there(1));
-	assert_true(is_there(2) && is_there(3));
-	assert_int_equal(nbddev_clear(&at.kernel, "/run/a/nbd"), 0);
+	assert_int_equal(nbddev_clear(&at.kernel, "/run/a/nbd.sock", volumes, 2), 1);
+	assert_false(is_there(1));
+	assert_true(is_there(0) && is_there(2) && is_there(3));
+	assert_int_equal(nbddev_clear(&at.kernel, "/run/a/nbd", volumes, 0), 0);
+	assert_int_equal(nbddev_clear(&at.kernel, "/run/a/nbd.sock", volumes, 1), 1);
+	assert_false(is_there(0));
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -294,8 +407,15 @@ static void test_clear(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_attach),	TEST(test_attach_fails), TEST(test_dead),
-		TEST(test_dead_in_use), TEST(test_clear),	 TEST(test_detach_without_flush),
+		TEST(test_attach),
+		TEST(test_attach_fails),
+		TEST(test_dead),
+		TEST(test_dead_in_use),
+		TEST(test_clear),
+		TEST(test_detach_without_flush),
+		TEST(test_return),
+		TEST(test_return_of_another),
+		TEST(test_return_beside_an_ended),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

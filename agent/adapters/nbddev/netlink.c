@@ -122,7 +122,7 @@ static int netlink_connect(const char *identity, int fd, const struct ferry_nbdd
 	    nla_put_u64(message, NBD_ATTR_SERVER_FLAGS, shape->flags) < 0 ||
 	    nla_put_u64(message, NBD_ATTR_CLIENT_FLAGS, 0) < 0 ||
 	    nla_put_u64(message, NBD_ATTR_TIMEOUT, 0) < 0 ||
-	    nla_put_u64(message, NBD_ATTR_DEAD_CONN_TIMEOUT, 0) < 0 ||
+	    nla_put_u64(message, NBD_ATTR_DEAD_CONN_TIMEOUT, shape->hold_s) < 0 ||
 	    nla_put_string(message, NBD_ATTR_BACKEND_IDENTIFIER, identity) < 0 ||
 	    socket_put(message, fd) < 0)
 		return -ENOMEM;

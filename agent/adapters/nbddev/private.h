@@ -28,14 +28,18 @@ struct nbddev_kernel {
 
 extern const struct nbddev_kernel nbddev_netlink;
 
-int nbddev_attach(const struct nbddev_kernel *kernel, const char *identity, int fd,
+int nbddev_attach(const struct nbddev_kernel *kernel, const char *uri, const char *label, int fd,
 		  const struct ferry_nbddev_shape *shape, char ret_device[FERRY_NBDDEV_PATH_MAX],
 		  struct ferry_error *reterr) FERRY_MUST_CHECK;
-int nbddev_find(const struct nbddev_kernel *kernel, const char *identity,
+int nbddev_find(const struct nbddev_kernel *kernel, const char *uri,
 		char ret_device[FERRY_NBDDEV_PATH_MAX],
 		struct ferry_error *reterr) FERRY_MUST_CHECK;
-int nbddev_end_dead(const struct nbddev_kernel *kernel, const char *identity,
+int nbddev_end_dead(const struct nbddev_kernel *kernel, const char *uri,
 		    struct ferry_error *reterr) FERRY_MUST_CHECK;
-int nbddev_detach(const struct nbddev_kernel *kernel, const char *identity,
+int nbddev_detach(const struct nbddev_kernel *kernel, const char *uri,
 		  struct ferry_error *reterr) FERRY_MUST_CHECK;
-uint32_t nbddev_clear(const struct nbddev_kernel *kernel, const char *path);
+int nbddev_return(const struct nbddev_kernel *kernel, const char *uri, const char *label,
+		  const struct ferry_nbddev_shape *shape, int *ret_fd) FERRY_MUST_CHECK;
+int nbddev_end(const struct nbddev_kernel *kernel, const char *uri) FERRY_MUST_CHECK;
+uint32_t nbddev_clear(const struct nbddev_kernel *kernel, const char *path,
+		      const char *const volumes[], uint32_t volumes_count);
