@@ -43,10 +43,10 @@ static void preempted(void *context, int error)
 	if (error == -ENOENT && !pool->keys_have_reserved) {
 		pool->keys_have_reserved = true;
 		submit(pool, FERRY_FENCE_RESERVE);
-	} else if (error < 0) {
+	} else if (error < 0 && error != -ENOENT) {
 		over(pool, error);
 	} else {
-		submit(pool, FERRY_FENCE_READ_KEYS);
+		submit(pool, FERRY_FENCE_READ_KEYS); /* It says whether the key is gone. */
 	}
 }
 

@@ -472,7 +472,8 @@ static void pool_hide(struct data_pool *pool, bool stays)
 		return;
 	pool->is_hiding = true;
 	pool->stays = stays;
-	pool->leaves_device = stays && (data_ublk_device(pool)[0] || data_nbddev_stays(pool));
+	pool->leaves_device = stays && data_may_stay(pool) &&
+			      (data_ublk_device(pool)[0] || data_nbddev_stays(pool));
 	pool->hides_left = 1;
 	if (pool->is_shown && data->nbd &&
 	    ferry_nbd_server_export_remove(data->nbd, pool->config->volume, hide_done, pool) == 0)
