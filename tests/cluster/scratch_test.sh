@@ -40,7 +40,8 @@ keeps_its_word() {
 		ghosts_laid detours; do
 		fault_is_some $figure
 	done
-	jq -e '.requests_lost + .answers_lost > 0 and .violations == 0 and .all_read_at_end' \
+	jq -e '.requests_lost + .answers_lost > 0 and .violations == 0 and
+		.sectors_mixed == 0 and .all_read_at_end' \
 		"$WORK/report.json" >/dev/null || fail "$(cat "$WORK/report.json")"
 	note "$(jq -c . "$WORK/report.json")"
 }

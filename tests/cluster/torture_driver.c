@@ -39,12 +39,12 @@ static void figures_print(const struct torture_load *load)
 	       ", \"errors\": %" PRIu64 ", \"flush_errors\": %" PRIu64 ", \"connections\": %" PRIu64
 	       ", \"cut_off\": %" PRIu64 ", \"losses\": %" PRIu64 ", \"stall_ms_max\": %" PRIu64
 	       ", \"latency_ms_max\": %" PRIu64 ", \"sectors_checked\": %" PRIu64
-	       ", \"sectors_mixed\": %" PRIu64 ", \"violations\": %" PRIu64
-	       ", \"busy\": %u, \"idle_ms\": %" PRIu64 ", \"flush_failures\": [",
+	       ", \"violations\": %" PRIu64 ", \"busy\": %u, \"idle_ms\": %" PRIu64
+	       ", \"flush_failures\": [",
 	       f->reads, f->writes, f->fua_writes, f->zeroes, f->trims, f->flushes, f->errors,
 	       f->flush_errors, f->connections, f->cut_off, f->losses,
 	       f->stall_ns_max / FERRY_NS_PER_MS, f->latency_ns_max / FERRY_NS_PER_MS,
-	       load->check.sectors_checked, load->check.sectors_mixed, f->violations, load->busy,
+	       load->check.sectors_checked, f->violations, load->busy,
 	       (torture_now_ns() - load->success_ns) / FERRY_NS_PER_MS);
 	for (uint32_t i = 0; i < load->clients_count; i++)
 		printf("%s%u", i ? ", " : "", load->flush_failures[i]);
@@ -153,6 +153,7 @@ static int options_read(int argc, char **argv, struct driver *driver)
 		return -EINVAL;
 	}
 	driver->load.report = stderr;
+	driver->load.check.config.storage_tears = false; /* The lab's does each I/O at once. */
 	for (; optind < argc; optind++)
 		if (torture_load_add(&driver->load, argv[optind], &error) < 0) {
 			fprintf(stderr, "torture_driver: %s\n", error.message);

@@ -6,12 +6,16 @@
  * extent. These are counted here in a shared file that anybody may read, and reads
  * and writes can be delayed. Only files named .../lunN.img are looked at.
  *
+ * And each read and write of them is done at once, as a disk does a sector: a page cache copies
+ * it byte by byte, and a read beside a write may find half of each.
+ *
  * The file: 64-bit words in rows of eight. Row 0: read delay, write delay (µs).
  * Row N: lun N's reads, read bytes, writes, written bytes, flushes, discards.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -29,6 +33,7 @@ enum word { READS, READ_BYTES, WRITES, WRITE_BYTES, FLUSHES, DISCARDS };
 
 static _Atomic uint64_t *table;	       /* The shared file; NULL: nothing is counted. */
 static _Atomic int lun_of_fd[FDS_MAX]; /* 0: not looked at yet, -1: no lun. */
+static pthread_rwlock_t at_once = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
 
 __attribute__((constructor)) static void open_table(void)
 {
@@ -88,18 +93,28 @@ static void delay(int fd, int word)
 
 ssize_t pread64(int fd, void *buffer, size_t size, off64_t offset)
 {
+	ssize_t done;
+
 	count(fd, READS, 1);
 	count(fd, READ_BYTES, size);
 	delay(fd, 0);
-	return NEXT(pread64)(fd, buffer, size, offset);
+	pthread_rwlock_rdlock(&at_once);
+	done = NEXT(pread64)(fd, buffer, size, offset);
+	pthread_rwlock_unlock(&at_once);
+	return done;
 }
 
 ssize_t pwrite64(int fd, const void *buffer, size_t size, off64_t offset)
 {
+	ssize_t done;
+
 	count(fd, WRITES, 1);
 	count(fd, WRITE_BYTES, size);
 	delay(fd, 1);
-	return NEXT(pwrite64)(fd, buffer, size, offset);
+	pthread_rwlock_wrlock(&at_once);
+	done = NEXT(pwrite64)(fd, buffer, size, offset);
+	pthread_rwlock_unlock(&at_once);
+	return done;
 }
 
 int fsync(int fd)
