@@ -98,12 +98,13 @@ class Torture:
         self.driver = Driver(options.seed, options.work)
         self.nodes = [Node(name, index + 1) for index, name in enumerate(NODES)]
         self.target = threading.Lock()
-        self.ownership = threading.Lock()  # One change at a time.
+        self.ownership = threading.RLock()  # One change at a time.
         self.counts = collections.Counter()
         self.seen = {}  # (node, incarnation): its pool's figures, as seen last.
         self.epoch = 0
         self.states = ""
         self.held = set()  # Nodes where no application may begin.
+        self.flushes_at_loss = None  # How many had succeeded when the target lost its cache last.
         self.is_over = False
         self.stop_keeper = False
         self.running = []
@@ -118,10 +119,25 @@ class Torture:
         while time.monotonic() < deadline and not self.is_over:
             time.sleep(0.02)
 
+    def application_dies(self, node):
+        """It begins anew by what it finds, once its node owns the pool."""
+        with self.ownership:
+            self.driver.ask(f"drop {node.number}")
+            self.hold(node)
+
+    def agent_start(self, node):
+        """
+        The new agent knows nothing of a loss that the last one has told nobody of: agent and
+        target at once are taken for the application, too (docs/decisions/0009, what is left).
+        """
+        if self.driver.figures()["flushes"] == self.flushes_at_loss:
+            self.application_dies(node)
+        node.agent_start()
+
     def agent_kill(self, node):
         node.sh("kill -KILL $(cat /run/ferryd.pid)")
         self.pause(0.1, 3)
-        node.agent_start()
+        self.agent_start(node)
 
     def agent_freeze(self, node):
         node.is_frozen = True
@@ -141,6 +157,7 @@ class Torture:
     def node_power_cut(self, node):
         node.is_on = False
         lab("kill", node.name)
+        self.application_dies(node)
         self.pause(0.5, 6)
         code, text = lab("boot", node.name)
         if code != 0:
@@ -201,6 +218,7 @@ class Torture:
             self.pause(0.1, 2)
         lab("target", "kill")
         self.driver.ask("lost")  # After the moment itself, before the target lives again.
+        self.flushes_at_loss = self.driver.figures()["flushes"]
         self.pause(0, 2)
         code, text = lab("target", "power-cut", str(self.random.randrange(1 << 30)))
         if code != 0:
@@ -324,7 +342,7 @@ class Torture:
             if self.state_of(node) is None and node.lock.acquire(blocking=False):
                 if node.is_on and not node.is_frozen and node.sh(
                         'grep -q "^State:[[:space:]]*[^ZX]" /proc/$(cat /run/ferryd.pid)/status')[0]:
-                    node.agent_start()
+                    self.agent_start(node)
                     self.counts["agent-restart"] += 1
                 node.lock.release()
 
