@@ -7,6 +7,18 @@
 #include "agent/base/checksum.h"
 #include "proto/wire.h"
 
+/* It is between who is named and anybody, in the one direction that its type has. */
+static void ends_check(const struct ferry_wire_header *header)
+{
+	const struct ferry_wire_end named = {header->node, header->incarnation};
+	const struct ferry_wire_end other = {{header->node.v ^ UINT32_C(1) << 31}, {1}};
+
+	if (named.node.v == 0 || other.node.v == 0)
+		return;
+	ferry_assert(ferry_wire_is_between(header, &named, &other) !=
+		     ferry_wire_is_between(header, &other, &named));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length_bytes);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length_bytes)
@@ -39,5 +51,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length_bytes)
 	ferry_assert(memcmp(bytes, again, sizeof(bytes)) == 0);
 	ferry_assert(ferry_wire_decode(again, &twice, NULL) == 0);
 	ferry_assert(twice.sequence == header.sequence && twice.type == header.type);
+	ends_check(&header);
 	return 0;
 }
