@@ -101,6 +101,24 @@ static void test_closed_admits_nothing(void **state)
 }
 
 /* What was in flight when another took the pool is not tried again when it comes back. */
+/* The next owner takes what it has not heard of for lost before its time, or there. */
+static void test_deposed_acknowledges_nothing(void **state)
+{
+	(void)state;
+	submit(0, FERRY_OP_WRITE, 0);
+	submit(1, FERRY_OP_READ, 8);
+	ferry_router_close(&at.router);
+	ferry_router_depose(&at.router);
+	stand_done(&at.paths[0], 0);
+	stand_done(&at.paths[0], 1);
+	assert_int_equal(at.results[0], -ESHUTDOWN);
+	assert_int_equal(at.results[1], 0);
+	ferry_router_open(&at.router, (struct ferry_epoch){9});
+	submit(2, FERRY_OP_WRITE, 0);
+	stand_done(&at.paths[0], 2);
+	assert_int_equal(at.results[2], 0);
+}
+
 static void test_deposed_retries_nothing(void **state)
 {
 	uint32_t tried = 0;
@@ -190,6 +208,7 @@ int main(void)
 		TEST(test_deadlines),
 		TEST(test_nothing_can_carry),
 		TEST(test_closed_admits_nothing),
+		TEST(test_deposed_acknowledges_nothing),
 		TEST(test_deposed_retries_nothing),
 		TEST(test_pairs_convict_the_local_path),
 		TEST(test_failures_alone_convict_nobody),

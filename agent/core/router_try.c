@@ -213,6 +213,13 @@ static void route_try_ended(struct ferry_router *router, struct ferry_try *try,
 	if (FERRY_MUSEUM(PEER_GHOST_FORGOTTEN) && try->flight.lane->path->kind == FERRY_PATH_PEER &&
 	    next == FERRY_NEXT_LAY)
 		next = FERRY_NEXT_RETRY;
+	/*
+	 * Acknowledged now it would pass for written in the time of the pool's next owner, whose
+	 * FLUSH would say nothing of a loss before that.
+	 */
+	if (ferry_op_changes_blocks(route->io->op) && next == FERRY_NEXT_COMPLETE &&
+	    try->sequence <= router->deposed_at)
+		error = -ESHUTDOWN;
 	switch (next) {
 	case FERRY_NEXT_COMPLETE:
 		router_note_done(router, try, route->io);
