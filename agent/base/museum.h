@@ -53,6 +53,7 @@
 	PIECE(RESET_FORGOTTEN, "11", "the flush after a target's restart succeeds")                \
 	PIECE(RESTART_HIDDEN, "11", "who comes back to a target does not look at its count")       \
 	PIECE(RESTART_UNTOLD, "11", "the first at a restarted target does not tell the owner")     \
+	PIECE(TOLD_EARLY, "11", "where restarts go untold, a witness tells before it registers")   \
 	PIECE(FLUSH_BELIEVED, "11", "where restarts go untold, a flush is believed as it is")      \
 	PIECE(ACK_UNSAVED, "12", "an epoch is acknowledged before it is on the disk")              \
 	PIECE(MINORITY, "12", "a minority's word is enough for an epoch")                          \

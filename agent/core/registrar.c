@@ -264,7 +264,8 @@ static void request_done(struct ferry_fence_request *request, int error)
 		error = 0; /* Somebody was first: that one is to be asked, or has us preempted. */
 	if (error < 0) {
 		/* Refused: the key that was read is gone, and who took it is not known. */
-		if (registrar->state == FERRY_REGISTRAR_JOINING && error == -EACCES)
+		if (error == -EACCES && (registrar->state == FERRY_REGISTRAR_RAISING ||
+					 registrar->state == FERRY_REGISTRAR_JOINING))
 			registrar->is_unsure = true;
 		registrar->state = FERRY_REGISTRAR_OUT;
 		ferry_registrar_retry_later(registrar);
@@ -272,6 +273,8 @@ static void request_done(struct ferry_fence_request *request, int error)
 	}
 	if (registrar->state == FERRY_REGISTRAR_READING)
 		join_read(registrar);
+	else if (registrar->state == FERRY_REGISTRAR_RAISING)
+		read_keys(registrar); /* The next one is of what the target is by then. */
 	else if (registrar->state == FERRY_REGISTRAR_JOINING ||
 		 registrar->state == FERRY_REGISTRAR_RESERVING)
 		join_done(registrar);

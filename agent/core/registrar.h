@@ -21,6 +21,7 @@ enum ferry_registrar_state {
 	FERRY_REGISTRAR_OUT = 1, /* Not registered, and not trying. */
 	FERRY_REGISTRAR_READING, /* Reading the keys before registering. */
 	FERRY_REGISTRAR_WITNESS, /* The first since the target's restart: the owner has to know. */
+	FERRY_REGISTRAR_RAISING, /* As a witness; the keys are read anew each time. */
 	FERRY_REGISTRAR_JOINING, /* Registering. */
 	FERRY_REGISTRAR_RESERVING, /* The owner's, on a lun that has lost its reservation. */
 	FERRY_REGISTRAR_ASKING,	   /* Registered; may it, as far as the group knows now? */
@@ -93,9 +94,9 @@ struct ferry_registrar {
 	uint32_t registers_left; /* A witness raises the count until everybody sees it. */
 	uint64_t witness;	 /* The number of the restart that the owner has yet to note... */
 	uint64_t witness_last;
-	uint64_t witness_ns; /* When last it had not been told of that, so far as known here. */
-	bool witness_noted;  /* ...or this node, which is the owner, has noted... */
-	bool has_asked;	     /* ...in this epoch, who that is. */
+	uint32_t witness_count; /* Of the keys, as it has left it. */
+	bool witness_noted;	/* ...or this node, which is the owner, has noted... */
+	bool has_asked;		/* ...in this epoch, who that is. */
 	struct ferry_epoch witness_epoch;
 	bool is_apart;		/* Of two nodes, some time since it was last IN. */
 	uint64_t losses_seen;	/* Of the router's, when the keys were last as expected. */

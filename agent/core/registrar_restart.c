@@ -6,22 +6,38 @@
 #include "agent/core/registrar_private.h"
 
 /*
- * Where a restart may go untold, whoever has not heard of it may preempt somebody, which raises the
- * count: by so much at most, all of them together, before each has looked again.
+ * Where a restart may go untold, what each node has on its way may be executed by another target
+ * than it has read: a REGISTER or a PREEMPT, of which each is followed by a reading.
  */
-enum { UNTOLD_CHANGES_MAX = 32 };
+enum { UNTOLD_CHANGES_MAX = FERRY_NODES_MAX };
 
 /*
- * There a session may outlive a second restart, too, of which the owner has not been told; but none
- * comes so soon after it was told of the first.
+ * So there a witness first raises the count by more than that, and then tells. Nodes next to each
+ * other stop at levels of their own: none takes what another has done at a later target for its
+ * own. Those that all stop at once, each with a REGISTER on its way, do not pass for witnessed.
  */
-#define WITNESS_NS (3 * FERRY_NS_PER_S)
+enum {
+	UNTOLD_LEVELS = 8,
+	UNTOLD_LEVEL_MIN = UNTOLD_CHANGES_MAX + 1,
+	UNTOLD_WITNESSED_ABOVE = UNTOLD_LEVEL_MIN + UNTOLD_LEVELS + UNTOLD_CHANGES_MAX,
+};
 
 /* The highest count that shows that no witness has registered since the target was restarted. */
 static uint32_t count_unwitnessed(const struct ferry_registrar *registrar,
 				  const struct ferry_fence_request *keys)
 {
-	return keys->keys_count + (registrar->config.restarts_go_untold ? UNTOLD_CHANGES_MAX : 0);
+	return keys->keys_count +
+	       (registrar->config.restarts_go_untold ? UNTOLD_WITNESSED_ABOVE : 0);
+}
+
+/* What is read at any later target would be lower. */
+static bool is_raised(const struct ferry_registrar *registrar)
+{
+	const struct ferry_fence_request *request = &registrar->request;
+	uint32_t level = UNTOLD_LEVEL_MIN + ferry_key_node(registrar->config.own).v % UNTOLD_LEVELS;
+
+	return !registrar->config.restarts_go_untold || FERRY_MUSEUM(TOLD_EARLY) ||
+	       request->generation >= request->keys_count + level;
 }
 
 /*
@@ -124,29 +140,48 @@ void ferry_registrar_witness_note(struct ferry_registrar *registrar)
 
 static void witness_begin(struct ferry_registrar *registrar)
 {
-	uint64_t now_ns = ferry_loop_now_ns(registrar->config.loop);
-
-	if (registrar->witness == 0 ||
-	    (registrar->config.restarts_go_untold && now_ns - registrar->witness_ns > WITNESS_NS)) {
+	if (registrar->witness == 0) {
 		registrar->witness = ++registrar->witness_last;
+		registrar->witness_count = registrar->request.generation;
 		registrar->has_asked = false;
 		registrar->witness_noted = false;
 		registrar->config.on_witness(registrar->witness, registrar->config.context);
 	}
-	if (registrar->config.view->told < registrar->witness)
-		registrar->witness_ns = now_ns;
 	ferry_registrar_witness_note(registrar);
+}
+
+/*
+ * Where sessions outlive a restart, each REGISTER is decided on by a reading of its own, and what
+ * the owner was told holds as long as the count is as this node has left it.
+ */
+static void witness_raise(struct ferry_registrar *registrar)
+{
+	registrar->witness_count++;
+	registrar->state = FERRY_REGISTRAR_RAISING;
+	ferry_registrar_ask(registrar, FERRY_FENCE_REGISTER, (struct ferry_key){0});
 }
 
 /* The keys have just been read. */
 void ferry_registrar_witness_read(struct ferry_registrar *registrar)
 {
 	const struct ferry_fence_request *request = &registrar->request;
+	bool is_untold = registrar->config.restarts_go_untold;
 
 	ferry_assert(request->generation <= count_unwitnessed(registrar, request));
+	if (is_untold && registrar->witness_count != request->generation &&
+	    !FERRY_MUSEUM(TOLD_EARLY))
+		ferry_registrar_witness_end(registrar);
+	if (!is_raised(registrar)) {
+		witness_raise(registrar);
+		return;
+	}
 	witness_begin(registrar);
 	if (!ferry_registrar_owner_knows(registrar)) {
 		witness_wait(registrar);
+		return;
+	}
+	if (is_untold) {
+		witness_raise(registrar);
 		return;
 	}
 	if (ferry_registrar_is_owner(registrar))

@@ -8,8 +8,10 @@
 
 #include "agent/core/registrar_stand.h"
 
-/* Above the number of keys by as much: only a witness has raised it so far. */
-enum { WITNESSED = 33 };
+enum {
+	RAISED = 34,	/* Above the number of keys by as much: now node 1 tells of it. */
+	WITNESSED = 74, /* And by as much: only a witness has raised it so far. */
+};
 
 static struct ferry_flight flights[4];
 static uint32_t done;
@@ -114,40 +116,109 @@ static void test_a_flush_after_a_restart(void **state)
 	assert_int_equal(done, 0);
 }
 
-/* The witness raises the count so that what others change unawares does not hide the next one. */
+/* The lun is asked, and answers, until nothing is asked any more; what its count is then. */
+static uint32_t serve(uint32_t count)
+{
+	while (on.pending) {
+		if (on.pending->op != FERRY_FENCE_REGISTER) {
+			answer_keys(all_keys(count));
+			continue;
+		}
+		count++;
+		answer(0);
+		if (on.registrar.state != FERRY_REGISTRAR_ASKING && !is_allowed())
+			expect(FERRY_FENCE_READ_KEYS); /* Each is decided on anew. */
+	}
+	return count;
+}
+
+static void told(uint64_t number)
+{
+	on.view.told = number;
+	on.view.told_by.v = 2;
+	ferry_registrar_poke(&on.registrar);
+}
+
+/* So that what others change unawares does not hide the next one. */
 static void test_the_count_is_raised(void **state)
 {
-	uint32_t registers = 0;
-
 	(void)state;
 	own();
 	ferry_registrar_session(&on.registrar, true);
-	answer_keys(KEYS(.holder = key(2, 1), .generation = 9, .keys = {key(2, 1)}));
-	assert_int_equal(on.witness, 1);
-	for (; on.pending && on.pending->op == FERRY_FENCE_REGISTER; registers++)
-		answer(0);
-	assert_int_equal(9 + registers, 1 + WITNESSED + 1);
+	assert_int_equal(serve(9), 2 + WITNESSED + 1);
+	assert_int_equal(on.witness, 0); /* It is over. */
+	assert_int_equal(on.router.flush.losses_seen, 2);
 	assert_true(is_allowed());
 }
 
-/* Whatever the owner was told of one restart says nothing of a later one in the same session. */
+/* What is on its way when the target is restarted again is not enough to pass for told. */
+static void test_tells_once_the_count_is_raised(void **state)
+{
+	(void)state;
+	ferry_registrar_session(&on.registrar, true);
+	answer_keys(all_keys(2 + RAISED - 1));
+	assert_int_equal(on.witness, 0);
+	told(100);
+	on.view.told = 0;
+	expect(FERRY_FENCE_REGISTER);
+	answer(0);
+	assert_int_equal(serve(2 + RAISED), 2 + RAISED);
+	assert_int_equal(on.witness, 1);
+	assert_int_equal(on.registrar.state, FERRY_REGISTRAR_WITNESS);
+	assert_false(ferry_registrar_may_abort(&on.registrar));
+	told(1);
+	answer_keys(all_keys(2 + RAISED));
+	expect(FERRY_FENCE_REGISTER);
+	answer(0);
+	answer_keys(all_keys(3)); /* It was another target that it was for. */
+	assert_int_equal(on.witness, 0);
+	expect(FERRY_FENCE_REGISTER);
+	answer(0);
+	assert_int_equal(serve(4), 2 + RAISED);
+	assert_int_equal(on.witness, 2);
+	assert_false(is_allowed());
+	told(2);
+	assert_int_equal(serve(2 + RAISED), 2 + WITNESSED + 1);
+	assert_int_equal(on.witness, 0);
+	assert_true(is_allowed());
+}
+
+/* Somebody else has changed it: maybe at a later target, which that one has raised as far. */
 static void test_a_witness_is_not_one_for_ever(void **state)
 {
 	(void)state;
 	ferry_registrar_session(&on.registrar, true);
-	answer_keys(all_keys(2));
-	assert_int_equal(on.witness, 1);
+	answer_keys(all_keys(2 + RAISED));
 	for (int i = 0; i < 2; i++) {
-		stand_run_ms(&on.stand, REGISTRAR_RETRY_MS + 1);
-		answer_keys(all_keys(2));
 		assert_int_equal(on.witness, 1);
+		stand_run_ms(&on.stand, REGISTRAR_RETRY_MS + 1);
+		answer_keys(all_keys(2 + RAISED));
 	}
-	stand_run_ms(&on.stand, 3001);
+	stand_run_ms(&on.stand, REGISTRAR_RETRY_MS + 1);
 	on.view.told = 1;
 	on.view.told_by.v = 2;
-	answer_keys(all_keys(2));
+	answer_keys(all_keys(2 + RAISED + 1));
 	assert_int_equal(on.witness, 2);
 	assert_int_equal(on.registrar.state, FERRY_REGISTRAR_WITNESS);
+	stand_run_ms(&on.stand, REGISTRAR_RETRY_MS + 1);
+	answer_keys(all_keys(2 + WITNESSED)); /* Another has been the witness. */
+	assert_int_equal(on.witness, 0);
+	expect(FERRY_FENCE_REGISTER);
+	answer(-EACCES);
+	assert_true(on.registrar.is_unsure);
+}
+
+/* Whose key was taken meanwhile does not take another for its own. */
+static void test_a_raise_is_refused(void **state)
+{
+	(void)state;
+	ferry_registrar_session(&on.registrar, true);
+	answer_keys(all_keys(2));
+	expect(FERRY_FENCE_REGISTER);
+	answer(-EACCES);
+	assert_true(on.registrar.is_unsure);
+	assert_int_equal(on.registrar.state, FERRY_REGISTRAR_OUT);
+	assert_null(on.pending);
 }
 
 /* Its own PREEMPT raises the count: it looks whether that was another target's. */
@@ -161,13 +232,13 @@ static void test_looks_after_a_taking(void **state)
 	answer_keys(all_keys(2 + WITNESSED));
 	expect_preempt(key(2, 1));
 	answer(0);
-	answer_keys(KEYS(.holder = key(1, 3), .generation = 40, .keys = {key(1, 3)}));
+	answer_keys(KEYS(.holder = key(1, 3), .generation = 2 + WITNESSED, .keys = {key(1, 3)}));
 	expect_preempt(key(2, 1)); /* By its name, as what it left behind. */
 	answer(0);
 	assert_int_equal(on.takes, 1);
 	assert_int_equal(on.taken, 0);
 	expect(FERRY_FENCE_READ_KEYS);
-	answer_keys(KEYS(.holder = key(1, 3), .generation = 40, .keys = {key(1, 3)}));
+	answer_keys(KEYS(.holder = key(1, 3), .generation = 2 + WITNESSED, .keys = {key(1, 3)}));
 	assert_null(on.pending);
 	assert_true(is_allowed());
 }
@@ -190,9 +261,10 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, registrar_teardown)
-		TEST(test_a_flush_is_looked_at), TEST(test_a_flush_after_a_restart),
-		TEST(test_the_count_is_raised),	 TEST(test_a_witness_is_not_one_for_ever),
-		TEST(test_looks_after_a_taking), TEST(test_a_restart_before_a_taking),
+		TEST(test_a_flush_is_looked_at),	  TEST(test_a_flush_after_a_restart),
+		TEST(test_the_count_is_raised),		  TEST(test_tells_once_the_count_is_raised),
+		TEST(test_a_witness_is_not_one_for_ever), TEST(test_a_raise_is_refused),
+		TEST(test_looks_after_a_taking),	  TEST(test_a_restart_before_a_taking),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
