@@ -138,7 +138,9 @@ static void unheard_draw(struct chaos *chaos)
 	cluster->lun.generation = 0; /* A young one: a restart shows least there. */
 	cluster->lun.options.has_aptpl = true;
 	cluster->lun.options.reinstates = false;
-	cluster->workload.shares[FERRY_OP_FLUSH] += 10;
+	/* What is suspect already tells nothing of the next loss. */
+	cluster->workload.shares[FERRY_OP_FLUSH] += 30;
+	cluster->clears_per_mille = 900;
 	chaos->interval_ns_max = sim_between(&cluster->sim, SIM_CRASH, 100 * FERRY_NS_PER_MS,
 					     1500 * FERRY_NS_PER_MS);
 }

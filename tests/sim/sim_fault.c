@@ -128,9 +128,35 @@ static void cache_lost(struct sim_planned *planned)
 	sim_lun_reset_hard(lun_of(planned));
 }
 
+/*
+ * And again while somebody registers at what was restarted, whose REGISTER is then executed by
+ * another target. In half of them the owner's own path is away, which would look for itself.
+ */
 static void unheard(struct sim_planned *planned)
 {
 	sim_lun_restart_unheard(lun_of(planned));
+	if (draw(planned, 2) == 0)
+		return;
+	if (draw(planned, 2) == 0) {
+		owner_cut(planned);
+		planned->relapsed = planned->node;
+	}
+	step_in(planned, 0);
+}
+
+static void unheard_again(struct sim_planned *planned)
+{
+	if (cluster_of(planned)->sim.now_ns >= planned->until_ns) {
+		if (planned->relapsed != 0)
+			uncut(planned);
+		return;
+	}
+	if (planned->relapses == 0 && sim_lun_is_registering(lun_of(planned)) &&
+	    draw(planned, 4) == 0) {
+		planned->relapses++;
+		sim_lun_restart_unheard(lun_of(planned));
+	}
+	step_in(planned, draw(planned, 2 * FERRY_NS_PER_MS));
 }
 
 static void attention(struct sim_planned *planned)
@@ -445,7 +471,7 @@ static const struct kind {
 	[SIM_FAULT_OWNER_CUT] = {"owner-cut", owner_cut, uncut},
 	[SIM_FAULT_OWN_CACHE] = {"path-cache", path_cache, NULL},
 	[SIM_FAULT_RELAPSE] = {"relapse", relapse, relapse_go_on},
-	[SIM_FAULT_UNHEARD] = {"unheard", unheard, NULL},
+	[SIM_FAULT_UNHEARD] = {"unheard", unheard, unheard_again},
 	[SIM_FAULT_LATE] = {"late", late, NULL},
 };
 

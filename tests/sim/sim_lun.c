@@ -8,9 +8,6 @@
 #include "tests/sim/sim_lun_private.h"
 #include "tests/sim/sim_path.h"
 
-/* A target is down for some time, and then the kernels have to log in. */
-#define UNHEARD_NS_MIN (4 * FERRY_NS_PER_S)
-
 static struct sim *sim_of(const struct sim_lun *lun)
 {
 	return lun->sim;
@@ -616,8 +613,7 @@ void sim_lun_restart(struct sim_lun *lun)
 	sim_lun_power(lun, true);
 }
 
-/* A known flaw, which is not drawn: docs/decisions/0009, what is left. */
-static bool is_registering(const struct sim_lun *lun)
+bool sim_lun_is_registering(const struct sim_lun *lun)
 {
 	ferry_list_foreach (link, &lun->commands) {
 		const struct sim_command *command =
@@ -633,9 +629,6 @@ static bool is_registering(const struct sim_lun *lun)
 void sim_lun_restart_unheard(struct sim_lun *lun)
 {
 	ferry_assert(lun->options.has_aptpl);
-	if (lun->sim->now_ns - lun->restarted_ns < UNHEARD_NS_MIN || is_registering(lun))
-		return; /* It takes some time. */
-	lun->restarted_ns = lun->sim->now_ns;
 	sim_note(lun->sim, SIM_FAULT, 0, 22, "the target is restarted, unheard");
 	ferry_list_foreach (link, &lun->commands) {
 		struct sim_command *command = ferry_list_entry(link, struct sim_command, link);

@@ -150,7 +150,6 @@ struct sim_lun {
 	uint32_t holder; /* A node; 0: no reservation. */
 	uint32_t generation;
 	bool is_off;
-	uint64_t restarted_ns;		/* Unheard. */
 	struct ferry_epoch epoch_floor; /* Landing a write of an older epoch breaks a promise. */
 	struct ferry_list commands;
 	struct ferry_list paths;       /* Those that are open. */
@@ -200,6 +199,8 @@ void sim_lun_restart(struct sim_lun *lun);
  * sent once more, and nobody is told. LIO does so; its registrations are kept (tests/vm).
  */
 void sim_lun_restart_unheard(struct sim_lun *lun);
+/* Whether somebody's REGISTER is on its way, or waits there. */
+bool sim_lun_is_registering(const struct sim_lun *lun);
 void sim_lun_attention(struct sim_lun *lun, uint32_t node, enum sim_attention attention);
 /* What it has accepted stays where it is, until it is no longer stalled. */
 void sim_lun_stall(struct sim_lun *lun, bool is_stalled, bool stalls_fences);

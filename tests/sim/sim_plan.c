@@ -200,6 +200,9 @@ static void weights_draw(struct sim_faults *faults)
 	faults->weights[SIM_FAULT_CLUSTER] = (faults->weights[SIM_FAULT_CLUSTER] + 2) / 3;
 	faults->weights[SIM_FAULT_LUN_OFF] = (faults->weights[SIM_FAULT_LUN_OFF] + 1) / 2;
 	weights_focus(faults);
+	/* A clock that stood still, and a restart that nobody tells of: docs/decisions/0009. */
+	if (faults->focus == SIM_FOCUS_UNHEARD)
+		faults->weights[SIM_FAULT_PAUSE] = 0;
 	if (faults->cluster->lun.options.caches_by_path)
 		weights_by_path(faults);
 	if (faults->cluster->lun.options.has_no_reservations)
