@@ -34,6 +34,7 @@ struct ferry_route {
 	uint64_t started_ns;
 	uint32_t lanes_failed; /* A bit per lane on which a try of it did not end DONE. */
 	uint32_t ghosts_count; /* Tries of it that are ghosts still. */
+	bool had_ghosts;       /* Some path may have it, or may have had it. */
 	uint64_t keep_until;   /* FLUSH, by path: what has to be durable first. */
 	bool awaits_lay;       /* In awaiting_lay: no lane is left to try beside its ghosts. */
 };

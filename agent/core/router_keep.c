@@ -188,6 +188,28 @@ void ferry_router_keep_write(struct ferry_router *router, const struct ferry_try
 	ferry_keep_add(keep, attempt, lane);
 }
 
+/*
+ * What a path has taken of it is read, and what was read before a FLUSH has to stay: that path's
+ * cache alone must not have it. So it is written anew, as if it had been acknowledged.
+ */
+void ferry_router_keep_failed(struct ferry_router *router, const struct ferry_route *route)
+{
+	const struct ferry_io *io = route->io;
+
+	if (!router->keep.is_on || !route->had_ghosts || router->is_deposed ||
+	    io == &router->keep_io)
+		return;
+	ferry_assert(ferry_op_changes_blocks(io->op));
+	ferry_keep_add(&router->keep,
+		       &(struct ferry_attempt){.op = io->op,
+					       .flags = io->flags & ~(uint32_t)FERRY_IO_FUA,
+					       .lba = io->lba,
+					       .length_blocks = io->length_blocks,
+					       .segments = io->segments},
+		       /* lane= */ NULL);
+	ferry_router_dispatch_soon(router);
+}
+
 static enum ferry_start flush_start(struct ferry_router *router, struct ferry_route *route)
 {
 	struct ferry_keep *keep = &router->keep;

@@ -287,6 +287,63 @@ static void test_failed_flush_of_a_path_is_replayed(void **state)
 	assert_int_equal(at.results[1], 0);
 }
 
+/* It failed, and a path may have it: what is read of it must not vanish with that path's cache. */
+static void test_failed_write_is_completed(void **state)
+{
+	struct stand_path *peer;
+
+	(void)state;
+	submit(0, FERRY_OP_WRITE, 0);
+	ferry_segments_write(&at.ios[0].segments, 0, &(uint8_t){9}, 1);
+	at.router.lanes[1].is_allowed = at.router.lanes[2].is_allowed = false;
+	end_unknown(&at.paths[0]);
+	ferry_router_fail_waiting(&at.router, -ETIMEDOUT);
+	assert_int_equal(at.results[0], -ETIMEDOUT);
+	at.router.lanes[1].is_allowed = at.router.lanes[2].is_allowed = true;
+	submit(1, FERRY_OP_FLUSH, 0);
+	submit(2, FERRY_OP_READ, 0);
+	stand_run_ms(&at.stand, 1);
+	assert_int_equal(at.paths[1].count + at.paths[2].count, 0); /* It may land yet. */
+	assert_true(lay(0));
+	stand_run_ms(&at.stand, 1);
+	peer = peer_with(1);
+	assert_int_equal(written_anew(peer), 9);
+	peer_done(peer, 0, 1);
+	stand_run_ms(&at.stand, 1);
+	assert_int_equal(at.results[1], 1);
+	peers_done();
+	stand_run_ms(&at.stand, 1);
+	assert_int_equal(at.results[1], 0);
+	assert_int_equal(at.results[2], 0);
+	assert_int_equal(at.router.keep.count, 0);
+	assert_false(at.router.flush.is_suspect);
+}
+
+/* Not if nothing of it was sent, nor if the pool is another's. */
+static void test_failed_write_is_forgotten(void **state)
+{
+	(void)state;
+	at.router.lanes[0].is_allowed = at.router.lanes[1].is_allowed =
+		at.router.lanes[2].is_allowed = false;
+	ferry_router_close(&at.router);
+	submit(0, FERRY_OP_WRITE, 0);
+	ferry_router_fail_waiting(&at.router, -ETIMEDOUT);
+	assert_int_equal(at.results[0], -ETIMEDOUT);
+	assert_int_equal(at.router.keep.count, 0);
+	ferry_router_open(&at.router, (struct ferry_epoch){7});
+	at.router.lanes[0].is_allowed = true;
+	submit(1, FERRY_OP_WRITE, 0);
+	submit(2, FERRY_OP_WRITE, 8);
+	ferry_router_close(&at.router);
+	ferry_router_depose(&at.router);
+	end_unknown(&at.paths[0]);
+	stand_done(&at.paths[0], 0);
+	assert_int_equal(at.results[1], -ESHUTDOWN);
+	assert_int_equal(at.results[2], -ESHUTDOWN);
+	assert_int_equal(at.router.keep.count, 0);
+	assert_true(lay(0));
+}
+
 int main(void)
 {
 #define BY_PATH(name) cmocka_unit_test_setup_teardown(name, router_setup_by_path, router_teardown)
@@ -300,6 +357,8 @@ int main(void)
 		BY_PATH(test_hanging_write_is_in_nobodys_way),
 		BY_PATH(test_kept_writes_are_bounded),
 		BY_PATH(test_failed_flush_of_a_path_is_replayed),
+		BY_PATH(test_failed_write_is_completed),
+		BY_PATH(test_failed_write_is_forgotten),
 	};
 
 	return cmocka_run_group_tests_name("router_keep", tests, NULL, NULL);

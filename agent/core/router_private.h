@@ -86,6 +86,9 @@ void ferry_router_lose(struct ferry_router *router, struct ferry_lane *lane);
 void ferry_router_keep_write(struct ferry_router *router, const struct ferry_try *try,
 			     const struct ferry_io *io);
 
+/* @route is about to fail: some path may have it all the same. */
+void ferry_router_keep_failed(struct ferry_router *router, const struct ferry_route *route);
+
 /* MAY: it may start; on @ret_lane only, if that is not NULL. */
 enum ferry_start ferry_router_keep_look(struct ferry_router *router, struct ferry_route *route,
 					struct ferry_lane **ret_lane);

@@ -42,6 +42,8 @@ void ferry_route_complete(struct ferry_router *router, struct ferry_route *route
 	ferry_assert(io && io->route == route);
 	ferry_assert(error <= 0);
 	route_forget_tries(router, route);
+	if (error < 0)
+		ferry_router_keep_failed(router, route);
 	ferry_list_remove(&route->link);
 	route->io = NULL;
 	ferry_list_prepend(&router->routes_free, &route->link);

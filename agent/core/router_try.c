@@ -79,6 +79,7 @@ static void try_free_if_over(struct ferry_router *router, struct ferry_try *try)
 static void route_leave_ghost(struct ferry_router *router, struct ferry_route *route)
 {
 	route->ghosts_count++;
+	route->had_ghosts = true;
 	if (router->config.waits_for_ghosts && !router->is_deposed)
 		ferry_route_await_lay(router, route);
 	else
@@ -215,11 +216,13 @@ static void route_try_ended(struct ferry_router *router, struct ferry_try *try,
 		next = FERRY_NEXT_RETRY;
 	/*
 	 * Acknowledged now it would pass for written in the time of the pool's next owner, whose
-	 * FLUSH would say nothing of a loss before that.
+	 * FLUSH would say nothing of a loss before that. Nor is it kept for later.
 	 */
 	if (ferry_op_changes_blocks(route->io->op) && next == FERRY_NEXT_COMPLETE &&
-	    try->sequence <= router->deposed_at)
+	    try->sequence <= router->deposed_at) {
+		next = FERRY_NEXT_FAIL;
 		error = -ESHUTDOWN;
+	}
 	switch (next) {
 	case FERRY_NEXT_COMPLETE:
 		router_note_done(router, try, route->io);
