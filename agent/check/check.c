@@ -274,10 +274,8 @@ static void flush_succeeded(struct ferry_check *check, const struct ferry_check_
 			ferry_list_entry(link, struct ferry_check_entry, in_volatiles);
 		bool was_promised =
 			entry->is_acknowledged && !entry->is_forgiven && entry->end < io->start;
-		bool may_vanish = check->config.failures_vanish && entry->end != NEVER &&
-				  !entry->is_acknowledged;
 
-		if (was_promised || (entry->known < io->start && !may_vanish))
+		if (was_promised || entry->known < io->start)
 			entry_is_durable(check, entry);
 	}
 }

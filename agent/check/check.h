@@ -102,8 +102,6 @@ struct ferry_check_config {
 	uint32_t entries_max;	/* Writes remembered, over all sectors. */
 	uint64_t tag_first;	/* So that tags of an earlier run are told apart; 0 is 1. */
 	bool storage_tears;	/* A read beside a write may return bytes of both. */
-	/* A write that failed and was seen is not made durable by a FLUSH: flush_scope = path. */
-	bool failures_vanish;
 };
 
 struct ferry_check_entry;

@@ -497,30 +497,6 @@ static void test_storage_that_tears(void **state)
 	assert_int_equal(check.sectors_mixed, 4);
 }
 
-/* It failed, was seen, and a FLUSH succeeded: a disk has it for good, paths' own caches may not. */
-static void test_failures_that_vanish(void **state)
-{
-	uint64_t old = whole_write(0);
-	uint64_t failed;
-
-	(void)state;
-	flush(0);
-	failed = whole_write(-EIO);
-	FINE(whole_read(failed));
-	check.config.failures_vanish = true;
-	flush(0);
-	STALE(whole_read(old)); /* Nothing was lost. */
-	ferry_check_lost(&check);
-	FINE(whole_read(old));
-	FINE(whole_read(old));
-	failed = whole_write(-EIO);
-	FINE(whole_read(failed));
-	check.config.failures_vanish = false;
-	flush(0);
-	ferry_check_lost(&check);
-	LOST(whole_read(old));
-}
-
 static void test_wrong_configuration(void **state)
 {
 	static uint8_t memory[4096] __attribute__((aligned(64)));
@@ -564,7 +540,6 @@ int main(void)
 		TEST(test_read_of_the_past),
 		TEST(test_entries_are_cut),
 		TEST(test_storage_that_tears),
-		TEST(test_failures_that_vanish),
 		TEST(test_wrong_configuration),
 	};
 

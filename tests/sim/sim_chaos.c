@@ -574,7 +574,6 @@ void sim_chaos_run(uint64_t seed, const struct sim_chaos_options *options, struc
 				     : focus_of(seed);
 	chaos->cluster.lun.options.hides_restarts = is_unheard;
 	chaos->cluster.lun.options.caches_by_path = is_by_path;
-	chaos->cluster.workload.check.config.failures_vanish = is_by_path; /* The fault model. */
 	chaos->cluster.options.flushes_by_path = is_by_path;
 	options_draw(chaos);
 	if (options->faults_ns_max != 0)
