@@ -56,6 +56,8 @@ struct cluster_pool {
 	/* What an agent has left of the kernel's NBD client; who waits for that. */
 	bool is_nbddev_due;
 	bool nbddev_goes_on;
+	bool nbddev_asked;			   /* Whether it goes on, of whom is asked now: */
+	struct ferry_nbddev_asking *nbddev_asking; /* NULL: nobody. */
 	uint32_t nbddev_tries;
 	struct ferry_timer nbddev_timer;
 	struct ferry_mail shown_later, hidden_later; /* kind 0: none. */

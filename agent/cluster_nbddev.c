@@ -1,7 +1,7 @@
 /*
  * cluster_nbddev.c - devices of the kernel's NBD client that an agent has left: they get a new
  * connection, or are ended, as the data thread has decided (data_recovery.c). Here, since the
- * kernel may wait for that thread.
+ * kernel may wait for that thread; and on a thread of its own, since it may wait for long.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -35,52 +35,86 @@ static void said(const struct cluster_pool *pool, const char *what)
 	ferry_log(FERRY_SEVERITY_NOTICE, "volume %s: %s", pool->volume->name, what);
 }
 
-/* 0: done; -EAGAIN: the kernel has not let go of the agent before this one. */
-static int go_on(struct cluster_pool *pool, const char *uri)
+static void answered(void *context, int answer, int fd);
+
+static void done(struct cluster_pool *pool)
 {
-	const struct ferry_nbddev_shape shape = {
-		.size_bytes = pool->identity.size_blocks * pool->identity.block_bytes,
-		.block_bytes = pool->identity.block_bytes,
-		.flags = pool->volume->is_read_only ? FERRY_NBDDEV_READ_ONLY : 0,
-	};
-	char label[FERRY_CONTROL_NAME_BYTES];
-	struct ferry_mail mail = {.kind = FERRY_MAIL_ADOPT};
+	pool->is_nbddev_due = false;
+	cluster_pool_nbddev_done(pool);
+}
+
+/* The kernel has not let go of the agent before this one, or there was no thread to ask on. */
+static void again(struct cluster_pool *pool, const char *why_never)
+{
+	if (++pool->nbddev_tries < TRIES_MAX) {
+		ferry_timer_start_in(pool->cluster->loop, &pool->nbddev_timer, AGAIN_NS);
+		return;
+	}
+	said(pool, why_never);
+	done(pool);
+}
+
+/* What the data thread has decided, as it stands now. */
+static void ask(struct cluster_pool *pool)
+{
+	struct ferry_nbddev_question question = {
+		.goes_on = pool->nbddev_goes_on,
+		.shape = {.size_bytes = pool->identity.size_blocks * pool->identity.block_bytes,
+			  .block_bytes = pool->identity.block_bytes,
+			  .flags = pool->volume->is_read_only ? FERRY_NBDDEV_READ_ONLY : 0}};
 	int r;
 
-	cluster_nbddev_label(pool, label, sizeof(label));
-	r = ferry_nbddev_return(uri, label, &shape, &mail.fd);
-	if (r == -ESTALE)
-		said(pool, "the nbd device of an earlier agent was of another lun: it is ended");
+	ferry_assert(!pool->nbddev_asking);
+	cluster_nbddev_label(pool, question.label, sizeof(question.label));
+	control_uri_of(pool->cluster, pool->volume->name, question.uri, sizeof(question.uri));
+	pool->nbddev_asked = question.goes_on;
+	r = ferry_nbddev_ask(pool->cluster->loop, &question, answered, pool, &pool->nbddev_asking);
 	if (r < 0)
-		return r == -EAGAIN ? r : 0;
-	if (fcntl(mail.fd, F_SETFL, O_NONBLOCK) < 0) { /* It is dead again, and can be ended. */
-		(void)close(mail.fd);
-		return 0;
-	}
-	cluster_pool_tell(pool, mail);
-	said(pool, "the nbd device of an earlier agent is served again");
-	return 0;
+		again(pool, "it could not be asked what becomes of its nbd device");
 }
 
 static void look(struct ferry_timer *timer)
 {
-	struct cluster_pool *pool = FERRY_CONTAINER_OF(timer, struct cluster_pool, nbddev_timer);
-	char uri[FERRY_CONTROL_TEXT_BYTES];
-	int r;
+	ask(FERRY_CONTAINER_OF(timer, struct cluster_pool, nbddev_timer));
+}
 
-	control_uri_of(pool->cluster, pool->volume->name, uri, sizeof(uri));
-	r = pool->nbddev_goes_on ? go_on(pool, uri) : ferry_nbddev_end(uri);
-	if (r > 0)
-		said(pool,
-		     "its nbd device is ended: another may serve the volume, or has served it");
-	if (r == -EAGAIN && ++pool->nbddev_tries < TRIES_MAX) {
-		ferry_timer_start_in(pool->cluster->loop, timer, AGAIN_NS);
+/* @fd is the data thread's from now on; or is closed: its device is dead again, and can be ended.
+ */
+static void serve(struct cluster_pool *pool, int fd)
+{
+	struct ferry_mail mail = {.kind = FERRY_MAIL_ADOPT, .fd = fd};
+
+	if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0) {
+		(void)close(fd);
 		return;
 	}
-	if (r == -EAGAIN)
-		said(pool, "its nbd device has another server, one in another mount namespace?");
-	pool->is_nbddev_due = false;
-	cluster_pool_nbddev_done(pool);
+	cluster_pool_tell(pool, mail);
+	said(pool, "the nbd device of an earlier agent is served again");
+}
+
+static void answered(void *context, int answer, int fd)
+{
+	struct cluster_pool *pool = context;
+
+	pool->nbddev_asking = NULL;
+	if (pool->nbddev_asked != pool->nbddev_goes_on) { /* Decided anew meanwhile. */
+		if (fd >= 0)
+			(void)close(fd);
+		ask(pool);
+		return;
+	}
+	if (answer == -EAGAIN) {
+		again(pool, "its nbd device has another server, one in another mount namespace?");
+		return;
+	}
+	if (fd >= 0)
+		serve(pool, fd);
+	else if (answer == -ESTALE)
+		said(pool, "the nbd device of an earlier agent was of another lun: it is ended");
+	else if (answer > 0)
+		said(pool,
+		     "its nbd device is ended: another may serve the volume, or has served it");
+	done(pool);
 }
 
 void cluster_nbddev_mail(struct cluster_pool *pool, const struct ferry_mail *mail)
@@ -90,10 +124,12 @@ void cluster_nbddev_mail(struct cluster_pool *pool, const struct ferry_mail *mai
 	pool->is_nbddev_due = true;
 	ferry_timer_stop(pool->cluster->loop, &pool->nbddev_timer);
 	pool->nbddev_timer.run = look;
-	look(&pool->nbddev_timer);
+	if (!pool->nbddev_asking) /* Else its answer leads on. */
+		ask(pool);
 }
 
 void cluster_nbddev_close(struct cluster_pool *pool)
 {
 	ferry_timer_stop(pool->cluster->loop, &pool->nbddev_timer);
+	pool->nbddev_asking = ferry_nbddev_ask_close(pool->nbddev_asking);
 }

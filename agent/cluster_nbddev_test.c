@@ -19,37 +19,57 @@ static struct ferry_cluster cluster;
 static struct ferry_config_pool config_pool;
 static struct ferry_config_volume volume;
 static struct cluster_pool *const pool = &cluster.pools[0];
-static int answer; /* Of the kernel: of the next return or end. */
-static uint32_t returns, ends, dones;
-static struct ferry_nbddev_shape shape_asked;
-static char label_asked[FERRY_CONTROL_NAME_BYTES];
+static int answer;   /* Of the kernel: of the next question; 1 for a return: a connection. */
+static bool is_slow; /* It answers when the test says so. */
+static uint32_t returns, ends, dones, closes;
+static struct ferry_nbddev_question asked;
+static struct ferry_task answer_task;
+static struct ferry_nbddev_asking *const asking = (struct ferry_nbddev_asking *)&asked;
 static int other_end; /* Of the connection that the kernel has. */
 static struct ferry_mail told;
 
 /* ---- The kernel, and the wiring around it. ---- */
 
-int ferry_nbddev_return(const char *uri, const char *label, const struct ferry_nbddev_shape *shape,
-			int *ret_fd)
-{
-	int pair[2];
+static ferry_nbddev_answered_fn *on_answer;
 
-	assert_string_equal(uri, "uri of v");
-	(void)snprintf(label_asked, sizeof(label_asked), "%s", label);
-	shape_asked = *shape;
-	returns++;
-	if (answer < 0)
+static void answer_run(struct ferry_task *task)
+{
+	int pair[2] = {-1, -1};
+
+	(void)task;
+	if (asked.goes_on && answer >= 0) {
+		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+		if (other_end >= 0)
+			assert_int_equal(close(other_end), 0);
+		other_end = pair[0];
+	}
+	on_answer(pool, answer, pair[1]);
+}
+
+int ferry_nbddev_ask(struct ferry_loop *loop, const struct ferry_nbddev_question *question,
+		     ferry_nbddev_answered_fn *answered, void *context,
+		     struct ferry_nbddev_asking **ret)
+{
+	assert_ptr_equal(context, pool);
+	assert_null(pool->nbddev_asking); /* One at a time. */
+	assert_string_equal(question->uri, "uri of v");
+	asked = *question;
+	returns += question->goes_on;
+	ends += !question->goes_on;
+	if (answer == -ENOMEM)
 		return answer;
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-	other_end = pair[0];
-	*ret_fd = pair[1];
+	on_answer = answered;
+	answer_task.run = answer_run;
+	if (!is_slow)
+		ferry_task_post(loop, &answer_task);
+	*ret = asking;
 	return 0;
 }
 
-int ferry_nbddev_end(const char *uri)
+struct ferry_nbddev_asking *ferry_nbddev_ask_close(struct ferry_nbddev_asking *closed)
 {
-	assert_string_equal(uri, "uri of v");
-	ends++;
-	return answer;
+	closes += closed == asking;
+	return NULL;
 }
 
 void control_uri_of(const struct ferry_cluster *of, const char *name, char *ret, size_t size_bytes)
@@ -91,7 +111,8 @@ static int setup(void **state)
 	pool->identity.size_blocks = 256;
 	pool->identity.block_bytes = 4096;
 	told = (struct ferry_mail){0};
-	returns = ends = dones = 0;
+	returns = ends = dones = closes = 0;
+	is_slow = false;
 	other_end = -1;
 	return 0;
 }
@@ -131,8 +152,8 @@ static void test_goes_on(void **state)
 	assert_int_equal(ends, 0);
 	assert_int_equal(told.kind, FERRY_MAIL_ADOPT);
 	assert_true(fcntl(told.fd, F_GETFL) & O_NONBLOCK);
-	assert_int_equal(shape_asked.size_bytes, 1 << 20);
-	assert_int_equal(shape_asked.block_bytes, 4096);
+	assert_int_equal(asked.shape.size_bytes, 1 << 20);
+	assert_int_equal(asked.shape.block_bytes, 4096);
 	assert_int_equal(close(told.fd), 0);
 	returns = 0;
 	stand_run_ms(&stand, 10000);
@@ -144,9 +165,11 @@ static void test_none(void **state)
 	(void)state;
 	answer = -ENOENT;
 	decided(true);
+	stand_run_ms(&stand, 1);
 	assert_int_equal(dones, 1);
 	answer = 0;
 	decided(false);
+	stand_run_ms(&stand, 1);
 	assert_int_equal(dones, 2);
 	assert_int_equal(told.kind, 0);
 }
@@ -172,6 +195,7 @@ static void test_ends_after_all(void **state)
 	decided(true);
 	stand_run_ms(&stand, 200);
 	decided(false);
+	stand_run_ms(&stand, 1);
 	returns = 0;
 	answer = 1;
 	stand_run_ms(&stand, 1000);
@@ -179,6 +203,47 @@ static void test_ends_after_all(void **state)
 	assert_int_equal(ends, 2);
 	assert_int_equal(dones, 1);
 	assert_int_equal(told.kind, 0);
+}
+
+/* It is given up while the kernel makes up its mind: what it has taken it loses, and is ended. */
+static void test_ends_while_asked(void **state)
+{
+	char byte;
+
+	(void)state;
+	is_slow = true;
+	answer = 0;
+	decided(true);
+	decided(false);
+	assert_int_equal(returns + ends, 1);
+	assert_true(pool->is_nbddev_due);
+	answer_run(&answer_task);
+	assert_int_equal(told.kind, 0);
+	assert_int_equal(read(other_end, &byte, 1), 0); /* Closed. */
+	assert_int_equal(ends, 1);
+	assert_int_equal(dones, 0);
+	answer = 1;
+	answer_run(&answer_task);
+	assert_int_equal(dones, 1);
+	assert_int_equal(told.kind, 0);
+}
+
+/* No memory, no threads: later there are; and who stops does not wait for ever. */
+static void test_cannot_ask(void **state)
+{
+	(void)state;
+	answer = -ENOMEM;
+	decided(false);
+	stand_run_ms(&stand, 200);
+	assert_true(ends > 2);
+	assert_int_equal(dones, 0);
+	answer = 0;
+	is_slow = true;
+	stand_run_ms(&stand, 200);
+	cluster_nbddev_close(pool);
+	assert_int_equal(closes, 1);
+	assert_null(pool->nbddev_asking);
+	assert_int_equal(dones, 0);
 }
 
 /* Another lun, another pool's history, another node: another device. */
@@ -189,8 +254,9 @@ static void test_label(void **state)
 	(void)state;
 	answer = -ENOENT;
 	decided(true);
+	stand_run_ms(&stand, 1);
 	cluster_nbddev_label(pool, first, sizeof(first));
-	assert_string_equal(first, label_asked);
+	assert_string_equal(first, asked.label);
 	assert_int_equal(strlen(first), 16);
 	memset(&pool->identity.uuid, 1, sizeof(pool->identity.uuid));
 	cluster_nbddev_label(pool, other, sizeof(other));
@@ -210,8 +276,13 @@ static void test_label(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_goes_on),	   TEST(test_none),  TEST(test_gives_up),
-		TEST(test_ends_after_all), TEST(test_label),
+		TEST(test_goes_on),
+		TEST(test_none),
+		TEST(test_gives_up),
+		TEST(test_ends_after_all),
+		TEST(test_ends_while_asked),
+		TEST(test_cannot_ask),
+		TEST(test_label),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -97,8 +97,9 @@ struct data_pool {
 	int taken_error;
 	struct ferry_epoch taking; /* Installed when the cluster thread asked for it. */
 	int shown_error;
-	bool was_cleared; /* Of what an earlier agent's ublk has left... */
-	bool is_clearing; /* ...just now. */
+	bool was_cleared;		    /* Of what an earlier agent's ublk has left... */
+	bool is_clearing;		    /* ...just now. */
+	void (*ublk_hidden)(void *context); /* Who waits for ublk to leave its device. */
 	bool nbddev_ends; /* What was left of the kernel's NBD client: it does not go on. */
 	int attached_error;
 	char attached[FERRY_EVENT_TEXT_MAX]; /* Its device, or why it has none. */

@@ -65,6 +65,17 @@ void data_ublk_view(struct data_pool *pool)
 					      cleared, pool) == 0;
 }
 
+/* What was in flight till now may have told of a loss: then the next agent must not have it. */
+static void left(void *context)
+{
+	struct data_pool *pool = context;
+
+	if (data_may_stay(pool) ||
+	    ferry_ublk_remove(pool->data->ublk, ferry_engine_block(&pool->engine),
+			      pool->ublk_hidden, pool) < 0)
+		pool->ublk_hidden(pool);
+}
+
 bool data_ublk_hide(struct data_pool *pool, bool stays, void (*done)(void *context))
 {
 	struct ferry_ublk *ublk = pool->data->ublk;
@@ -73,7 +84,8 @@ bool data_ublk_hide(struct data_pool *pool, bool stays, void (*done)(void *conte
 	if (!ublk)
 		return false;
 	stays = stays && data_may_stay(pool);
-	return (stays ? ferry_ublk_leave(ublk, block, done, pool)
+	pool->ublk_hidden = done;
+	return (stays ? ferry_ublk_leave(ublk, block, left, pool)
 		      : ferry_ublk_remove(ublk, block, done, pool)) == 0;
 }
 

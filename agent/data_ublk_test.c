@@ -15,6 +15,9 @@ static struct ferry_fence fence;
 static struct ferry_ublk_volume shown;
 static char done_by[8]; /* What was done: 'a'dd, 'r'emove, 'l'eave. */
 
+static void (*on_left_now)(void *context);
+static void (*on_removed_now)(void *context);
+
 static void did(char what)
 {
 	assert_true(strlen(done_by) + 1 < sizeof(done_by));
@@ -75,7 +78,7 @@ int ferry_ublk_remove(struct ferry_ublk *ublk, struct ferry_block *block,
 		      void (*on_removed)(void *context), void *context)
 {
 	(void)ublk;
-	(void)on_removed;
+	on_removed_now = on_removed;
 	(void)context;
 	assert_ptr_equal(block, ferry_engine_block(&pool->engine));
 	did('r');
@@ -86,8 +89,8 @@ int ferry_ublk_leave(struct ferry_ublk *ublk, struct ferry_block *block,
 		     void (*on_left)(void *context), void *context)
 {
 	(void)ublk;
-	(void)on_left;
-	(void)context;
+	on_left_now = on_left;
+	assert_ptr_equal(context, pool);
 	assert_ptr_equal(block, ferry_engine_block(&pool->engine));
 	did('l');
 	return 0;
@@ -165,6 +168,27 @@ static void test_stays(void **state)
 	assert_false(data_ublk_hide(pool, /* stays= */ true, NULL));
 }
 
+static void hidden(void *context)
+{
+	assert_ptr_equal(context, pool);
+	did('h');
+}
+
+/* What ends while it is left may tell of a loss: the next agent's FLUSH would hide it. */
+static void test_lost_while_leaving(void **state)
+{
+	(void)state;
+	assert_true(data_ublk_hide(pool, /* stays= */ true, hidden));
+	on_left_now(pool);
+	assert_string_equal(done_by, "lh");
+	assert_true(data_ublk_hide(pool, /* stays= */ true, hidden));
+	pool->engine.router.flush.is_suspect = true;
+	on_left_now(pool);
+	assert_string_equal(done_by, "lhlr");
+	on_removed_now(pool);
+	assert_string_equal(done_by, "lhlrh");
+}
+
 /* Another node serves the pool: once, what is left here goes. */
 static void test_cleared(void **state)
 {
@@ -187,9 +211,8 @@ static void test_cleared(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_shared),
-		TEST(test_alone),
-		TEST(test_stays),
+		TEST(test_shared),  TEST(test_alone),
+		TEST(test_stays),   TEST(test_lost_while_leaving),
 		TEST(test_cleared),
 	};
 

@@ -183,7 +183,8 @@ bool ferry_decide_is_served_elsewhere(const struct ferry_situation *situation);
 bool ferry_decide_is_alone(const struct ferry_situation *situation);
 
 /*
- * When the next node will be dead for the lun, too, that is silent now; 0: none will by itself.
+ * When the next node, or agent, will be dead for the lun, too, that is silent now; 0: none will by
+ * itself.
  */
 uint64_t ferry_decide_dead_next_ns(const struct ferry_situation *situation);
 

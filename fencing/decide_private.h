@@ -42,8 +42,8 @@ struct ferry_quiesce {
 	const char *why;
 };
 
-/* Silent nodes whose quiesce time has passed. */
-void ferry_decide_dead(const struct ferry_situation *situation, struct ferry_members *ret);
+/* Silent nodes, and agents that have a successor, whose quiesce time has passed. */
+void ferry_decide_dead(const struct ferry_situation *situation, struct ferry_dead *ret);
 
 /* Of those that @keys does not name as drained: the promised time has to pass since their silence.
  */

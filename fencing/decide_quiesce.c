@@ -1,4 +1,7 @@
-/* decide_quiesce.c - power fencing and then the quiesce time, in the place of drained (rule 14). */
+/*
+ * decide_quiesce.c - power fencing, or an agent's end, and then the quiesce time: in the place of
+ * drained, and of an abort (rules 3 and 14).
+ */
 #include "agent/base/museum.h"
 #include "agent/core/key.h"
 #include "fencing/decide_private.h"
@@ -23,32 +26,6 @@ static uint64_t dead_ns(const struct ferry_situation *situation, uint64_t since_
 	return since_ns + (FERRY_MUSEUM(POWER_IS_LAID) ? 0 : situation->quiesce_time_ns);
 }
 
-void ferry_decide_dead(const struct ferry_situation *situation, struct ferry_members *ret)
-{
-	ret->count = 0;
-	for (uint32_t i = 0; situation->power && situation->power[i].node.v != 0; i++) {
-		const struct ferry_power_node *node = &situation->power[i];
-
-		if (ferry_decide_is_silent(situation, node->node) &&
-		    dead_ns(situation, node->silent_ns) <= situation->now_ns)
-			ret->nodes[ret->count++] = node->node;
-	}
-}
-
-uint64_t ferry_decide_dead_next_ns(const struct ferry_situation *situation)
-{
-	uint64_t next_ns = UINT64_MAX;
-
-	for (uint32_t i = 0; situation->power && situation->power[i].node.v != 0; i++) {
-		const struct ferry_power_node *node = &situation->power[i];
-		uint64_t at_ns = dead_ns(situation, node->silent_ns);
-
-		if (ferry_decide_is_silent(situation, node->node) && at_ns > situation->now_ns)
-			next_ns = ferry_min_u64(next_ns, at_ns);
-	}
-	return next_ns == UINT64_MAX ? 0 : next_ns;
-}
-
 static const struct ferry_ownership_seen *seen_find(const struct ferry_situation *situation,
 						    struct ferry_node node)
 {
@@ -56,6 +33,63 @@ static const struct ferry_ownership_seen *seen_find(const struct ferry_situation
 		if (situation->seen[i].node.v == node.v)
 			return &situation->seen[i];
 	return NULL;
+}
+
+/* From when on nothing of @node can land any more; 0: not by what is known now. */
+static uint64_t node_dead_ns(const struct ferry_situation *situation, struct ferry_node node)
+{
+	return ferry_decide_is_silent(situation, node)
+		       ? dead_ns(situation, silent_ns(situation, node))
+		       : 0;
+}
+
+/*
+ * And of those whose successor has been heard: they were gone by then. With reservations the lun
+ * says it itself.
+ */
+static uint64_t elders_dead_ns(const struct ferry_situation *situation, struct ferry_node node,
+			       struct ferry_incarnation *ret_before)
+{
+	const struct ferry_ownership_seen *seen = seen_find(situation, node);
+
+	if (!seen || seen->incarnation.v <= 1 || node.v == situation->self.v ||
+	    situation->has_reservations || situation->quiesce_time_ns == 0)
+		return 0;
+	*ret_before = seen->incarnation;
+	return FERRY_MUSEUM(ELDER_FORGOTTEN) ? 0 : dead_ns(situation, seen->heard_ns);
+}
+
+void ferry_decide_dead(const struct ferry_situation *situation, struct ferry_dead *ret)
+{
+	ret->count = 0;
+	for (uint32_t i = 0; i < situation->nodes->count; i++) {
+		struct ferry_dead_agents dead = {.node = situation->nodes->nodes[i]};
+		uint64_t all_ns = node_dead_ns(situation, dead.node);
+		uint64_t elders_ns = elders_dead_ns(situation, dead.node, &dead.before);
+
+		if (all_ns != 0 && all_ns <= situation->now_ns)
+			dead.before.v = FERRY_DEAD_ALL;
+		else if (elders_ns == 0 || elders_ns > situation->now_ns)
+			continue;
+		ret->of[ret->count++] = dead;
+	}
+}
+
+uint64_t ferry_decide_dead_next_ns(const struct ferry_situation *situation)
+{
+	uint64_t next_ns = UINT64_MAX;
+
+	for (uint32_t i = 0; i < situation->nodes->count; i++) {
+		struct ferry_node node = situation->nodes->nodes[i];
+		struct ferry_incarnation before;
+		const uint64_t at_ns[] = {node_dead_ns(situation, node),
+					  elders_dead_ns(situation, node, &before)};
+
+		for (size_t j = 0; j < FERRY_ARRAY_COUNT(at_ns); j++)
+			if (at_ns[j] > situation->now_ns)
+				next_ns = ferry_min_u64(next_ns, at_ns[j]);
+	}
+	return next_ns == UINT64_MAX ? 0 : next_ns;
 }
 
 /* Whom all of it is known of: who has drained, and who is silent. */

@@ -133,6 +133,8 @@ void ferry_ownership_take_begin(struct ferry_ownership *ownership,
 /* Nothing but time, or a power fencing, is missing. */
 void ferry_ownership_quiesce_wait(struct ferry_ownership *ownership,
 				  const struct ferry_decision *decision);
+/* A new agent: its elders may be dead after that time. */
+void ferry_ownership_quiesce_heard(struct ferry_ownership *ownership);
 void ferry_ownership_quiesce_ran(struct ferry_timer *timer);
 
 /* ---- ownership_move.c ---- */

@@ -4,10 +4,13 @@
  */
 #include "fencing/ownership_private.h"
 
-static bool is_same(const struct ferry_members *one, const struct ferry_members *other)
+static bool is_same(const struct ferry_dead *one, const struct ferry_dead *other)
 {
-	return one->count == other->count &&
-	       memcmp(one->nodes, other->nodes, one->count * sizeof(one->nodes[0])) == 0;
+	for (uint32_t i = 0; i < one->count && one->count == other->count; i++)
+		if (one->of[i].node.v != other->of[i].node.v ||
+		    one->of[i].before.v != other->of[i].before.v)
+			return false;
+	return one->count == other->count;
 }
 
 /* The next moment at which time alone changes something. */
@@ -37,6 +40,11 @@ void ferry_ownership_quiesce_wait(struct ferry_ownership *ownership,
 	ferry_ownership_emit(ownership, FERRY_EVENT_EPOCH, FERRY_SEVERITY_NOTICE, decision->why);
 	if (decision->until_ns == 0)
 		ferry_power_watch_hurry(ownership->config.power);
+}
+
+void ferry_ownership_quiesce_heard(struct ferry_ownership *ownership)
+{
+	timer_set(ownership);
 }
 
 void ferry_ownership_power_news(struct ferry_ownership *ownership)

@@ -31,10 +31,12 @@ void ferry_ownership_seen_note(struct ferry_ownership *ownership, struct ferry_n
 
 		if (seen->node.v != 0 && seen->node.v != node.v)
 			continue;
-		if (incarnation.v > seen->incarnation.v)
-			seen->heard_ns = ferry_loop_now_ns(ownership->config.loop);
 		seen->node = node;
-		seen->incarnation.v = ferry_max_u64(seen->incarnation.v, incarnation.v);
+		if (incarnation.v <= seen->incarnation.v)
+			return;
+		seen->incarnation = incarnation;
+		seen->heard_ns = ferry_loop_now_ns(ownership->config.loop);
+		ferry_ownership_quiesce_heard(ownership);
 		return;
 	}
 }

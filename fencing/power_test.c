@@ -156,7 +156,8 @@ static void test_takes_after_the_quiesce_time(void **state)
 	stand_run_ms(&stand, 2);
 	assert_int_equal(takes, 1);
 	assert_int_equal(view.dead.count, 1);
-	assert_int_equal(view.dead.nodes[0].v, 3);
+	assert_int_equal(view.dead.of[0].node.v, 3);
+	assert_true(view.dead.of[0].before.v == FERRY_DEAD_ALL);
 	assert_true(drained.is_answered_for);
 	ferry_ownership_taken(&ownership, ownership.claimed, 0);
 	assert_int_equal(wish, 0);
@@ -297,6 +298,59 @@ static void test_elders_are_waited_for(void **state)
 	assert_int_equal(ownership.phase, FERRY_OWNERSHIP_OWNING);
 }
 
+static void hear_agent(uint32_t node, uint64_t incarnation)
+{
+	struct ferry_group_message message = message_of(FERRY_GROUP_STATE, 0, 0, 0);
+
+	message.incarnation.v = incarnation;
+	ferry_ownership_message(&ownership, (struct ferry_node){node}, &message);
+}
+
+/* What a peer's last agent has carried may land for as long, too; then it is dead. */
+static void test_elders_are_dead_after_it(void **state)
+{
+	(void)state;
+	stand_run_ms(&stand, 2 * QUIESCE_MS);
+	assert_int_equal(view.dead.count, 0); /* First agents have no elders. */
+	hear_agent(3, 4);
+	stand_run_ms(&stand, QUIESCE_MS - 1);
+	hear_agent(3, 4); /* Nothing new. */
+	hear_agent(2, 7);
+	assert_int_equal(view.dead.count, 0);
+	stand_run_ms(&stand, 2);
+	assert_int_equal(view.dead.count, 1);
+	assert_int_equal(view.dead.of[0].node.v, 3);
+	assert_int_equal(view.dead.of[0].before.v, 4);
+	stand_run_ms(&stand, QUIESCE_MS);
+	assert_int_equal(view.dead.count, 2);
+	assert_int_equal(view.dead.of[0].node.v, 2);
+	assert_int_equal(view.dead.of[0].before.v, 7);
+	hear_agent(3, 5); /* And its time begins anew: an older one is as dead, but not told of. */
+	members_are(3, true);
+	assert_int_equal(view.dead.count, 1);
+	stand_run_ms(&stand, QUIESCE_MS + 1);
+	assert_int_equal(view.dead.count, 2);
+	assert_int_equal(view.dead.of[1].before.v, 5);
+}
+
+/* Where the lun has reservations, or promises nothing, time proves nothing. */
+static void test_elders_without_that_promise(void **state)
+{
+	static const struct {
+		bool has_reservations;
+		uint64_t quiesce_ms;
+	} luns[] = {{true, QUIESCE_MS}, {false, 0}};
+
+	for (size_t i = 0; i < FERRY_ARRAY_COUNT(luns); i++) {
+		(void)end(state);
+		open_with(3, luns[i].has_reservations, luns[i].quiesce_ms);
+		hear_agent(3, 4);
+		stand_run_ms(&stand, 2 * QUIESCE_MS);
+		members_are(3, true);
+		assert_int_equal(view.dead.count, 0);
+	}
+}
+
 /* A wish that waits can be withdrawn, and another's claim ends it. */
 static void test_wait_ends(void **state)
 {
@@ -380,6 +434,8 @@ int main(void)
 		RUN(test_apart),
 		RUN(test_looks_less_and_less_often),
 		RUN(test_elders_are_waited_for),
+		RUN(test_elders_are_dead_after_it),
+		RUN(test_elders_without_that_promise),
 		RUN(test_wait_ends),
 		RUN(test_no_promise),
 		RUN(test_of_two),

@@ -30,6 +30,7 @@
 	PIECE(DONE_IS_LAID, "4", "a ghost counts as dead once its write was done elsewhere")       \
 	PIECE(FLIGHT_BESIDE_GHOST, "4", "a retry overtakes what was in flight with its ghost")     \
 	PIECE(POWER_IS_LAID, "3,14", "a power fencing counts for the quiesce time, too")           \
+	PIECE(ELDER_FORGOTTEN, "14", "time proves nothing of what a peer's last agent carried")    \
 	PIECE(OLD_FENCING, "14", "a power fencing from before a node came back counts")            \
 	PIECE(FROZEN_UNAWARE, "14,15", "an owner that was frozen does not ask who owns")           \
 	PIECE(REGISTERS_ITSELF, "6,13", "after a conflict a node registers on its own word")       \
@@ -41,6 +42,7 @@
 	PIECE(SAME_INCARNATION, "8", "an agent that starts anew takes its old incarnation")        \
 	PIECE(OLD_KEY_IGNORED, "8", "an older incarnation's writes are not aborted")               \
 	PIECE(GIVEN_UP_RESENT, "8", "a new link sends again what was given up")                    \
+	PIECE(ASKED_NO_MORE, "8", "where nobody aborts, a lost peer is not asked again")           \
 	PIECE(LAID_RESENT, "3,8", "a new link sends again what an abort was asked for")            \
 	PIECE(LINK_OUTLIVED, "7,8", "a request that waits at a peer outlives its link")            \
 	PIECE(EARLY_REUSE, "9", "memory is used again when an attempt ends, not at its release")   \

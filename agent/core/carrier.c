@@ -229,6 +229,8 @@ static void flight_overdue(struct ferry_flight *flight)
 {
 	struct ferry_job *job = FERRY_CONTAINER_OF(flight, struct ferry_job, flight);
 
+	if (job->lun->answers_at_end && ferry_op_changes_blocks(flight->attempt.op))
+		return; /* Its requester has a deadline of its own. */
 	job_answer(job, FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_TIMEOUT);
 }
 

@@ -32,6 +32,7 @@ struct ferry_carrier_lun {
 	const struct ferry_view *view;
 	struct ferry_lane *lane; /* This node's local one. */
 	const uint64_t *losses;	 /* Resets of the lun that this agent has seen, from 1. */
+	bool answers_at_end;	 /* Nobody aborts here: a late write's own end is worth the wait. */
 	/* Have @victim's nexus killed, for a current owner that asked. -EBUSY, -ENOTCONN: no. */
 	int (*lay)(struct ferry_carrier_lun *lun, struct ferry_key victim,
 		   void (*on_done)(void *context, int error), void *done_context);

@@ -36,6 +36,30 @@ static void test_overdue(void **state)
 	assert_int_equal(at.lun.jobs_count, 0);
 }
 
+/* Where nobody aborts, the requester, which has made it a ghost, is told of its end. */
+static void test_late_end_is_told(void **state)
+{
+	struct ferry_wire_header header = request(1, FERRY_OP_WRITE);
+	static const struct ferry_path_ops no_reset = {.name = "stand",
+						       .submit = stand_path_submit};
+
+	(void)state;
+	at.path.path.ops = &no_reset;
+	at.lun.answers_at_end = true;
+	say(&header);
+	header = request(2, FERRY_OP_READ);
+	say(&header);
+	stand_run_ms(&at.stand, 1100);
+	assert_int_equal(at.replies_count, 1); /* A read is nobody's ghost. */
+	assert_int_equal(at.replies[0].sequence, 2);
+	stand_done(&at.path, 0);
+	stand_done(&at.path, 1);
+	assert_int_equal(at.replies_count, 2);
+	assert_int_equal(at.replies[1].sequence, 1);
+	assert_int_equal(at.replies[1].outcome, FERRY_OUTCOME_DONE);
+	assert_int_equal(at.lun.jobs_count, 0);
+}
+
 /* A read leaves none; of several the newest epoch counts. */
 static void test_ghosts_of_epochs(void **state)
 {
@@ -104,10 +128,8 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, carrier_setup, carrier_teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_unknown_leaves_a_ghost),
-		TEST(test_overdue),
-		TEST(test_ghosts_of_epochs),
-		TEST(test_lay),
+		TEST(test_unknown_leaves_a_ghost), TEST(test_overdue), TEST(test_late_end_is_told),
+		TEST(test_ghosts_of_epochs),	   TEST(test_lay),
 	};
 
 	return cmocka_run_group_tests_name("carrier_ghost", tests, NULL, NULL);

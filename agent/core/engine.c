@@ -519,6 +519,7 @@ int ferry_engine_open(struct ferry_engine *engine, struct ferry_region *region,
 			.view = &engine->view,
 			.lane = ferry_router_local(&engine->router),
 			.losses = &engine->router.flush.losses_seen,
+			.answers_at_end = !config->fence,
 			.lay = carried_lay,
 			.warm = carried_warm,
 			.on_drained = carried_drained,
@@ -569,6 +570,7 @@ int ferry_engine_add_peer(struct ferry_engine *engine, struct ferry_peer *peer)
 	r = ferry_peer_add_lun(peer, &engine->config.identity.uuid, &engine->config.lineage, &via);
 	if (r < 0)
 		return r;
+	via->asks_on = !engine->config.fence;
 	engine->peers[engine->router.lanes_count] = peer;
 	/* With two peers and more, no two parts of the cluster have quorum at once. */
 	engine->cache.config.is_majority_real = engine->router.lanes_count >= 2;

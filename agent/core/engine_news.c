@@ -35,23 +35,31 @@ static void past_lay(struct ferry_engine *engine)
 	}
 }
 
+/* Up to which number what went by @lane is dead: what went to agents older than @before. */
+static uint64_t dead_until(const struct ferry_engine *engine, const struct ferry_lane *lane,
+			   struct ferry_incarnation before)
+{
+	return before.v == FERRY_DEAD_ALL
+		       ? UINT64_MAX
+		       : ferry_router_ghost_before(&engine->router, lane, before);
+}
+
 void ferry_engine_dead_lay(struct ferry_engine *engine)
 {
-	const struct ferry_members *dead = &engine->view.dead;
+	const struct ferry_dead *dead = &engine->view.dead;
 
-	for (uint32_t i = 1; i < engine->router.lanes_count; i++) {
-		struct ferry_lane *lane = &engine->router.lanes[i];
-		bool is_dead = false;
+	for (uint32_t i = 0; i < dead->count; i++)
+		for (uint32_t j = 1; j < engine->router.lanes_count; j++) {
+			struct ferry_lane *lane = &engine->router.lanes[j];
 
-		for (uint32_t j = 0; j < dead->count; j++)
-			is_dead |= dead->nodes[j].v == engine->peers[i]->node.v;
-		if (!is_dead)
-			continue;
-		if (ferry_laying_is_wanted(&engine->laying, lane))
-			ferry_laying_settle(&engine->laying, lane);
-		(void)ferry_router_laid(&engine->router, lane, UINT64_MAX,
-					"power fencing, and the quiesce time");
-	}
+			if (engine->peers[j]->node.v != dead->of[i].node.v)
+				continue;
+			if (ferry_router_laid(&engine->router, lane,
+					      dead_until(engine, lane, dead->of[i].before),
+					      "the end of who carried it, and the quiesce time") &&
+			    ferry_laying_is_wanted(&engine->laying, lane))
+				ferry_laying_settle(&engine->laying, lane);
+		}
 }
 
 /*

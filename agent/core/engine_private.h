@@ -24,7 +24,7 @@ void ferry_engine_news(struct ferry_task *task);
 void ferry_engine_registration_lost(struct ferry_engine *engine);
 
 /*
- * Lay what a node carried that is dead, in the storage's queue too (rule 3). Anew with all news:
- * what it was to carry may be given up only after the view has named it.
+ * Lay what was carried by nodes and agents that are dead, in the storage's queue too (rule 3). Anew
+ * with all news: what they were to carry may be given up only after the view has named them.
  */
 void ferry_engine_dead_lay(struct ferry_engine *engine);

@@ -343,7 +343,7 @@ static void test_dead_node_answers_late_or_never(void **state)
 	assert_non_null(sent(0, FERRY_WIRE_REQUEST));
 	at.view.members.nodes[1].v = 3;
 	at.view.members.count = 2;
-	at.view.dead = (struct ferry_members){.nodes = {{2}}, .count = 1};
+	at.view.dead = (struct ferry_dead){.of = {{{2}, {FERRY_DEAD_ALL}}}, .count = 1};
 	look();
 	assert_int_equal(at.engine.router.stats.ghosts_made, 0);
 	run_ms(600);
@@ -356,6 +356,31 @@ static void test_dead_node_answers_late_or_never(void **state)
 	run_ms(1);
 	stand_done(&at.path, 1);
 	assert_int_equal(at.results[0], 0);
+}
+
+/* A peer has a new agent, and what its last one had may still land: till the view says not. */
+static void test_dead_agents_ghosts(void **state)
+{
+	(void)state;
+	engine_open((struct engine_wish){.peers_count = 1, .is_down = true});
+	own();
+	peer_up(0, 40);
+	submit(0, FERRY_OP_WRITE, 0);
+	run_ms(500);
+	peer_up(0, 41);
+	assert_int_equal(at.engine.router.ghosts_count, 1);
+	submit(1, FERRY_OP_WRITE, 64); /* By the new one, which does not answer. */
+	run_ms(1100);
+	assert_int_equal(at.engine.router.ghosts_count, 2);
+	at.view.dead = (struct ferry_dead){.of = {{{2}, {40}}}, .count = 1};
+	look();
+	assert_int_equal(at.engine.router.ghosts_count, 2);
+	at.view.dead.of[0].before.v = 41;
+	look();
+	assert_int_equal(at.engine.router.ghosts_count, 1);
+	at.view.dead.of[0].before.v = 42;
+	look();
+	assert_int_equal(at.engine.router.ghosts_count, 0);
 }
 
 /* Of two nodes each can think itself the majority; of three none can. */
@@ -463,6 +488,7 @@ int main(void)
 		TEST(test_drains),
 		TEST(test_peers),
 		TEST(test_dead_node_answers_late_or_never),
+		TEST(test_dead_agents_ghosts),
 		TEST(test_majority_is_real),
 		TEST(test_too_many_peers),
 		TEST(test_warms),

@@ -145,6 +145,7 @@ static int path_submit(struct ferry_path *path, struct ferry_attempt *attempt)
 	request->attempt = attempt;
 	request->via = via;
 	attempt->sequence = request->sequence;
+	attempt->mark.boot = peer->incarnation; /* Sent again, it is to the same. */
 	request->message.header = (struct ferry_wire_header){
 		.type = FERRY_WIRE_REQUEST,
 		.node = peer->config.self,
@@ -336,21 +337,49 @@ static void paths_set_up(struct ferry_peer *peer, bool is_up)
 	}
 }
 
+/* Its outcome is known by the peer's answer, or never: it may be asked for at any time. */
+static bool is_asked_on(const struct ferry_peer_request *request)
+{
+	return request->attempt && request->via->asks_on && !FERRY_MUSEUM(ASKED_NO_MORE) &&
+	       ferry_op_changes_blocks(request->attempt->op);
+}
+
+/* It may be proven dead already, and its blocks written anew. */
+static bool is_given_up(const struct ferry_peer_request *request)
+{
+	return request->attempt && request->attempt->is_given_up && !is_asked_on(request) &&
+	       !FERRY_MUSEUM(GIVEN_UP_RESENT);
+}
+
+static void sent_end(struct ferry_peer *peer, bool is_another)
+{
+	for (uint64_t i = peer->sequence_floor; i < peer->sequence_next; i++) {
+		struct ferry_peer_request *request = request_find(peer, i);
+		bool may_have_left;
+
+		if (!request)
+			continue;
+		may_have_left = request->may_have_left || request->is_sending;
+		if (may_have_left && (is_another || !is_asked_on(request)))
+			request_end(request, FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_PATH);
+		else if (!may_have_left)
+			request_end(request, FERRY_OUTCOME_FAILED, FERRY_CAUSE_UNSENT);
+	}
+}
+
 static void link_up(struct ferry_link *link, struct ferry_incarnation incarnation)
 {
 	struct ferry_peer *peer = link->context;
 
 	if (peer->incarnation.v != 0 && peer->incarnation.v != incarnation.v)
-		ferry_peer_lost(peer); /* It has started anew and knows nothing of these. */
+		sent_end(peer, /* is_another= */ true); /* It knows nothing of these. */
 	peer->incarnation = incarnation;
 	for (uint64_t i = peer->sequence_floor; i < peer->sequence_next; i++) {
 		struct ferry_peer_request *request = request_find(peer, i);
 
 		if (!request || request->is_sending || request->is_abandoned)
 			continue;
-		if (request->attempt && request->attempt->is_given_up &&
-		    !FERRY_MUSEUM(GIVEN_UP_RESENT)) {
-			/* It may be proven dead already, and its blocks written anew. */
+		if (is_given_up(request)) {
 			request_end(request,
 				    request->may_have_left ? FERRY_OUTCOME_UNKNOWN
 							   : FERRY_OUTCOME_FAILED,
@@ -377,7 +406,7 @@ static void link_down(struct ferry_link *link, const char *why)
 		if (!request->may_have_left || FERRY_MUSEUM(BREAK_IS_UNSENT))
 			request_end(request, FERRY_OUTCOME_FAILED, FERRY_CAUSE_UNSENT);
 		else if (!request->attempt || !ferry_op_changes_blocks(request->attempt->op) ||
-			 (request->attempt->is_given_up && !FERRY_MUSEUM(GIVEN_UP_RESENT)))
+			 is_given_up(request))
 			request_end(request, FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_PATH);
 	}
 	emit(peer, FERRY_SEVERITY_WARNING, "down", why);
@@ -388,16 +417,7 @@ void ferry_peer_lost(struct ferry_peer *peer)
 {
 	ferry_assert(peer);
 	FERRY_ASSERT_ON_LOOP(peer->config.loop);
-	for (uint64_t i = peer->sequence_floor; i < peer->sequence_next; i++) {
-		struct ferry_peer_request *request = request_find(peer, i);
-
-		if (!request)
-			continue;
-		if (request->may_have_left || request->is_sending)
-			request_end(request, FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_PATH);
-		else
-			request_end(request, FERRY_OUTCOME_FAILED, FERRY_CAUSE_UNSENT);
-	}
+	sent_end(peer, /* is_another= */ false);
 }
 
 /* ---- Opening. ---- */

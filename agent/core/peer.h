@@ -5,7 +5,9 @@
  * same incarnation of the peer's agent lives, a request whose connection broke is sent again under
  * its old number, and the peer's reply cache makes that harmless (design, rule 8); but not if its
  * deadline has passed meanwhile, for then it may have been proven dead. When the peer is
- * no longer a member, or has started anew, what was sent to it ends UNKNOWN.
+ * no longer a member, or has started anew, what was sent to it ends UNKNOWN. Where nobody can prove
+ * a write dead while its carrier's agent lives, only that one's answer settles it: there it is
+ * asked for, however late, until the peer has started anew.
  *
  * Owns:    its outgoing link's callbacks; the window of requests.
  * Callers: engine.c opens and feeds it; the router uses its paths; laying.c its lay call.
@@ -27,6 +29,7 @@ struct ferry_peer_path {
 	struct ferry_peer *peer;
 	struct ferry_uuid lun;
 	struct ferry_uuid lineage;
+	bool asks_on; /* Nobody aborts at this lun. */
 };
 
 /* A wish to have a nexus killed. The caller owns it until on_done(). */
@@ -103,7 +106,7 @@ int ferry_peer_add_lun(struct ferry_peer *peer, const struct ferry_uuid *lun,
 		       struct ferry_peer_path **ret) FERRY_MUST_CHECK;
 
 /*
- * The peer is no member any more, or is another incarnation: what was sent ends UNKNOWN. Its link
+ * The peer is no member any more: what was sent ends UNKNOWN, but for what is asked on. Its link
  * is down, or being cut: an answer with data that still came would be a breach.
  */
 void ferry_peer_lost(struct ferry_peer *peer);

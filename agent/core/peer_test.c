@@ -523,6 +523,40 @@ static void test_room_is_held_until_sent(void **state)
 	finish(1);
 }
 
+/*
+ * Where nobody aborts, only its answer settles a write: it is asked for by its number, though it
+ * was given up, and though the peer was no member meanwhile; until that agent is gone.
+ */
+static void test_is_asked_on(void **state)
+{
+	struct ferry_wire_header reply;
+
+	(void)state;
+	vias[0]->asks_on = true;
+	for (uint32_t i = 0; i < 3; i++)
+		assert_int_equal(submit(i, i == 2 ? FERRY_OP_READ : FERRY_OP_WRITE, 0), 0);
+	for (uint32_t i = 0; i < 3; i++)
+		is_sent(i, FERRY_SENT_UNSURE);
+	tried[0].attempt.is_given_up = tried[1].attempt.is_given_up = true;
+	go_down();
+	ferry_peer_lost(&peer);
+	expect_end(2, FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_PATH);
+	assert_int_equal(tried[0].outcome, 0);
+	come_up(40);
+	assert_int_equal(sent_count, 5);
+	assert_int_equal(sent[3]->header.sequence, 1);
+	reply = reply_to(&sent[3]->header, FERRY_OUTCOME_DONE, FERRY_CAUSE_NONE);
+	is_sent(3, FERRY_SENT_WHOLE);
+	hear(&reply);
+	expect_end(0, FERRY_OUTCOME_DONE, FERRY_CAUSE_NONE);
+	is_sent(4, FERRY_SENT_UNSURE);
+	go_down();
+	ferry_peer_lost(&peer);
+	come_up(41);
+	expect_end(1, FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_PATH);
+	assert_int_equal(sent_count, 5);
+}
+
 /* What a WRITE has offered is the peer's to read until the transport says that it is not. */
 static void test_offer_is_held_until_sent(void **state)
 {
@@ -770,6 +804,7 @@ int main(void)
 		TEST(test_sends_what_could_not_be_sent),
 		TEST(test_given_up_is_not_sent_again),
 		TEST(test_room_is_held_until_sent),
+		TEST(test_is_asked_on),
 		TEST(test_offer_is_held_until_sent),
 		TEST(test_late_read_is_received),
 		TEST(test_abandoned_is_not_sent_again),

@@ -318,6 +318,22 @@ bool ferry_router_laid(struct ferry_router *router, struct ferry_lane *lane, uin
 	return left_count == 0;
 }
 
+uint64_t ferry_router_ghost_before(const struct ferry_router *router, const struct ferry_lane *lane,
+				   struct ferry_incarnation before)
+{
+	uint64_t last = 0;
+
+	ferry_assert(router && lane && lane->path->kind == FERRY_PATH_PEER);
+	ferry_list_foreach (link, &router->ghosts) {
+		const struct ferry_try *ghost = ferry_list_entry(link, struct ferry_try, link);
+		struct ferry_incarnation boot = ghost->flight.attempt.mark.boot;
+
+		if (ghost->flight.lane == lane && boot.v != 0 && boot.v < before.v)
+			last = ferry_max_u64(last, ghost->sequence);
+	}
+	return last;
+}
+
 bool ferry_router_lane_is_clean(const struct ferry_router *router, const struct ferry_lane *lane)
 {
 	ferry_assert(router && lane);

@@ -188,6 +188,10 @@ void ferry_router_depose(struct ferry_router *router);
 /* Fail all that waits, with @error. */
 void ferry_router_fail_waiting(struct ferry_router *router, int error);
 
+/* The number of the last ghost that a peer's agent older than @before carried by @lane; 0: none. */
+uint64_t ferry_router_ghost_before(const struct ferry_router *router, const struct ferry_lane *lane,
+				   struct ferry_incarnation before);
+
 /*
  * Every ghost of @lane's nexus up to number @until (sequence_last when the abort was asked for) is
  * proven dead, by whom @by says. Whether none is left on the lane.

@@ -12,6 +12,19 @@
 #include "agent/base/base.h"
 #include "agent/ports/group.h"
 
+/* Of the agents of @node that are older than @before nothing can land any more. */
+struct ferry_dead_agents {
+	struct ferry_node node;
+	struct ferry_incarnation before; /* FERRY_DEAD_ALL: all that it has had. */
+};
+
+#define FERRY_DEAD_ALL UINT64_MAX
+
+struct ferry_dead {
+	struct ferry_dead_agents of[FERRY_NODES_MAX];
+	uint32_t count;
+};
+
 struct ferry_view {
 	struct ferry_members members; /* Agents that are members now. */
 	bool is_quorate;
@@ -22,10 +35,10 @@ struct ferry_view {
 	bool may_register;	  /* The owner's grant, or nobody owns the pool. */
 	bool only_if_kept;	  /* And only if the lun still has a key of this node's. */
 	/*
-	 * Nodes that are no members, of which nothing can land any more: their power was cut, and
-	 * the lun's quiesce time has passed since.
+	 * A node's power was cut, or an agent of it has a successor; and the lun's quiesce time has
+	 * passed since.
 	 */
-	struct ferry_members dead;
+	struct ferry_dead dead;
 	bool may_help; /* Have its key on the lun, to abort others, if not for its own I/O. */
 	/*
 	 * The newest ferry_engine_config.on_ask() that the group has answered: this view is at

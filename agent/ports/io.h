@@ -102,8 +102,8 @@ enum ferry_cause {
  * answered. What the same agent has answered later bears the same count or a higher one.
  */
 struct ferry_mark {
-	struct ferry_incarnation boot; /* Of that agent; 0: nothing was said. */
-	uint64_t losses;
+	struct ferry_incarnation boot; /* Of that agent, since submitted to a peer. */
+	uint64_t losses;	       /* 0: nothing was said. */
 };
 
 /* One try on one path. The router owns it and keeps it until on_released(). */
@@ -127,7 +127,7 @@ struct ferry_attempt {
 	 */
 	bool is_given_up;
 
-	struct ferry_mark mark; /* The path's: set before on_end() where a peer has answered. */
+	struct ferry_mark mark; /* The path's: whole before on_end() where a peer has answered. */
 	uint64_t sequence;	/* The path's: the request's number on a peer's link. */
 	struct ferry_list link; /* The path's, while the attempt is in its hands. */
 	void *path_private;	/* The path's. */

@@ -74,13 +74,9 @@ static bool has_no_ghosts(struct sim_cluster *self, void *context)
 	return ghosts() == 0;
 }
 
-/* A peer dies with what it carries: its ghost is laid when it can land no more, and not before. */
-static void test_peers_ghost(void **state)
+/* n1 has lost its path; writes of its own wait there, and others where n2 carries them. */
+static void carry_held(void)
 {
-	uint64_t dead_ns;
-
-	(void)state;
-	begin_plain(222, 3);
 	cluster.stonith.fails_per_mille = 1000;
 	sim_lun_hold(&cluster.lun, 2, 4);
 	sim_lun_hold_some(&cluster.lun, 3, 0);
@@ -91,6 +87,16 @@ static void test_peers_ghost(void **state)
 				 0);
 	sim_cluster_run(&cluster, 1500 * FERRY_NS_PER_MS);
 	assert_true(cluster.lun.hold_left < 4);
+}
+
+/* A peer dies with what it carries: its ghost is laid when it can land no more, and not before. */
+static void test_peers_ghost(void **state)
+{
+	uint64_t dead_ns;
+
+	(void)state;
+	begin_plain(222, 3);
+	carry_held();
 	sim_cluster_crash(&cluster, 2, /* is_power_cut= */ true);
 	sim_lun_heal(&cluster.lun, 1);
 	sim_cluster_run(&cluster, 10 * FERRY_NS_PER_S);
@@ -105,12 +111,54 @@ static void test_peers_ghost(void **state)
 	end();
 }
 
+/* The same, and it is back long before that: nobody is to cut its power. */
+static void test_peers_ghost_though_it_is_back(void **state)
+{
+	uint64_t back_ns;
+
+	(void)state;
+	begin_plain(225, 3);
+	carry_held();
+	sim_cluster_crash(&cluster, 2, /* is_power_cut= */ true);
+	sim_lun_heal(&cluster.lun, 1);
+	sim_lun_let_go(&cluster.lun);
+	back_ns = cluster.sim.now_ns;
+	sim_cluster_start(&cluster, 2);
+	sim_cluster_run(&cluster, QUIESCE_NS);
+	assert_true(ghosts() > 0);
+	assert_true(sim_cluster_run_until(&cluster, has_no_ghosts, NULL, 4 * FERRY_NS_PER_S));
+	assert_true(cluster.sim.now_ns >= back_ns + QUIESCE_NS);
+	assert_true(stats(1)->ghosts_laid_abort > 0);
+	assert_int_equal(cluster.stonith.cuts, 0);
+	end();
+}
+
+/* It was cut off, and is the same agent: it tells what became of them. */
+static void test_peers_ghost_is_asked_for(void **state)
+{
+	(void)state;
+	begin_plain(224, 3);
+	carry_held();
+	sim_cluster_isolate(&cluster, 2);
+	sim_lun_heal(&cluster.lun, 1);
+	sim_cluster_run(&cluster, 6 * FERRY_NS_PER_S);
+	assert_true(ghosts() > 0);
+	sim_lun_let_go(&cluster.lun);
+	sim_cluster_join_all(&cluster);
+	assert_true(sim_cluster_run_until(&cluster, has_no_ghosts, NULL, 4 * FERRY_NS_PER_S));
+	assert_int_equal(stats(1)->ghosts_laid_abort, 0);
+	assert_int_equal(cluster.stonith.cuts, 0);
+	end();
+}
+
 int scenario_power(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_taken_after_the_quiesce_time),
 		cmocka_unit_test(test_not_without_fencing),
 		cmocka_unit_test(test_peers_ghost),
+		cmocka_unit_test(test_peers_ghost_though_it_is_back),
+		cmocka_unit_test(test_peers_ghost_is_asked_for),
 	};
 
 	return cmocka_run_group_tests_name("power", tests, NULL, NULL);

@@ -184,8 +184,8 @@ static void laying_draw(struct chaos *chaos)
 
 /*
  * A lun without reservations: nodes that are missing are fenced by their power, and what they left
- * lands as late as the storage promises. Paths are well there, since without reservations only its
- * own end lays what one has lost.
+ * lands as late as the storage promises. Paths are late at most there (SIM_FAULT_ORPHAN), since
+ * without reservations only its own end lays what one has lost.
  */
 static void power_draw(struct chaos *chaos)
 {

@@ -58,7 +58,7 @@ static void owner_cut(struct sim_planned *planned)
 	if (owner)
 		planned->node = owner->id;
 	cut(planned);
-	if (draw(planned, 4) > 0)
+	if (draw(planned, 4) > 0 && !lun_of(planned)->options.has_no_reservations)
 		sim_lun_reset_session(lun_of(planned), planned->node);
 }
 
@@ -434,6 +434,38 @@ static void undelay(struct sim_planned *planned)
 	cluster_of(planned)->net.delay_ns = 0;
 }
 
+/*
+ * Whoever owns the pool loses its path, and a peer dies with a write that it carries; and is back,
+ * maybe before anybody has noticed.
+ */
+static void orphan(struct sim_planned *planned)
+{
+	owner_cut(planned);
+	step_in(planned, 0);
+}
+
+static void orphan_go_on(struct sim_planned *planned)
+{
+	struct sim_cluster *cluster = cluster_of(planned);
+
+	if (cluster->sim.now_ns >= planned->until_ns) {
+		if (planned->relapsed != 0)
+			sim_cluster_start(cluster, planned->relapsed);
+		uncut(planned);
+		return;
+	}
+	if (planned->relapsed == 0) {
+		planned->relapsed = carrier_find(planned, /* since= */ 0);
+		if (planned->relapsed != 0)
+			sim_cluster_crash(cluster, planned->relapsed, draw(planned, 2) == 0);
+		step_in(planned, draw(planned, planned->relapsed != 0 ? 1 * FERRY_NS_PER_S
+								      : 10 * FERRY_NS_PER_MS));
+		return;
+	}
+	sim_cluster_start(cluster, planned->relapsed);
+	step_in(planned, planned->duration_ns);
+}
+
 static const struct kind {
 	const char *name;
 	void (*begin)(struct sim_planned *planned);
@@ -473,6 +505,7 @@ static const struct kind {
 	[SIM_FAULT_RELAPSE] = {"relapse", relapse, relapse_go_on},
 	[SIM_FAULT_UNHEARD] = {"unheard", unheard, unheard_again},
 	[SIM_FAULT_LATE] = {"late", late, NULL},
+	[SIM_FAULT_ORPHAN] = {"orphan", orphan, orphan_go_on},
 };
 
 const char *sim_fault_name(enum sim_fault fault)

@@ -50,7 +50,8 @@ enum sim_fault {
 	SIM_FAULT_RELAPSE,   /* Who carries loses its session, and another before the first is
 				aborted. */
 	SIM_FAULT_UNHEARD,   /* The target is restarted, and nobody told: only where that may be. */
-	SIM_FAULT_LATE, /* Whoever owns the pool hears the group late: a disk, a busy thread. */
+	SIM_FAULT_LATE,	  /* Whoever owns the pool hears the group late: a disk, a busy thread. */
+	SIM_FAULT_ORPHAN, /* A peer dies with what it carries: only without reservations. */
 	SIM_FAULTS_COUNT,
 };
 
@@ -93,7 +94,7 @@ struct sim_planned {
 	enum sim_moment moment; /* It waits for that one, up to a limit... */
 	enum sim_aim aim;	/* ...and is then aimed at that one. */
 	uint32_t actor;		/* Whose moment it is. */
-	uint32_t relapsed;	/* SIM_FAULT_RELAPSE, UNHEARD: who; 0: nobody yet... */
+	uint32_t relapsed;	/* SIM_FAULT_RELAPSE, _UNHEARD and _ORPHAN: who; 0: nobody yet... */
 	uint32_t relapses;	/* ...how often... */
 	uint64_t relapsed_at;	/* ...and since when, by the lun's count of what it accepts. */
 	bool is_waiting;

@@ -337,13 +337,18 @@ void sim_path_open(struct sim_path *path, struct sim_lun *lun, struct sim_loop *
 	login_later(path);
 }
 
-/* What a machine had sent stays at the target, for as long as that may take. */
-static void linger(struct sim_command *command)
+/*
+ * What a machine had sent stays at the target, for as long as that may take; what an agent had,
+ * where the network held it.
+ */
+static void linger(struct sim_command *command, bool is_power_cut)
 {
 	struct sim_lun *lun = command->lun;
+	bool is_under_way =
+		command->stage == SIM_COMMAND_TO_TARGET || command->stage == SIM_COMMAND_AT_TARGET;
 
 	if (lun->options.quiesce_ns == 0 || !ferry_op_changes_blocks(command->op) ||
-	    (command->stage != SIM_COMMAND_TO_TARGET && command->stage != SIM_COMMAND_AT_TARGET))
+	    !(command->stage == SIM_COMMAND_IN_PIPE || (is_power_cut && is_under_way)))
 		return;
 	command->stage = SIM_COMMAND_AT_TARGET;
 	sim_in(lun->sim, &command->event,
@@ -367,8 +372,8 @@ void sim_path_crash(struct sim_path *path, bool is_power_cut)
 		if (is_unsent(path, command) || command->op == FERRY_OP_READ ||
 		    command->stage == SIM_COMMAND_LOST)
 			sim_command_free(command);
-		else if (is_power_cut)
-			linger(command);
+		else
+			linger(command, is_power_cut);
 	}
 	while (!ferry_list_is_empty(&path->endings))
 		ending_free(ferry_list_entry(path->endings.next, struct sim_ending, link));

@@ -16,16 +16,20 @@ static void weights_by_path(struct sim_faults *faults)
 	memcpy(faults->weights, weights, sizeof(weights));
 }
 
-/* Where the lun has no reservations (sim_chaos.c): of nodes and the cluster's network only. */
+/*
+ * Where the lun has no reservations (sim_chaos.c): of nodes and the cluster's network, and what has
+ * peers carry.
+ */
 static void weights_by_power(struct sim_faults *faults)
 {
 	static const bool is_of_nodes[SIM_FAULTS_COUNT] = {
-		[SIM_FAULT_CRASH] = true, [SIM_FAULT_POWER] = true,
-		[SIM_FAULT_STOP] = true,  [SIM_FAULT_FREEZE] = true,
-		[SIM_FAULT_PAUSE] = true, [SIM_FAULT_ISOLATE] = true,
-		[SIM_FAULT_CHURN] = true, [SIM_FAULT_PARTITION] = true,
-		[SIM_FAULT_MOVE] = true,  [SIM_FAULT_RELEASE] = true,
-		[SIM_FAULT_STORE] = true, [SIM_FAULT_ROLL] = true,
+		[SIM_FAULT_CRASH] = true,  [SIM_FAULT_POWER] = true,
+		[SIM_FAULT_STOP] = true,   [SIM_FAULT_FREEZE] = true,
+		[SIM_FAULT_PAUSE] = true,  [SIM_FAULT_ISOLATE] = true,
+		[SIM_FAULT_CHURN] = true,  [SIM_FAULT_PARTITION] = true,
+		[SIM_FAULT_MOVE] = true,   [SIM_FAULT_RELEASE] = true,
+		[SIM_FAULT_STORE] = true,  [SIM_FAULT_ROLL] = true,
+		[SIM_FAULT_ORPHAN] = true,
 	};
 
 	for (size_t i = 0; i < SIM_FAULTS_COUNT; i++)
@@ -42,7 +46,7 @@ static const struct focus {
 	struct {
 		enum sim_fault fault;
 		uint32_t weight_max;
-	} kinds[12];
+	} kinds[14];
 } foci[SIM_FOCI_COUNT] = {
 	[SIM_FOCUS_NONE] = {.name = "everything",
 			    .aimed_per_mille_max = 500,
@@ -157,7 +161,8 @@ static const struct focus {
 				       {SIM_FAULT_CRASH, 6},
 				       {SIM_FAULT_ROLL, 3},
 				       {SIM_FAULT_MOVE, 12},
-				       {SIM_FAULT_RELEASE, 6}}},
+				       {SIM_FAULT_RELEASE, 6},
+				       {SIM_FAULT_ORPHAN, 24}}},
 };
 
 const char *sim_focus_name(enum sim_focus focus)

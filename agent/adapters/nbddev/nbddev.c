@@ -447,17 +447,6 @@ int ferry_nbddev_detach(const char *uri, struct ferry_error *reterr)
 	return nbddev_detach(&nbddev_netlink, uri, reterr);
 }
 
-int ferry_nbddev_return(const char *uri, const char *label, const struct ferry_nbddev_shape *shape,
-			int *ret_fd)
-{
-	return nbddev_return(&nbddev_netlink, uri, label, shape, ret_fd);
-}
-
-int ferry_nbddev_end(const char *uri)
-{
-	return nbddev_end(&nbddev_netlink, uri);
-}
-
 uint32_t ferry_nbddev_clear(const char *path, const char *const volumes[], uint32_t volumes_count)
 {
 	return nbddev_clear(&nbddev_netlink, path, volumes, volumes_count);

@@ -14,19 +14,22 @@
  * connection the kernel sends again what was not answered, within 5 s; also after hold_s, when
  * some I/O has had errors: what did is never sent.
  *
- * Owns:    nothing that lives longer than a call.
+ * Owns:    nothing that lives longer than a call; but a thread for each question under way.
  * Callers: agent/cli (`ferry attach`, `ferry detach`), agent/cluster_nbddev.c, and agent/data.c
  *          at its start.
- * Thread:  any, but NEVER the data thread once it serves: the kernel waits for our answers.
+ * Thread:  any, but NEVER the data thread once it serves: the kernel waits for our answers. A loop
+ *          that others wait for asks by ferry_nbddev_ask().
  * Rooms:   adapters/nbd is the server; adapters/loopdev the other device that the asker makes.
  */
 #pragma once
 
 #include "agent/base/error.h"
+#include "agent/ports/loop.h"
 
 enum {
 	FERRY_NBDDEV_PATH_MAX = 32,
 	FERRY_NBDDEV_IDENTITY_BYTES = 256,
+	FERRY_NBDDEV_LABEL_BYTES = 64,	 /* With the NUL. */
 	FERRY_NBDDEV_READ_ONLY = 1 << 1, /* Of flags. */
 };
 
@@ -66,18 +69,33 @@ int ferry_nbddev_end_dead(const char *uri, struct ferry_error *reterr) FERRY_MUS
  */
 int ferry_nbddev_detach(const char *uri, struct ferry_error *reterr) FERRY_MUST_CHECK;
 
-/*
- * Connect the device that an earlier agent has left to this one: *ret_fd is the server's end of a
- * connection whose handshake is over, the caller's. One that is not of @label or not of @shape
- * (hold_s apart) is ended: -ESTALE. -ENOENT: there is none; -EAGAIN: there is one, and its
- * connection is alive: that of an agent in another mount namespace, or of one that the kernel has
- * not yet let go.
- */
-int ferry_nbddev_return(const char *uri, const char *label, const struct ferry_nbddev_shape *shape,
-			int *ret_fd) FERRY_MUST_CHECK;
+/* What becomes of the device that an earlier agent has left. */
+struct ferry_nbddev_question {
+	char uri[FERRY_NBDDEV_IDENTITY_BYTES];
+	/*
+	 * Connect it to this one; fd is the server's end of a connection whose handshake is over,
+	 * the asker's. One that is not of @label or not of @shape (hold_s apart) is ended: -ESTALE.
+	 * -ENOENT: there is none; -EAGAIN: there is one, and its connection is alive: that of an
+	 * agent in another mount namespace, or of one that the kernel has not yet let go.
+	 */
+	bool goes_on;
+	/* Else: end it, if its connection is dead. How many: none is 0; -EAGAIN: as above. */
+	char label[FERRY_NBDDEV_LABEL_BYTES];
+	struct ferry_nbddev_shape shape;
+};
 
-/* End it instead, if its connection is dead. How many: none is 0; -EAGAIN: as above. */
-int ferry_nbddev_end(const char *uri) FERRY_MUST_CHECK;
+struct ferry_nbddev_asking;
+
+/* @fd: -1 without a connection. What was asked is over, and not to be closed. */
+typedef void ferry_nbddev_answered_fn(void *context, int answer, int fd);
+
+/* 0: @on_answer runs once, on @loop. Or -errno: for want of memory, descriptors, threads. */
+int ferry_nbddev_ask(struct ferry_loop *loop, const struct ferry_nbddev_question *question,
+		     ferry_nbddev_answered_fn *on_answer, void *context,
+		     struct ferry_nbddev_asking **ret) FERRY_MUST_CHECK;
+
+/* Before that: it is done or left, within 2 s, and nobody is told. NULL is a no-op. */
+struct ferry_nbddev_asking *ferry_nbddev_ask_close(struct ferry_nbddev_asking *asking);
 
 /*
  * End what is dead of the server behind the unix socket @path, but for @volumes. Returns how many:

@@ -1,8 +1,8 @@
 /*
- * private.h - what nbddev.c asks of the kernel; tests ask another one.
+ * private.h - what the adapter asks of the kernel; tests ask another one.
  *
  * Owns:    nothing.
- * Callers: nbddev.c asks, netlink.c answers.
+ * Callers: nbddev.c and ask.c ask, netlink.c answers.
  * Thread:  any.
  * Rooms:   private to adapters/nbddev.
  */
@@ -28,6 +28,8 @@ struct nbddev_kernel {
 
 extern const struct nbddev_kernel nbddev_netlink;
 
+/* ---- nbddev.c: as in nbddev.h, and what a question there says. ---- */
+
 int nbddev_attach(const struct nbddev_kernel *kernel, const char *uri, const char *label, int fd,
 		  const struct ferry_nbddev_shape *shape, char ret_device[FERRY_NBDDEV_PATH_MAX],
 		  struct ferry_error *reterr) FERRY_MUST_CHECK;
@@ -43,3 +45,9 @@ int nbddev_return(const struct nbddev_kernel *kernel, const char *uri, const cha
 int nbddev_end(const struct nbddev_kernel *kernel, const char *uri) FERRY_MUST_CHECK;
 uint32_t nbddev_clear(const struct nbddev_kernel *kernel, const char *path,
 		      const char *const volumes[], uint32_t volumes_count);
+
+/* ---- ask.c ---- */
+
+int nbddev_ask(const struct nbddev_kernel *kernel, struct ferry_loop *loop,
+	       const struct ferry_nbddev_question *question, ferry_nbddev_answered_fn *on_answer,
+	       void *context, struct ferry_nbddev_asking **ret) FERRY_MUST_CHECK;

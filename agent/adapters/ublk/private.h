@@ -30,7 +30,8 @@ struct ublk_slot {
 	struct ferry_command command;
 	struct ferry_io io;
 	struct ferry_list link; /* In device->waiting. */
-	bool has_request;	/* The application's; else the kernel has the slot. */
+	bool has_request;	/* The application's; else the kernel has the slot... */
+	bool is_kept;		/* ...or waits for its answer, the next agent's. */
 };
 
 struct ublk_device {
@@ -117,6 +118,8 @@ void ublk_queue_init(struct ublk_device *device);
 bool ublk_queue_is_over(const struct ublk_device *device);
 /* The agent stops: what has not begun stays unanswered. */
 void ublk_queue_leave(struct ublk_device *device);
+/* There will be no next one for it after all: it fails. */
+void ublk_queue_refuse(struct ublk_device *device);
 void ublk_queue_close(struct ublk_device *device);
 
 /* device.c */

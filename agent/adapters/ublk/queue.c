@@ -62,7 +62,8 @@ static void slot_end(struct ublk_slot *slot, int error)
 	struct ublk_device *device = slot->device;
 
 	slot_empty(slot);
-	if (device->is_leaving && is_for_the_next(slot, error))
+	slot->is_kept = device->is_leaving && is_for_the_next(slot, error);
+	if (slot->is_kept)
 		return; /* It stays unanswered. */
 	device->ublk->counters.failed += error < 0;
 	slot_offer(slot, UBLK_U_IO_COMMIT_AND_FETCH_REQ,
@@ -216,7 +217,8 @@ static void slot_fetched(struct ferry_command *command, int result)
 
 	ferry_assert(device->fetches_count > 0 && device->fd >= 0);
 	device->fetches_count--;
-	if (result == UBLK_IO_RES_OK && device->is_leaving)
+	slot->is_kept = result == UBLK_IO_RES_OK && device->is_leaving;
+	if (slot->is_kept)
 		return; /* It stays unanswered: the kernel asks the next agent. */
 	if (result == UBLK_IO_RES_OK) {
 		slot_begin(slot);
@@ -275,8 +277,26 @@ void ublk_queue_leave(struct ublk_device *device)
 	struct ferry_list *link;
 
 	ferry_assert(device->is_leaving);
-	while ((link = ferry_list_pop(&device->waiting)))
-		slot_empty(ferry_list_entry(link, struct ublk_slot, link));
+	while ((link = ferry_list_pop(&device->waiting))) {
+		struct ublk_slot *slot = ferry_list_entry(link, struct ublk_slot, link);
+
+		slot_empty(slot);
+		slot->is_kept = true;
+	}
+}
+
+void ublk_queue_refuse(struct ublk_device *device)
+{
+	ferry_assert(!device->is_leaving);
+	for (uint32_t i = 0; i < FERRY_UBLK_DEPTH; i++) {
+		struct ublk_slot *slot = &device->slots[i];
+
+		if (!slot->is_kept)
+			continue;
+		slot->is_kept = false;
+		device->ublk->counters.failed++;
+		slot_offer(slot, UBLK_U_IO_COMMIT_AND_FETCH_REQ, -EIO);
+	}
 }
 
 void ublk_queue_close(struct ublk_device *device)

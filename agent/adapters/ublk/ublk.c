@@ -214,6 +214,10 @@ int ferry_ublk_remove(struct ferry_ublk *ublk, struct ferry_block *block,
 	device->is_removed = true;
 	device->on_removed = on_removed;
 	device->remove_context = context;
+	if (device->is_leaving) { /* The kernel waits for each answer before it lets go of it. */
+		device->is_leaving = false;
+		ublk_queue_refuse(device);
+	}
 	ublk_device_news(device);
 	return 0;
 }

@@ -100,8 +100,9 @@ void ferry_ublk_detach(struct ferry_ublk *ublk, struct ferry_block *block,
 		       void (*on_done)(int error, const char *text, void *context), void *context);
 
 /*
- * Withdraw the volume, its device too. @on_removed runs once, later, when none of its requests is
- * in flight. -ENOENT: it is not shown; -EALREADY: being removed.
+ * Withdraw the volume, its device too, though it was left. @on_removed runs once, later, when none
+ * of its requests is in flight. Not before on_left(). -ENOENT: it is not shown; -EALREADY: being
+ * removed.
  */
 int ferry_ublk_remove(struct ferry_ublk *ublk, struct ferry_block *block,
 		      void (*on_removed)(void *context), void *context) FERRY_MUST_CHECK;

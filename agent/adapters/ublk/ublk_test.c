@@ -774,6 +774,41 @@ static void test_leaves(void **state)
 	assert_int_equal(answer_of(4), 0);
 }
 
+/* It was left for the next agent, and may not stay after all: nobody waits for an answer for ever.
+ */
+static void test_left_and_removed(void **state)
+{
+	struct ublk_stand_slot *slots = at.stand.devices[0].slots;
+
+	(void)state;
+	add();
+	assert_int_equal(attach(), 0);
+	ferry_block_stub_behave(&at.volume,
+				(struct ferry_block_behaviour){.fail_op = FERRY_OP_WRITE,
+							       .fail_count = 1,
+							       .fail_error = -EIO,
+							       .in_flight_max = 1,
+							       .is_held = true});
+	ublk_stand_ask(&at.stand, 0, 1, UBLK_IO_OP_WRITE, 0, 1);
+	ublk_stand_ask(&at.stand, 0, 2, UBLK_IO_OP_FLUSH, 0, 0); /* Has no room yet. */
+	some_turns();
+	assert_int_equal(ferry_ublk_leave(at.ublk, &at.volume.block, on_left, &at), 0);
+	at.volume.behaviour.is_held = false;
+	ferry_block_stub_behave(&at.volume, at.volume.behaviour);
+	until(has_left);
+	ublk_stand_ask(&at.stand, 0, 3, UBLK_IO_OP_FLUSH, 0, 0);
+	some_turns();
+	for (int i = 1; i <= 3; i++)
+		assert_false(slots[i].is_answered);
+	assert_int_equal(ferry_ublk_remove(at.ublk, &at.volume.block, on_removed, &at), 0);
+	until(is_removed);
+	for (int i = 1; i <= 3; i++) {
+		assert_true(slots[i].is_answered);
+		assert_int_equal(slots[i].result, -EIO);
+	}
+	assert_false(at.stand.devices[0].is_there);
+}
+
 /* What a FLUSH has told of no later one would: it is answered. */
 static void test_leaves_no_loss_untold(void **state)
 {
@@ -823,6 +858,7 @@ int main(void)
 		TEST(test_not_recovered),
 		TEST(test_others_are_left_alone),
 		TEST(test_leaves),
+		TEST(test_left_and_removed),
 		TEST(test_leaves_no_loss_untold),
 	};
 

@@ -6,6 +6,7 @@ struct window {
 	struct ibv_mw mw;
 	struct ferry_list link;	 /* In device->windows. */
 	const struct ibv_qp *qp; /* It is open to that one; NULL: closed. */
+	bool is_stuck;		 /* It was to be closed, which failed. */
 	uint32_t key;
 	uint64_t address, length_bytes;
 	unsigned int access;
@@ -96,7 +97,13 @@ static struct ibv_mw *window_alloc(struct ibv_pd *pd, enum ibv_mw_type type)
 static int window_dealloc(struct ibv_mw *mw)
 {
 	struct window *window = FERRY_CONTAINER_OF(mw, struct window, mw);
+	struct sim_device *device = device_of(mw->context);
 
+	if (sim_chance(device->sim, SIM_CRASH, device->stuck_per_mille)) {
+		device->stuck++;
+		window->is_stuck = true;
+		return EBUSY;
+	}
 	ferry_list_remove(&window->link);
 	free(window);
 	return 0;
@@ -301,8 +308,11 @@ void __wrap_rdma_destroy_qp(struct rdma_cm_id *id)
 	sim_cancel(pair->device->sim, &pair->event);
 	while ((entry = ferry_list_pop(&pair->works)))
 		free(ferry_list_entry(entry, struct work, link));
-	ferry_list_foreach (link, &pair->device->windows)
-		ferry_assert(ferry_list_entry(link, struct window, link)->qp != &pair->qp);
+	ferry_list_foreach (link, &pair->device->windows) {
+		const struct window *window = ferry_list_entry(link, struct window, link);
+
+		ferry_assert(window->qp != &pair->qp || window->is_stuck);
+	}
 	if (pair->far) {
 		pair->far->far = NULL;
 		pair_kick(TAKE_PTR(pair->far));

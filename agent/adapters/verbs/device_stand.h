@@ -27,6 +27,8 @@ struct sim_device {
 	uint32_t completions_first, completions_count;
 	struct sim_input wake_input;
 	struct ferry_list windows;
+	uint32_t stuck_per_mille; /* Of windows that are to be deallocated, and are not. */
+	uint64_t stuck;
 	uint32_t keys;
 	uint32_t late_per_mille; /* Of RDMA, which takes up to this. */
 	uint64_t late_ns_max;

@@ -64,6 +64,32 @@ int verbs_link_arm(struct verbs_link *link, struct rdma_cm_id *id)
 }
 
 /*
+ * Its key is dead; or nobody gets its memory before it is, and the window is tried again each time
+ * the link has fallen. Destroying the queue pair alone would not do: its number may be another's.
+ */
+static void window_close(struct verbs_link *link, struct verbs_window *window)
+{
+	const struct ferry_segments memory = {
+		.v = {window->memory}, .count = 1, .length_bytes = window->memory.length_bytes};
+	char text[FERRY_EVENT_TEXT_MAX];
+	int r = ibv_dealloc_mw(window->mw);
+
+	window->is_bound = false;
+	if (r == 0 || r == EIO) { /* EIO: the kernel took the device away, and every key with it. */
+		ferry_segments_drop(&window->stuck);
+		window->mw = ibv_alloc_mw(link->verbs->pd, IBV_MW_TYPE_2);
+		return;
+	}
+	if (window->stuck.count > 0)
+		return; /* It has been said. */
+	ferry_segments_share(&memory, &window->stuck);
+	(void)snprintf(text, sizeof(text),
+		       "a memory window cannot be closed (%s): %u bytes are used for nothing else",
+		       strerror(r), window->memory.length_bytes);
+	link_event(link, FERRY_SEVERITY_ERROR, "", "", text);
+}
+
+/*
  * Rule 9. A window that was open is deallocated: its key is dead, whatever the peer still sends.
  * Then the queue pair is destroyed, which ends what it was working on. Both calls return when the
  * kernel has seen to it, so no later completion is waited for; those that are still in the queue
@@ -72,21 +98,12 @@ int verbs_link_arm(struct verbs_link *link, struct rdma_cm_id *id)
 void verbs_link_disarm(struct verbs_link *link)
 {
 	struct rdma_cm_id *id = link->id;
-	int r;
 
 	if (!id)
 		return;
-	for (uint32_t i = 0; i < FERRY_VERBS_WINDOWS; i++) {
-		struct verbs_window *window = &link->windows[i];
-
-		if (!window->is_bound)
-			continue;
-		r = ibv_dealloc_mw(window->mw);
-		/* EIO: the kernel has taken the device away, and every key with it. */
-		ferry_assert(r == 0 || r == EIO);
-		window->is_bound = false;
-		window->mw = ibv_alloc_mw(link->verbs->pd, IBV_MW_TYPE_2);
-	}
+	for (uint32_t i = 0; i < FERRY_VERBS_WINDOWS; i++)
+		if (link->windows[i].is_bound)
+			window_close(link, &link->windows[i]);
 	if (id->qp)
 		rdma_destroy_qp(id);
 	(void)rdma_destroy_id(id); /* Of a closed connection: there is nothing to do about it. */
@@ -102,6 +119,10 @@ static void windows_count(struct verbs_link *link)
 	for (uint32_t i = 0; i < FERRY_VERBS_WINDOWS; i++) {
 		struct verbs_window *window = &link->windows[i];
 
+		if (window->stuck.count > 0)
+			window_close(link, window);
+		if (window->stuck.count > 0)
+			continue;
 		if (!window->mw)
 			window->mw = ibv_alloc_mw(link->verbs->pd, IBV_MW_TYPE_2);
 		if (window->mw)
@@ -356,6 +377,6 @@ void verbs_link_done(struct verbs_link *link)
 	ferry_timer_stop(loop_of(link), &link->tick);
 	ferry_timer_stop(loop_of(link), &link->again);
 	for (uint32_t i = 0; i < FERRY_VERBS_WINDOWS; i++)
-		if (link->windows[i].mw)
-			(void)ibv_dealloc_mw(link->windows[i].mw); /* It is open to nobody. */
+		if (link->windows[i].mw && ibv_dealloc_mw(link->windows[i].mw) == 0)
+			ferry_segments_drop(&link->windows[i].stuck); /* Or it stays nobody's. */
 }

@@ -71,7 +71,9 @@ uint32_t verbs_windows_open(struct verbs_link *link, struct verbs_out *out,
 		uint64_t address = (uintptr_t)(segment->chunk->data + segment->offset_bytes);
 
 		ferry_assert(!window->is_bound);
+		ferry_assert(window->stuck.count == 0);
 		window->is_bound = true;
+		window->memory = *segment;
 		/* A new key each time: whoever still holds an older one holds nothing. */
 		window->key = ibv_inc_rkey(window->mw->rkey);
 		out->windows[out->windows_count++] = place;

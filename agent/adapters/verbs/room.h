@@ -80,6 +80,9 @@ struct verbs_window {
 	struct ibv_mw *mw; /* Its key is the one of before until the opening is posted. */
 	uint32_t key;
 	bool is_bound;
+	struct ferry_segment memory; /* While it is bound: what it opens. */
+	/* It could not be closed: a use of that memory, so that nobody else gets it. */
+	struct ferry_segments stuck;
 };
 
 enum verbs_link_state {
