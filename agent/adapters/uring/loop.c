@@ -16,7 +16,7 @@ enum {
 	EVENTS_PER_TURN_MAX = 64,	     /* Ready descriptors; the rest stay ready. */
 	COMPLETIONS_PER_TURN_MAX = 512,	     /* The rest stay in the ring. */
 	TIMERS_PER_TURN_MAX = 512,	     /* The rest stay due. */
-	TASK_ROUNDS_PER_TURN_MAX = 4,	     /* What tasks post; the rest waits for the next turn. */
+	TASK_ROUNDS_PER_TURN_MAX = 4,	     /* Of what tasks post; the rest waits. */
 	SLEEP_MS_MAX = 60 * 1000,	     /* Only to keep the arithmetic small. */
 	WAKE_SLOT = FERRY_URING_WATCHES_MAX, /* The eventfd's place in epoll's data. */
 };

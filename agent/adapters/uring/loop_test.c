@@ -200,7 +200,7 @@ static void tasks_run_once_in_order(void **state)
 	assert_string_equal(f->trace, "abdbb");
 }
 
-/* What tasks post runs before the loop sleeps, but a few times only: then it is the others' turn. */
+/* What tasks post runs in the same turn, but a few times only: then it is the others' turn. */
 static void tasks_of_tasks_run_in_the_same_turn(void **state)
 {
 	struct fixture *f = *state;
