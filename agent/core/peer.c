@@ -2,7 +2,6 @@
 
 #include <stdio.h>
 
-#include "agent/base/checksum.h"
 #include "agent/base/museum.h"
 
 static struct ferry_peer_request *slot_of(struct ferry_peer *peer, uint64_t sequence)
@@ -162,7 +161,6 @@ static int path_submit(struct ferry_path *path, struct ferry_attempt *attempt)
 	if (attempt->op == FERRY_OP_WRITE) {
 		ferry_segments_share(&attempt->segments, &request->message.segments);
 		request->message.header.payload_bytes = attempt->segments.length_bytes;
-		request->message.header.payload_crc = ferry_crc32c_segments(0, &attempt->segments);
 	} else if (attempt->op == FERRY_OP_READ) {
 		ferry_segments_share(&attempt->segments, &request->message.room);
 	}

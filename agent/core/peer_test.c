@@ -238,7 +238,7 @@ static void test_says_who_asks_for_what(void **state)
 	assert_int_equal(header->lba.v, 8);
 	assert_int_equal(header->length_blocks, BLOCKS);
 	assert_int_equal(header->payload_bytes, BLOCKS * STAND_BLOCK_BYTES);
-	assert_int_equal(header->payload_crc, ferry_crc32c_segments(0, &tried[1].attempt.segments));
+	assert_int_equal(header->payload_crc, 0); /* One pass over the data: the transport's. */
 	assert_int_equal(sent[0]->header.payload_bytes, 0);
 	assert_true(ferry_uuid_equal(&sent[0]->header.lun, &luns[0]));
 	assert_int_equal(peer.requests, 2);

@@ -343,6 +343,9 @@ static int link_send(struct ferry_link *link, struct ferry_message *message)
 
 	if (self->is_going_down || !self->conn)
 		return -ENOTCONN;
+	/* Kept when it is sent again: then, too, it has to bring what it brought before. */
+	if (message->segments.count > 0 && message->header.payload_crc == 0)
+		message->header.payload_crc = ferry_crc32c_segments(0, &message->segments);
 	ferry_list_init(&message->link);
 	ferry_list_append(&self->sending, &message->link);
 	send_soon(self);

@@ -28,6 +28,23 @@ static void test_flood(void **state)
 	close(fd);
 }
 
+/* A large reply leaves at once, and its memory is free, though the client has yet to listen. */
+static void test_large_reply(void **state)
+{
+	enum { LENGTH = 384 * 1024 };
+	struct fixture *fixture = *state;
+	int fd;
+
+	server_start(fixture);
+	fd = client_go(fixture, "demo", false);
+	request_say(fd, FERRY_NBD_CMD_READ, 0, 1, 0, LENGTH);
+	UNTIL(stub(fixture).submits[FERRY_OP_READ] == 1);
+	UNTIL(chunks_free(fixture) == fixture->arena.chunks_count);
+	reply_expect(fd, 1, 0);
+	read_hear(fd, LENGTH, 0);
+	close(fd);
+}
+
 static void test_volume_full(void **state)
 {
 	struct fixture *fixture = *state;
@@ -161,8 +178,10 @@ static void test_silent_clients(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_flood),	TEST(test_volume_full), TEST(test_volume_full_of_others),
-		TEST(test_arena_empty), TEST(test_slow_reader), TEST(test_silent_clients),
+		TEST(test_flood),	   TEST(test_large_reply),
+		TEST(test_volume_full),	   TEST(test_volume_full_of_others),
+		TEST(test_arena_empty),	   TEST(test_slow_reader),
+		TEST(test_silent_clients),
 	};
 
 	return cmocka_run_group_tests_name("nbd_pressure", tests, NULL, NULL);

@@ -15,15 +15,29 @@ enum {
 	ACCEPT_PAUSE_NS = 100 * 1000 * 1000,
 	PREFERRED_MODE = 0600,
 	EXPORT_DEFAULT_NONE = FERRY_NBD_EXPORTS_MAX,
+	UNIX_SEND_BYTES = 1024 * 1024,
 };
 
+/* All of these are improvements only: failures are ignored. */
 static void connection_options(int fd)
 {
 	const int on = 1;
+	const int send_bytes = UNIX_SEND_BYTES;
+	int domain = 0;
+	socklen_t domain_bytes = sizeof(domain);
 
-	/* On a unix socket they fail, and mean nothing; on TCP they are improvements only. */
-	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	(void)getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &domain_bytes);
+	if (domain != AF_UNIX) { /* TCP: its buffers grow by themselves. */
+		(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+		(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+		return;
+	}
+	/*
+	 * With the usual 208 KiB we and the client wake each other by turns for every large reply.
+	 * The kernel takes twice what is asked for, for what it adds; FORCE needs CAP_NET_ADMIN.
+	 */
+	if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &send_bytes, sizeof(send_bytes)) < 0)
+		(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_bytes, sizeof(send_bytes));
 }
 
 /* @export: FERRY_NBD_EXPORTS_MAX: the client will say which. Negative: @fd was closed. */

@@ -16,6 +16,7 @@ enum {
 	EVENTS_PER_TURN_MAX = 64,	     /* Ready descriptors; the rest stay ready. */
 	COMPLETIONS_PER_TURN_MAX = 512,	     /* The rest stay in the ring. */
 	TIMERS_PER_TURN_MAX = 512,	     /* The rest stay due. */
+	TASK_ROUNDS_PER_TURN_MAX = 4,	     /* Of what tasks post; the rest waits. */
 	SLEEP_MS_MAX = 60 * 1000,	     /* Only to keep the arithmetic small. */
 	WAKE_SLOT = FERRY_URING_WATCHES_MAX, /* The eventfd's place in epoll's data. */
 };
@@ -157,8 +158,7 @@ static void loop_task_cancel(struct ferry_loop *port, struct ferry_task *task)
 	task->is_posted = false;
 }
 
-/* Tasks that are posted by these callbacks wait for the next turn. */
-static void turn_tasks(struct ferry_uring_loop *loop)
+static void tasks_run(struct ferry_uring_loop *loop)
 {
 	struct ferry_list batch;
 	struct ferry_list *link;
@@ -171,6 +171,19 @@ static void turn_tasks(struct ferry_uring_loop *loop)
 		ferry_assert(task->is_posted);
 		task->is_posted = false;
 		task->run(task);
+	}
+}
+
+/*
+ * Tasks, and those that they post: an answer that one task leads to and another sends does not wait
+ * for a system call between the two. One that posts itself for ever has only its rounds.
+ */
+static void turn_tasks(struct ferry_uring_loop *loop)
+{
+	for (uint32_t i = 0; i < TASK_ROUNDS_PER_TURN_MAX; i++) {
+		if (ferry_list_is_empty(&loop->tasks))
+			return;
+		tasks_run(loop);
 	}
 }
 

@@ -6,7 +6,8 @@
  * armed again before each sleep, so readiness is level-triggered as epoll's is.
  *
  * One turn: completions, ready descriptors, due timers, posted tasks, then submission and sleep.
- * Each of these takes only what was there when it began, so that none starves another.
+ * Each of these takes only what was there when it began, tasks also a few rounds of what they post,
+ * so that none starves another.
  *
  * Owns:    the ring, the epoll set, the eventfd; timers, tasks and watches are their users'.
  * Callers: agent/main opens and runs it; everything else sees struct ferry_loop only, except

@@ -200,6 +200,20 @@ static void tasks_run_once_in_order(void **state)
 	assert_string_equal(f->trace, "abdbb");
 }
 
+/* What tasks post runs in the same turn, but a few times only: then it is the others' turn. */
+static void tasks_of_tasks_run_in_the_same_turn(void **state)
+{
+	struct fixture *f = *state;
+	struct lettered turns = {.timer.run = lettered_timer, .letter = 'x', .restarts = 1};
+	struct lettered again = {
+		.task.run = lettered_task, .letter = 'a', .restarts = 5, .is_last = true};
+
+	ferry_timer_start(f->loop, &turns.timer, 0);
+	ferry_task_post(f->loop, &again.task);
+	run(f);
+	assert_string_equal(f->trace, "xaaaaxaa");
+}
+
 struct posting {
 	struct ferry_task task;
 	struct ferry_timer timer;
@@ -519,6 +533,8 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(many_timers, setup, teardown),
 		cmocka_unit_test_setup_teardown(tasks_run_once_in_order, setup, teardown),
+		cmocka_unit_test_setup_teardown(tasks_of_tasks_run_in_the_same_turn, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(nobody_starves, setup, teardown),
 		cmocka_unit_test_setup_teardown(watches_are_level_triggered, setup, teardown),
 		cmocka_unit_test_setup_teardown(unwanted_watch_sleeps, setup, teardown),
