@@ -208,6 +208,31 @@ static void greetings_are_proven(void **state)
 	assert_int_equal(ferry_rdma_hello_encode(&auth.auth, &secret, NULL, &HELLO, request), -EIO);
 }
 
+/* docs/wire-format.md: label, secret, for an answer its request, and the fields. */
+static void what_is_proven(void **state)
+{
+	enum { FIELDS_BYTES = FERRY_RDMA_HELLO_BYTES - FERRY_PROOF_BYTES };
+	struct ferry_rdma_secret secret = {"both know it"};
+	uint8_t request[FERRY_RDMA_HELLO_BYTES], answer[FERRY_RDMA_HELLO_BYTES];
+	uint8_t bytes[16 + sizeof(secret.v) + sizeof(request) + FIELDS_BYTES] = "rdma connector";
+	uint8_t proof[FERRY_PROOF_BYTES];
+	struct fake_auth auth;
+
+	(void)state;
+	fake_auth_init(&auth, 11, 1);
+	assert_int_equal(ferry_rdma_hello_encode(&auth.auth, &secret, NULL, &HELLO, request), 0);
+	assert_int_equal(ferry_rdma_hello_encode(&auth.auth, &secret, request, &HELLO, answer), 0);
+	memcpy(bytes + 16, secret.v, sizeof(secret.v));
+	memcpy(bytes + 16 + sizeof(secret.v), request, FIELDS_BYTES);
+	auth.auth.ops->prove(&auth.auth, bytes, 16 + sizeof(secret.v) + FIELDS_BYTES, proof);
+	assert_memory_equal(request + FIELDS_BYTES, proof, sizeof(proof));
+	memcpy(bytes, "rdma acceptor\0", 15);
+	memcpy(bytes + 16 + sizeof(secret.v), request, sizeof(request));
+	memcpy(bytes + sizeof(bytes) - FIELDS_BYTES, answer, FIELDS_BYTES);
+	auth.auth.ops->prove(&auth.auth, bytes, sizeof(bytes), proof);
+	assert_memory_equal(answer + FIELDS_BYTES, proof, sizeof(proof));
+}
+
 static void strange_greetings_are_refused(void **state)
 {
 	static const struct {
@@ -243,6 +268,7 @@ int main(void)
 		cmocka_unit_test(damage_is_seen),
 		cmocka_unit_test(breaches_are_refused),
 		cmocka_unit_test(greetings_are_proven),
+		cmocka_unit_test(what_is_proven),
 		cmocka_unit_test(strange_greetings_are_refused),
 	};
 

@@ -211,6 +211,22 @@ static void test_ghost_is_out(void **state)
 	close_fault();
 }
 
+/* No room on the path: nothing has happened, and it may be sent again. */
+static void test_ghost_without_room(void **state)
+{
+	(void)state;
+	open_fault(GHOST_SENT_AT_ONCE, true, true);
+	next.submit_error = -EAGAIN;
+	assert_int_equal(fly(0, FERRY_OP_WRITE), -EAGAIN);
+	next.submit_error = 0;
+	drop(0);
+	stand_run_ms(&stand, 1);
+	assert_int_equal(seen[0].ends, 0);
+	assert_int_equal(fault.stats.injected[FERRY_FAULT_GHOST], 0);
+	assert_true(ferry_list_is_empty(&fault.held));
+	close_fault();
+}
+
 static void test_ghost_lands(void **state)
 {
 	(void)state;
@@ -311,8 +327,11 @@ static void test_holes(void **state)
 	sent = fault.stats.injected[FERRY_FAULT_HOLE_REPLY];
 	assert_true(sent > 0 && sent < 8);
 	assert_int_equal(next.count, sent);
-	for (uint32_t i = 0; i < sent; i++)
+	stand_end(&next, 0, FERRY_OUTCOME_FAILED, FERRY_CAUSE_MEDIUM);
+	stand_release(&next, 0);
+	for (uint32_t i = 1; i < sent; i++)
 		stand_done(&next, i);
+	assert_int_equal(fault.stats.ghosts_refused, 0); /* These are no ghosts. */
 	stand_run_ms(&stand, 5000);
 	for (uint32_t i = 0; i < 8; i++)
 		assert_int_equal(seen[i].ends, 0);
@@ -394,6 +413,7 @@ int main(void)
 		cmocka_unit_test(test_delay),
 		cmocka_unit_test(test_delay_given_up),
 		cmocka_unit_test(test_ghost_is_out),
+		cmocka_unit_test(test_ghost_without_room),
 		cmocka_unit_test(test_ghost_lands),
 		cmocka_unit_test(test_ghost_dies_with_its_session),
 		cmocka_unit_test(test_renews_what_can_be_renewed),

@@ -11,7 +11,9 @@ fio_on() {
 	shift 2
 	on "$node" fio --name="$name" --ioengine=nbd --uri="$URI" --bs=8k --size=${MIB}M \
 		--iodepth=16 --verify=crc32c --verify_state_save=0 "$@" \
-		>"$WORK/fio.out" 2>&1 || fail "fio on $node: $(tail -5 "$WORK/fio.out")"
+		>"$WORK/fio.out" 2>&1 && return
+	! grep -q "verify: bad" "$WORK/fio.out" || violated "fio on $node: $(cat "$WORK/fio.out")"
+	fail "fio on $node: $(tail -5 "$WORK/fio.out")"
 }
 
 cache() {

@@ -35,7 +35,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 TREE = ROOT / "build-mutation"
 QUICK, FULL = TREE / "results-quick.jsonl", TREE / "results.jsonl" # Unit tests; the simulator too.
 WORDS = ROOT / "tests/mutation/survivors.md"
-FOLDERS = ["agent/base", "agent/ports", "agent/core", "agent/cache", "fencing", "migrate", "proto"]
+FOLDERS = ["agent/base", "agent/ports", "agent/core", "agent/cache", "agent/check", "agent/fault",
+           "agent/transport", "fencing", "migrate", "proto"]
 # Of the processor's time, some eight times what the longest takes: a busy machine kills no mutant.
 UNIT_SECONDS_MAX = 8
 SCENARIOS_SECONDS_MAX = 60
