@@ -14,6 +14,8 @@
 # On a fresh Debian 12 each first installs what is missing (deploy/install-deps.sh).
 PRESET ?= plain
 JOBS ?= $(shell nproc)
+VM ?= .
+TREE := $(patsubst build-plain,build,build-$(PRESET))
 
 .PHONY: all build test ci test-unit test-vm tidy demo bench soak fuzz museum mutation deps clean
 all: build
@@ -37,9 +39,10 @@ test-unit: build
 	ctest --preset $(PRESET) -L '^(unit|sim|fuzz)$$' -j $(JOBS)
 
 # Slow, for the guests are emulated: the kernel's own iSCSI target, initiator and multipath.
+# `make PRESET=asan VM=rdma test-vm`: those whose name has rdma in it, with the sanitizers' build.
 test-vm: build
 	deploy/install-deps.sh vm
-	ctest --preset $(PRESET) -L '^vm$$' --verbose
+	ctest --test-dir $(TREE) -L '^vm$$' -R '$(VM)' --verbose
 
 tidy: build
 	tests/tidy/tidy.py

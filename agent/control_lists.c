@@ -360,8 +360,7 @@ static void peers_answer(struct ferry_cluster *cluster, struct ferry_control_req
 		(void)snprintf(row->not_rdma, sizeof(row->not_rdma), "%.180s", data->not_rdma);
 		(void)snprintf(row->address, sizeof(row->address), "%s:%u", peer->address,
 			       peer->port);
-		row->rdma_bytes = data->rdma_bytes;
-		row->copied_bytes = data->copied_bytes;
+		row->rdma = data->rdma;
 		row->incarnation = data->incarnation;
 		row->rtt_ns = data->rtt_ns;
 		if (row->is_member)

@@ -259,15 +259,26 @@ static void why_not_rdma(const struct data_peer *peer, char *ret, size_t size_by
 		(void)snprintf(ret, size_bytes, "the peer takes no RDMA");
 }
 
-static void rdma_count(struct ferry_link *link, struct ferry_snapshot_peer *ret)
+static void rdma_count(struct ferry_link *link, struct ferry_control_rdma *ret)
 {
 	struct ferry_verbs_counters counters;
 
 	if (!link)
 		return;
 	counters = ferry_verbs_counters(link);
-	ret->rdma_bytes += counters.bytes_moved;
-	ret->copied_bytes += counters.bytes_copied;
+	ret->messages_sent += counters.messages_sent - counters.pings_sent;
+	ret->pings_sent += counters.pings_sent;
+	ret->pings_received += counters.pings_received;
+	ret->credit_frames_sent += counters.credit_frames_sent;
+	ret->reads += counters.rdma_reads;
+	ret->writes += counters.rdma_writes;
+	ret->windows_opened += counters.windows_opened;
+	ret->bytes_moved += counters.bytes_moved;
+	ret->bytes_copied += counters.bytes_copied;
+	ret->completions += counters.completions;
+	ret->posts += counters.posts;
+	ret->polls = counters.polls;
+	ret->wakeups = counters.wakeups;
 }
 
 void data_peer_snap(const struct data_peer *peer, struct ferry_snapshot_peer *ret)
@@ -287,8 +298,8 @@ void data_peer_snap(const struct data_peer *peer, struct ferry_snapshot_peer *re
 	ret->is_rdma = ferry_outgoing_is_rdma(&peer->outgoing) ||
 		       data->config.transport == FERRY_CONFIG_TRANSPORT_RDMA;
 	why_not_rdma(peer, ret->not_rdma, sizeof(ret->not_rdma));
-	rdma_count(peer->rdma, ret);
-	rdma_count(peer->incoming.rdma, ret);
+	rdma_count(peer->rdma, &ret->rdma);
+	rdma_count(peer->incoming.rdma, &ret->rdma);
 	(void)snprintf(ret->trouble, sizeof(ret->trouble), "%s",
 		       ferry_tcp_link_trouble(peer->connector));
 }

@@ -13,6 +13,7 @@
 #include "agent/core/registrar.h"
 #include "agent/core/router.h"
 #include "agent/fault/fault.h"
+#include "agent/ports/control.h"
 
 enum { FERRY_SNAPSHOT_POOLS_MAX = 16 };
 
@@ -70,7 +71,7 @@ struct ferry_snapshot_peer {
 	char trouble[FERRY_EVENT_TEXT_MAX]; /* Why it is not up. */
 	bool is_rdma;
 	char not_rdma[FERRY_EVENT_TEXT_MAX]; /* Why RDMA does not carry, or empty. */
-	uint64_t rdma_bytes, copied_bytes;
+	struct ferry_control_rdma rdma;
 };
 
 struct ferry_snapshot {

@@ -125,6 +125,19 @@ enum ferry_control_link {
 	FERRY_CONTROL_LINK_UP,
 };
 
+/* What RDMA took, of both links with a peer, since the agent's start. */
+struct ferry_control_rdma {
+	uint64_t messages_sent; /* Without the next. */
+	uint64_t pings_sent, pings_received;
+	uint64_t credit_frames_sent;
+	uint64_t reads, writes;	 /* By this node, of the peer's memory. */
+	uint64_t windows_opened; /* On this node's memory, for the peer. */
+	uint64_t bytes_moved;	 /* By these reads and writes. */
+	uint64_t bytes_copied;	 /* Data of up to 4 KiB that came with messages. */
+	uint64_t completions, posts;
+	uint64_t polls, wakeups; /* The device's: for all peers. */
+};
+
 struct ferry_control_peer {
 	struct ferry_node node;
 	char name[FERRY_CONTROL_NAME_BYTES];
@@ -133,7 +146,7 @@ struct ferry_control_peer {
 	char reason[FERRY_CONTROL_TEXT_BYTES];
 	char transport[FERRY_CONTROL_NAME_BYTES];
 	char not_rdma[FERRY_CONTROL_TEXT_BYTES]; /* Why, or empty: it carries. */
-	uint64_t rdma_bytes, copied_bytes;
+	struct ferry_control_rdma rdma;
 	char address[FERRY_CONTROL_TEXT_BYTES];
 	struct ferry_incarnation incarnation;
 	uint64_t rtt_ns;

@@ -2,7 +2,7 @@
  * torture_driver.c - the lab's application: the tagged workload on every node that serves, told by
  * lines on its standard input what happens around it.
  *
- *   torture_driver [-s SEED] [-m MiB] URI...
+ *   torture_driver [-s SEED] [-m MiB] [-t] URI...     -t: a sector may be torn while it is written
  *
  *   lost       the target's volatile cache was lost, just now
  *   forgive    those who had been promised what was lost have been told
@@ -138,13 +138,16 @@ static int options_read(int argc, char **argv, struct driver *driver)
 	struct torture_config config = {
 		.seed = 1, .size_bytes = FERRY_MIB, .depth = 12, .think_ns = 4 * FERRY_NS_PER_MS};
 	struct ferry_error error;
+	bool tears = false; /* The lab's target does each I/O at once. */
 	int option;
 
-	while ((option = getopt(argc, argv, "s:m:")) != -1) {
+	while ((option = getopt(argc, argv, "s:m:t")) != -1) {
 		if (option == 's')
 			config.seed = strtoull(optarg, NULL, 10);
 		else if (option == 'm')
 			config.size_bytes = strtoull(optarg, NULL, 10) * FERRY_MIB;
+		else if (option == 't')
+			tears = true;
 		else
 			return -EINVAL;
 	}
@@ -153,7 +156,7 @@ static int options_read(int argc, char **argv, struct driver *driver)
 		return -EINVAL;
 	}
 	driver->load.report = stderr;
-	driver->load.check.config.storage_tears = false; /* The lab's does each I/O at once. */
+	driver->load.check.config.storage_tears = tears;
 	for (; optind < argc; optind++)
 		if (torture_load_add(&driver->load, argv[optind], &error) < 0) {
 			fprintf(stderr, "torture_driver: %s\n", error.message);
@@ -169,7 +172,7 @@ int main(int argc, char **argv)
 	int result;
 
 	if (options_read(argc, argv, &driver) < 0 || driver.load.clients_count == 0) {
-		fprintf(stderr, "usage: torture_driver [-s SEED] [-m MiB] URI...\n");
+		fprintf(stderr, "usage: torture_driver [-s SEED] [-m MiB] [-t] URI...\n");
 		return 1;
 	}
 	(void)setvbuf(stdout, NULL, _IOLBF, 0);

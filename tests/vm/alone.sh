@@ -112,10 +112,3 @@ device_carries_ext4()
 		umount /mnt && e2fsck -fn $1 && ferry detach data && ferry detach data"
 	"$2"
 }
-
-# Neither the guest's kernel nor the agent has complained.
-nobody_complains()
-{
-	must '! dmesg | grep -E "BUG:|WARNING:|Oops|blocked for more than"'
-	must '! grep -E "ERROR: AddressSanitizer|runtime error|assertion failed" /var/log/ferryd.log'
-}

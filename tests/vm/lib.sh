@@ -205,6 +205,19 @@ guest_must()
 	guest_do "$@" || fail "vm$1: ${*:2}"
 }
 
+# nobody_complains N...: neither the guests' kernels nor the agents there, if they could (a build with
+# sanitizers). What was leaked is told by agents that have ended.
+nobody_complains()
+{
+	local n
+
+	for n in "$@"; do
+		guest_must "$n" '! dmesg | grep -E "BUG:|WARNING:|Oops|blocked for more than"'
+		guest_must "$n" '! grep -E "ERROR: [A-Z][a-z]+Sanitizer|runtime error|assertion failed" \
+			/var/log/ferryd.log'
+	done
+}
+
 # In the network, not in a guest: neither can know of it but by silence.
 guests_cut()
 {

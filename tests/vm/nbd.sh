@@ -113,5 +113,5 @@ must 'umount /mnt && [ "$(ferry attach data)" = /dev/nbd0 ] &&
 must 'ferry detach data && echo 3 >/proc/sys/vm/drop_caches && sha256sum -c /run/sum'
 nothing_left
 agent_end TERM
-nobody_complains
+nobody_complains $N
 passed "another lun by the same name: errors, nothing stale, and a new device ($SECONDS s)"

@@ -53,7 +53,7 @@ ferryd_conf()
 		hold_timeout = ${HOLD:-60s}
 		memory = 32M
 		[cache]
-		size = 8M
+		size = ${CACHE:-8M}
 		[lun data]
 		device = $DISK
 		# What LIO holds of a fenced initiator, with this disk behind it, ends in less.
@@ -74,6 +74,24 @@ ferryd_conf()
 		mount = /run/ferry/volumes
 		${UBLK:+[ublk]}
 	END
+}
+
+# agent_stop N: as its service would be, and until its process is gone.
+agent_stop()
+{
+	guest_must "$1" 'p=$(cat /run/ferryd.pid); kill -TERM $p
+		for i in $(seq 600); do [ -e /proc/$p/exe ] || exit 0; sleep 0.1; done; exit 1'
+}
+
+# agents_end N...: all of these are stopped, and nobody has complained.
+agents_end()
+{
+	local n
+
+	for n in "$@"; do
+		agent_stop "$n"
+	done
+	nobody_complains "$@"
 }
 
 # Guests, target, nodes, agents: until all agents are one group.

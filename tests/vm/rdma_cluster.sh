@@ -54,7 +54,7 @@ detours_go_on()
 show_peers()
 {
 	ask "$1" peers '.peers[] | "\(.name): \(.transport) \(.not_rdma), it carried \(.carried_by_it) I/Os;" +
-		" \(.rdma_bytes) bytes by RDMA, \(.copied_bytes) copied"' |
+		" \(.rdma.bytes_moved) bytes by RDMA, \(.rdma.bytes_copied) copied"' |
 		sed "s/^/    vm$1: /"
 }
 
@@ -90,7 +90,7 @@ for n in 2 3 4; do
 done
 # Who is asked moves the data: out of vm2's memory, and into it.
 for n in 3 4; do
-	is $n peers 'any(.peers[]; .node == 2 and .rdma_bytes > 1000000)' || fail "vm$n: $(ask $n peers .)"
+	is $n peers 'any(.peers[]; .node == 2 and .rdma.bytes_moved > 1000000)' || fail "vm$n: $(ask $n peers .)"
 done
 passed "vm2's way to storage is cut: I/O goes by peers over RDMA, $SENT packets, verified ($SECONDS s)"
 
@@ -136,3 +136,5 @@ is 4 peers 'all(.peers[]; .not_rdma | startswith("rdma: "))' || fail "it does no
 is 2 peers '[.peers[] | {name, transport}] == [{name: "vm3", transport: "rdma"}, {name: "vm4", transport: "tcp"}]' ||
 	fail "vm2: $(ask 2 peers .)"
 passed "vm4's device is taken away: its agent goes on by TCP, the others by RDMA ($SECONDS s)"
+agents_end 2 3 4
+passed "the agents have ended, and none complained, nor a kernel ($SECONDS s)"

@@ -18,6 +18,7 @@ nothing_left()
 	within 10 device_is_gone || fail "a device is left behind"
 }
 
+cp "$HERE/direct_disk.py" "$HOST"
 alone_up
 
 # --- Without the driver.
@@ -77,6 +78,28 @@ must '[ "$(grep -c "is served again" /var/log/ferryd.log)" = 4 ]'
 must 'umount /mnt && e2fsck -fn /dev/ublkb0'
 passed "killed three times and stopped once: fio saw no error and no wrong byte ($SECONDS s)"
 
+# --- The same under agent/check: each sector that is read is one that a disk could have returned. The
+# host's page cache, which is the disk here, may tear one that is read while it is written.
+must 'cp /ferry/tests/torture_driver /usr/local/bin/ && mkfifo /run/orders
+	nbdkit -P /run/direct.pid -U /run/direct.sock python /host/direct_disk.py file=/dev/ublkb0'
+guest_begin $N 'torture_driver -t "nbd+unix:///data?socket=/run/direct.sock" <>/run/orders'
+APP=$JOB
+within 60 grep -qs ready "$HOST/vm$N/out.$APP" || fail "no workload: $(cat "$HOST/vm$N/out.$APP")"
+for how in KILL KILL TERM KILL KILL; do
+	ios_go_on
+	agent_end $how
+	agent_start vdb
+done
+ios_go_on
+must 'echo end >/run/orders'
+guest_result $N "$APP" >"$WORK/torture" || fail "the checker: $(cat "$WORK/torture")"
+tail -n 1 "$WORK/torture" | jq -e '.violations == 0 and .errors == 0 and .cut_off == 0 and
+	.writes > 200 and .sectors_checked > 2000' >"$WORK/out" || fail "the checker: $(cat "$WORK/torture")"
+note "$(tail -n 1 "$WORK/torture")"
+must 'kill $(cat /run/direct.pid)
+	for i in $(seq 300); do [ -e /proc/$(cat /run/direct.pid)/exe ] || exit 0; sleep 0.1; done; exit 1'
+passed "killed four times, stopped once, under the checker: nothing a disk would not do ($SECONDS s)"
+
 # --- Who stops leaves FLUSHes to its users: what one of its own told of a loss nobody would hear.
 flushes()
 {
@@ -98,5 +121,5 @@ must 'ferry attach data >/dev/null; [ $(cat /sys/block/ublkb0/queue/logical_bloc
 	grep -q "the volume is no longer what it was" /var/log/ferryd.log && ferry detach data'
 nothing_left
 agent_end TERM
-nobody_complains
+nobody_complains $N
 passed "another lun by the same name: the old device is removed ($SECONDS s)"

@@ -180,11 +180,32 @@ static void encode_paths(struct ferry_grpc_call *call, struct ferry_control_requ
 	ferry_grpc_call_send(call, &list.base);
 }
 
+static Ferry__V1__PeerRdma rdma_of(const struct ferry_control_rdma *from)
+{
+	Ferry__V1__PeerRdma to = FERRY__V1__PEER_RDMA__INIT;
+
+	to.messages_sent = from->messages_sent;
+	to.pings_sent = from->pings_sent;
+	to.pings_received = from->pings_received;
+	to.credit_frames_sent = from->credit_frames_sent;
+	to.reads = from->reads;
+	to.writes = from->writes;
+	to.windows_opened = from->windows_opened;
+	to.bytes_moved = from->bytes_moved;
+	to.bytes_copied = from->bytes_copied;
+	to.completions = from->completions;
+	to.posts = from->posts;
+	to.polls = from->polls;
+	to.wakeups = from->wakeups;
+	return to;
+}
+
 static void encode_peers(struct ferry_grpc_call *call, struct ferry_control_request *request)
 {
 	Ferry__V1__PeerList list = FERRY__V1__PEER_LIST__INIT;
 	Ferry__V1__Peer rows[FERRY_CONTROL_ROWS_MAX];
 	Ferry__V1__Peer *pointers[FERRY_CONTROL_ROWS_MAX];
+	Ferry__V1__PeerRdma rdma[FERRY_CONTROL_ROWS_MAX];
 
 	for (uint32_t i = 0; i < request->rows_count; i++) {
 		struct ferry_control_peer *from = &request->answer.peers[i];
@@ -199,8 +220,8 @@ static void encode_peers(struct ferry_grpc_call *call, struct ferry_control_requ
 		to->transport = TEXT(from->transport);
 		to->address = TEXT(from->address);
 		to->not_rdma = TEXT(from->not_rdma);
-		to->rdma_bytes = from->rdma_bytes;
-		to->copied_bytes = from->copied_bytes;
+		rdma[i] = rdma_of(&from->rdma);
+		to->rdma = &rdma[i];
 		to->incarnation = from->incarnation.v;
 		to->rtt_ns = from->rtt_ns;
 		to->health = (Ferry__V1__Health)from->health;

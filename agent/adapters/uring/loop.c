@@ -457,16 +457,26 @@ static uint64_t sleep_ns(const struct ferry_uring_loop *loop)
 	return ferry_min_u64(timer->deadline_ns - now_ns, limit_ns);
 }
 
+/* Whether a system call would change anything: something to send off, or done and not told yet. */
+static bool kernel_is_wanted(const struct ferry_uring_loop *loop)
+{
+	uint32_t flags = io_uring_smp_load_acquire(loop->ring.sq.kflags);
+
+	return io_uring_sq_ready(&loop->ring) > 0 ||
+	       (flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
+}
+
 /* Send off what was queued, sleep until something is to be done. */
 static int turn_sleep(struct ferry_uring_loop *loop)
 {
 	uint64_t delay_ns;
-	int r;
+	int r = 0;
 
 	poll_arm(loop);
 	delay_ns = sleep_ns(loop);
 	if (delay_ns == 0) {
-		r = io_uring_submit_and_get_events(&loop->ring);
+		if (kernel_is_wanted(loop))
+			r = io_uring_submit_and_get_events(&loop->ring);
 	} else {
 		struct __kernel_timespec delay = {
 			.tv_sec = (long long)(delay_ns / FERRY_NS_PER_S),
@@ -582,11 +592,13 @@ static int open_ring(struct ferry_uring_loop *loop, struct ferry_error *reterr)
 {
 	/*
 	 * R_DISABLED until run(): the thread that runs the loop need not be the one that opens it.
-	 * DEFER_TASKRUN: completions are worked on when this thread asks, never by interrupting it.
+	 * DEFER_TASKRUN: completions are worked on when this thread asks, never by interrupting it;
+	 * TASKRUN_FLAG: it is told that there are some, and need not ask (kernel_is_wanted()).
 	 */
 	struct io_uring_params params = {
 		.flags = IORING_SETUP_R_DISABLED | IORING_SETUP_SINGLE_ISSUER |
-			 IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CLAMP,
+			 IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
+			 IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CLAMP,
 	};
 	int r = io_uring_queue_init_params(2 * FERRY_URING_REQUESTS_MAX, &loop->ring, &params);
 

@@ -141,7 +141,8 @@ static void poll_wake(struct ferry_watch *watch, uint32_t ready)
 	void *context;
 
 	(void)ready;
-	while (ibv_get_cq_event(verbs->completions, &cq, &context) == 0) {
+	/* Asked for once at a time, it comes once; if there were another, the loop would say so. */
+	if (ibv_get_cq_event(verbs->completions, &cq, &context) == 0) {
 		ibv_ack_cq_events(cq, 1);
 		verbs->wakeups_count++;
 	}

@@ -226,6 +226,8 @@ static void in_deliver(struct verbs_link *link, uint32_t index)
 	receive_again(link, index);
 	link->credits_owed++;
 	link->counters.messages_received++;
+	link->counters.pings_received +=
+		header.type == FERRY_WIRE_PING || header.type == FERRY_WIRE_PONG;
 	if (header.type == FERRY_WIRE_PING)
 		link_pong(link, &header);
 	else if (header.type != FERRY_WIRE_PONG)

@@ -68,8 +68,11 @@ void verbs_sent(struct verbs_link *link, struct verbs_out *out)
 {
 	ferry_assert(out->is_busy && out->is_posted);
 	out->is_posted = false;
-	if (out->message)
+	if (out->message) {
 		link->counters.messages_sent++;
+		link->counters.pings_sent +=
+			out->message == &link->ping || out->message == &link->pong;
+	}
 	/* What is open stays so until the peer has done its part. */
 	if (out->windows_count == 0)
 		out_finish(link, out, FERRY_SENT_WHOLE);

@@ -48,6 +48,8 @@ enum {
 struct ferry_verbs_counters {
 	uint64_t messages_sent; /* PING and PONG included. */
 	uint64_t messages_received;
+	uint64_t pings_sent; /* Of those, PING and PONG. */
+	uint64_t pings_received;
 	uint64_t credit_frames_sent;
 	uint64_t rdma_reads;
 	uint64_t rdma_writes;
