@@ -89,6 +89,7 @@ static void lane_open(void)
 					   .timeout_ns = 1 * FERRY_NS_PER_S,
 					   .on_change = on_change,
 					   .on_probe = on_probe,
+					   .on_clear = on_change,
 					   .on_reset = on_reset,
 					   .on_mark = on_mark};
 

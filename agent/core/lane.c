@@ -391,6 +391,8 @@ static void probe_ended(struct ferry_flight *flight, enum ferry_outcome outcome,
 	ferry_assert(lane->probe_is_flying);
 	(void)cause; /* The lane has noted it. */
 	probe_finish(lane, outcome == FERRY_OUTCOME_DONE);
+	if (lane->flights_count == 0)
+		lane->config.on_clear(lane, lane->config.context);
 }
 
 static void probe_released(struct ferry_flight *flight)
@@ -496,7 +498,7 @@ void ferry_lane_init(struct ferry_lane *lane, struct ferry_path *path,
 		     const struct ferry_lane_config *config)
 {
 	ferry_assert(path && path->ops);
-	ferry_assert(config->loop && config->on_change && config->on_probe);
+	ferry_assert(config->loop && config->on_change && config->on_probe && config->on_clear);
 	ferry_assert(config->on_reset && config->on_mark);
 	ferry_assert(config->timeout_ns > 0);
 	*lane = (struct ferry_lane){

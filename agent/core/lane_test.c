@@ -18,6 +18,7 @@ static uint32_t probes_failed;
 static uint32_t probes_done;
 static uint32_t resets;
 static uint32_t changes;
+static uint32_t clears;
 static uint32_t marks;
 static bool mark_is_done;
 static enum ferry_cause reset_cause;
@@ -35,6 +36,13 @@ static void on_probe(struct ferry_lane *self, bool works, void *context)
 	(void)context;
 	probes_done += works;
 	probes_failed += !works;
+}
+
+static void on_clear(struct ferry_lane *self, void *context)
+{
+	(void)context;
+	assert_int_equal(self->flights_count, 0);
+	clears++;
 }
 
 static void on_reset(struct ferry_lane *self, enum ferry_cause cause, void *context)
@@ -82,11 +90,12 @@ static void open_lane(enum ferry_path_kind kind, bool can_reset, bool needs_perm
 					   .needs_permit = needs_permit,
 					   .on_change = on_change,
 					   .on_probe = on_probe,
+					   .on_clear = on_clear,
 					   .on_reset = on_reset,
 					   .on_mark = on_mark};
 
 	stand_open(&stand);
-	overdue = probes_failed = probes_done = resets = changes = marks = 0;
+	overdue = probes_failed = probes_done = resets = changes = clears = marks = 0;
 	stand_path_init(&path, kind, 1, can_reset);
 	ferry_lane_init(&lane, &path.path, &config);
 }
@@ -236,7 +245,9 @@ static void test_greeting(void **state)
 	assert_int_equal(path.attempts[0]->epoch.v, 5);
 	ferry_lane_greet(&lane, (struct ferry_epoch){5}); /* While it is being asked. */
 	assert_int_equal(path.count, 1);
+	assert_int_equal(clears, 0);
 	stand_done(&path, 0);
+	assert_int_equal(clears, 1); /* Whoever drains has waited for it. */
 	lane.is_greeted = true; /* The router's part. */
 	ferry_lane_greet(&lane, (struct ferry_epoch){5});
 	assert_int_equal(path.count, 1);

@@ -35,6 +35,15 @@ static void lane_changed(struct ferry_lane *lane, void *context)
 	router->config.on_lanes(router->config.context);
 }
 
+/* Who waits until nothing is in flight, to say that it has drained, waited for this, too. */
+static void lane_clear(struct ferry_lane *lane, void *context)
+{
+	struct ferry_router *router = context;
+
+	(void)lane;
+	router->config.on_lanes(router->config.context);
+}
+
 static void lane_probed(struct ferry_lane *lane, bool works, void *context)
 {
 	struct ferry_router *router = context;
@@ -184,6 +193,7 @@ int ferry_router_add_path(struct ferry_router *router, struct ferry_path *path, 
 		.needs_permit = needs_permit,
 		.on_change = lane_changed,
 		.on_probe = lane_probed,
+		.on_clear = lane_clear,
 		.on_reset = lane_reset,
 		.on_mark = lane_marked,
 		.context = router,
