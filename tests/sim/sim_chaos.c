@@ -562,10 +562,10 @@ void sim_chaos_run(uint64_t seed, const struct sim_chaos_options *options, struc
 	/* One in sixteen: each path has a cache of its own. By the seed, like the nodes' count. */
 	is_by_path = (seed * UINT64_C(0x9e3779b97f4a7c15) >> 56 & 15) == 3;
 	is_by_power = (seed * UINT64_C(0x9e3779b97f4a7c15) >> 56 & 15) == 11;
-	/* One in thirty-two: the kernels' sessions outlive a target that does not say so. */
-	is_unheard = (seed * UINT64_C(0x9e3779b97f4a7c15) >> 44 & 31) == 7 && !is_by_path &&
+	/* One in sixteen: the kernels' sessions outlive a target that does not say so. */
+	is_unheard = (seed * UINT64_C(0x9e3779b97f4a7c15) >> 44 & 15) == 7 && !is_by_path &&
 		     !is_by_power;
-	/* And in as many the owner hears late of a target that does. */
+	/* And in half as many the owner hears late of a target that does. */
 	is_late = (seed * UINT64_C(0x9e3779b97f4a7c15) >> 39 & 31) == 7;
 	chaos->focus = is_by_path    ? SIM_FOCUS_NONE
 		       : is_by_power ? SIM_FOCUS_POWER

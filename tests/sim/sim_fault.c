@@ -130,14 +130,14 @@ static void cache_lost(struct sim_planned *planned)
 
 /*
  * And again while somebody registers at what was restarted, whose REGISTER is then executed by
- * another target. In half of them the owner's own path is away, which would look for itself.
+ * another target. In most of them the owner's own path is away, which would look for itself.
  */
 static void unheard(struct sim_planned *planned)
 {
 	sim_lun_restart_unheard(lun_of(planned));
-	if (draw(planned, 2) == 0)
+	if (draw(planned, 4) == 0)
 		return;
-	if (draw(planned, 2) == 0) {
+	if (draw(planned, 4) > 0) {
 		owner_cut(planned);
 		planned->relapsed = planned->node;
 	}
@@ -152,7 +152,7 @@ static void unheard_again(struct sim_planned *planned)
 		return;
 	}
 	if (planned->relapses == 0 && sim_lun_is_registering(lun_of(planned)) &&
-	    draw(planned, 4) == 0) {
+	    draw(planned, 2) == 0) {
 		planned->relapses++;
 		sim_lun_restart_unheard(lun_of(planned));
 	}
