@@ -72,7 +72,7 @@ struct ferry_lane_config {
 	void (*on_change)(struct ferry_lane *lane, void *context);
 	/* LOCAL: one interval of a path that does not work is over; @works: it does again. */
 	void (*on_probe)(struct ferry_lane *lane, bool works, void *context);
-	/* The lane's own flight, a probe or a greeting, has ended, and nothing else is in flight. */
+	/* A probe or a greeting of the lane's own has ended, and nothing else is in flight. */
 	void (*on_clear)(struct ferry_lane *lane, void *context);
 	/*
 	 * LOCAL: an attempt ended with FERRY_CAUSE_RESET or FERRY_CAUSE_LOST, somebody's; or the

@@ -248,7 +248,7 @@ static void test_greeting(void **state)
 	assert_int_equal(clears, 0);
 	stand_done(&path, 0);
 	assert_int_equal(clears, 1); /* Whoever drains has waited for it. */
-	lane.is_greeted = true; /* The router's part. */
+	lane.is_greeted = true;	     /* The router's part. */
 	ferry_lane_greet(&lane, (struct ferry_epoch){5});
 	assert_int_equal(path.count, 1);
 	close_lane();
