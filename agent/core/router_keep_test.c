@@ -344,6 +344,25 @@ static void test_failed_write_is_forgotten(void **state)
 	assert_true(lay(0));
 }
 
+/* Nor if the pool is back by the time that it ends: others have written meanwhile. */
+static void test_write_of_before_is_forgotten(void **state)
+{
+	struct stand_path *peer;
+
+	(void)state;
+	submit(0, FERRY_OP_WRITE, 0);
+	end_unknown(&at.paths[0]);
+	peer = peer_with(1);
+	assert_int_equal(peer->count, 1);
+	ferry_router_close(&at.router);
+	ferry_router_depose(&at.router);
+	assert_true(lay(0));
+	ferry_router_open(&at.router, (struct ferry_epoch){9});
+	peer_done(peer, 0, 1);
+	assert_int_equal(at.results[0], -ESHUTDOWN);
+	assert_int_equal(at.router.keep.count, 0);
+}
+
 int main(void)
 {
 #define BY_PATH(name) cmocka_unit_test_setup_teardown(name, router_setup_by_path, router_teardown)
@@ -359,6 +378,7 @@ int main(void)
 		BY_PATH(test_failed_flush_of_a_path_is_replayed),
 		BY_PATH(test_failed_write_is_completed),
 		BY_PATH(test_failed_write_is_forgotten),
+		BY_PATH(test_write_of_before_is_forgotten),
 	};
 
 	return cmocka_run_group_tests_name("router_keep", tests, NULL, NULL);

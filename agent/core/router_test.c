@@ -100,7 +100,6 @@ static void test_closed_admits_nothing(void **state)
 	assert_int_equal(at.results[0], 0);
 }
 
-/* What was in flight when another took the pool is not tried again when it comes back. */
 /* The next owner takes what it has not heard of for lost before its time, or there. */
 static void test_deposed_acknowledges_nothing(void **state)
 {
@@ -119,6 +118,7 @@ static void test_deposed_acknowledges_nothing(void **state)
 	assert_int_equal(at.results[2], 0);
 }
 
+/* What was in flight when another took the pool is not tried again when it comes back. */
 static void test_deposed_retries_nothing(void **state)
 {
 	uint32_t tried = 0;
@@ -198,6 +198,32 @@ static void test_failures_alone_convict_nobody(void **state)
 	assert_int_equal(at.verdict, FERRY_VERDICT_LOCAL_PATH);
 }
 
+/* Nor if it is back before that is heard of: in between others have written all the same. */
+static void test_back_before_the_end_retries_nothing(void **state)
+{
+	uint32_t tried = 0;
+
+	(void)state;
+	submit(0, FERRY_OP_WRITE, 0);
+	submit(1, FERRY_OP_WRITE, 8);
+	ferry_router_close(&at.router);
+	ferry_router_depose(&at.router);
+	ferry_router_open(&at.router, (struct ferry_epoch){9});
+	stand_end(&at.paths[0], 0, FERRY_OUTCOME_FAILED, FERRY_CAUSE_CONFLICT);
+	stand_release(&at.paths[0], 0);
+	stand_end(&at.paths[0], 1, FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_PATH);
+	stand_release(&at.paths[0], 1);
+	stand_run_ms(&at.stand, 10);
+	for (int i = 1; i < 3; i++)
+		for (uint32_t j = 0; j < at.paths[i].count; j++)
+			tried += at.paths[i].attempts[j]->op == FERRY_OP_WRITE;
+	assert_int_equal(tried, 0);
+	assert_int_equal(at.results[0], -ESHUTDOWN);
+	assert_int_equal(at.results[1], -ESHUTDOWN);
+	assert_int_equal(at.router.ghosts_count, 1);
+	assert_true(lay(0));
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, router_setup, router_teardown)
@@ -210,6 +236,7 @@ int main(void)
 		TEST(test_closed_admits_nothing),
 		TEST(test_deposed_acknowledges_nothing),
 		TEST(test_deposed_retries_nothing),
+		TEST(test_back_before_the_end_retries_nothing),
 		TEST(test_pairs_convict_the_local_path),
 		TEST(test_failures_alone_convict_nobody),
 	};

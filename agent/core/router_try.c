@@ -202,6 +202,7 @@ static void route_try_ended(struct ferry_router *router, struct ferry_try *try,
 			    enum ferry_outcome outcome, enum ferry_cause cause)
 {
 	struct ferry_route *route = TAKE_PTR(try->route);
+	bool is_past;
 	int error;
 	enum ferry_next next = ferry_judge(try->flight.attempt.op, outcome, cause, &error);
 
@@ -216,10 +217,12 @@ static void route_try_ended(struct ferry_router *router, struct ferry_try *try,
 		next = FERRY_NEXT_RETRY;
 	/*
 	 * Acknowledged now it would pass for written in the time of the pool's next owner, whose
-	 * FLUSH would say nothing of a loss before that. Nor is it kept for later.
+	 * FLUSH would say nothing of a loss before that. And that one may have written there:
+	 * should the pool be back here, it is neither tried again nor kept for later.
 	 */
-	if (ferry_op_changes_blocks(route->io->op) && next == FERRY_NEXT_COMPLETE &&
-	    try->sequence <= router->deposed_at) {
+	is_past = ferry_op_changes_blocks(route->io->op) && try->sequence <= router->deposed_at;
+	route->had_ghosts &= !is_past;
+	if (is_past && (next == FERRY_NEXT_COMPLETE || next == FERRY_NEXT_RETRY)) {
 		next = FERRY_NEXT_FAIL;
 		error = -ESHUTDOWN;
 	}
@@ -241,8 +244,10 @@ static void route_try_ended(struct ferry_router *router, struct ferry_try *try,
 		break;
 	case FERRY_NEXT_LAY:
 		route->lanes_failed |= ferry_router_lane_bit(router, try->flight.lane);
-		try->route = route;
+		try->route = is_past ? NULL : route;
 		ghost_make(router, try);
+		if (is_past)
+			ferry_route_complete(router, route, -ESHUTDOWN);
 		break;
 	}
 }
