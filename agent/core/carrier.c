@@ -224,13 +224,33 @@ static void flight_released(struct ferry_flight *flight)
 	job_free_if_over(job);
 }
 
+/* Half of the requester's window is behind what has no answer: the next ones will need the rest. */
+static bool is_crowded(const struct ferry_session *session)
+{
+	return session->newest - session->floor >= FERRY_WIRE_WINDOW_MAX / 2;
+}
+
 static void flight_overdue(struct ferry_flight *flight)
 {
 	struct ferry_job *job = FERRY_CONTAINER_OF(flight, struct ferry_job, flight);
 
-	if (job->lun->answers_at_end && ferry_op_changes_blocks(flight->attempt.op))
+	if (job->lun->answers_at_end && ferry_op_changes_blocks(flight->attempt.op) &&
+	    !is_crowded(job->session))
 		return; /* Its requester has a deadline of its own. */
 	job_answer(job, FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_TIMEOUT);
+}
+
+/* A write that hangs must not close the window: its end will not be told then. */
+static void late_answer(struct ferry_session *session, struct ferry_carrier_lun *lun)
+{
+	ferry_list_foreach_safe (link, &lun->lane->flights) {
+		struct ferry_flight *flight = ferry_list_entry(link, struct ferry_flight, link);
+		struct ferry_job *job = FERRY_CONTAINER_OF(flight, struct ferry_job, flight);
+
+		if (flight->on_end == flight_ended && flight->is_overdue &&
+		    job->session == session && !job->has_answered)
+			job_answer(job, FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_TIMEOUT);
+	}
 }
 
 static int job_fly(struct ferry_job *job)
@@ -438,6 +458,9 @@ static void request_take(struct ferry_session *session, struct ferry_job *job)
 	bool is_known = answer->sequence == request->sequence && answer->state != FERRY_ANSWER_NONE;
 
 	session->floor = ferry_max_u64(session->floor, request->floor);
+	session->newest = ferry_max_u64(session->newest, request->sequence);
+	for (uint32_t i = 0; i < carrier->luns_count && is_crowded(session); i++)
+		late_answer(session, carrier->luns[i]);
 	if (request->sequence < session->floor) {
 		job_refuse(job, FERRY_CAUSE_STALE); /* Settled long ago: never run again. */
 		return;
@@ -648,7 +671,7 @@ int ferry_carrier_accept(struct ferry_carrier *carrier, struct ferry_link *link,
 	if (incarnation.v > session->incarnation.v) {
 		/* Old answers are nobody's; old jobs end by themselves and answer nobody. */
 		memset(session->answers, 0, sizeof(session->answers));
-		session->floor = 0;
+		session->floor = session->newest = 0;
 	}
 	session->carrier = carrier;
 	session->node = link->node;

@@ -88,7 +88,8 @@ struct ferry_session {
 	struct ferry_incarnation incarnation;
 	struct ferry_link *link; /* NULL while it is down. */
 	uint32_t link_number;	 /* Grows with each link. */
-	uint64_t floor;
+	uint64_t floor;		 /* What is older is settled... */
+	uint64_t newest;	 /* ...and this the newest that was heard of. */
 	struct ferry_answer answers[FERRY_WIRE_WINDOW_MAX];
 	bool is_paused;	  /* on_payload() found no buffers. */
 	uint64_t carried; /* For the node, whatever its incarnation. */

@@ -60,6 +60,37 @@ static void test_late_end_is_told(void **state)
 	assert_int_equal(at.lun.jobs_count, 0);
 }
 
+/* But not if it hangs while the window fills up behind it, which would close it for all luns. */
+static void test_a_late_end_is_not_waited_for_by_all(void **state)
+{
+	static const struct ferry_path_ops no_reset = {.name = "stand",
+						       .submit = stand_path_submit};
+	struct ferry_wire_header header = request(1, FERRY_OP_WRITE);
+
+	(void)state;
+	at.path.path.ops = &no_reset;
+	at.lun.answers_at_end = true;
+	header.floor = 1;
+	say(&header);
+	stand_run_ms(&at.stand, 1100);
+	assert_int_equal(at.replies_count, 0);
+	header = request(FERRY_WIRE_WINDOW_MAX / 2, FERRY_OP_READ);
+	header.floor = 1;
+	say(&header);
+	assert_int_equal(at.replies_count, 1); /* The path is not used any more. */
+	assert_int_equal(at.replies[0].sequence, FERRY_WIRE_WINDOW_MAX / 2);
+	header = request(FERRY_WIRE_WINDOW_MAX / 2 + 1, FERRY_OP_READ);
+	header.floor = 1;
+	say(&header);
+	assert_int_equal(at.replies_count, 3);
+	assert_int_equal(at.replies[1].sequence, 1);
+	assert_int_equal(at.replies[1].outcome, FERRY_OUTCOME_UNKNOWN);
+	assert_int_equal(at.replies[2].sequence, FERRY_WIRE_WINDOW_MAX / 2 + 1);
+	stand_done(&at.path, 0);
+	assert_int_equal(at.replies_count, 3);
+	assert_int_equal(at.lun.jobs_count, 0);
+}
+
 /* A read leaves none; of several the newest epoch counts. */
 static void test_ghosts_of_epochs(void **state)
 {
@@ -128,7 +159,8 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, carrier_setup, carrier_teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_unknown_leaves_a_ghost), TEST(test_overdue), TEST(test_late_end_is_told),
+		TEST(test_unknown_leaves_a_ghost), TEST(test_overdue),
+		TEST(test_late_end_is_told),	   TEST(test_a_late_end_is_not_waited_for_by_all),
 		TEST(test_ghosts_of_epochs),	   TEST(test_lay),
 	};
 

@@ -114,9 +114,11 @@ bool ferry_keep_orphan(struct ferry_keep *keep, const struct ferry_lane *lane)
 	return had_any;
 }
 
-struct ferry_kept *ferry_keep_first_orphan(struct ferry_keep *keep)
+struct ferry_kept *ferry_keep_next_orphan(struct ferry_keep *keep, struct ferry_kept *before)
 {
-	ferry_list_foreach (link, &keep->kept)
+	struct ferry_list *link = before ? before->link.next : keep->kept.next;
+
+	for (; link != &keep->kept; link = link->next)
 		if (!kept_of(link)->lane)
 			return kept_of(link);
 	return NULL;

@@ -79,7 +79,8 @@ uint64_t ferry_keep_oldest(const struct ferry_keep *keep, const struct ferry_lan
 
 /* @lane's cache may be lost; NULL: all are. Whether it had any. */
 bool ferry_keep_orphan(struct ferry_keep *keep, const struct ferry_lane *lane);
-struct ferry_kept *ferry_keep_first_orphan(struct ferry_keep *keep);
+/* The next one after @before, or the first; in the order in which they were written. */
+struct ferry_kept *ferry_keep_next_orphan(struct ferry_keep *keep, struct ferry_kept *before);
 
 /* What @lane got until @stamp is durable. */
 void ferry_keep_flushed(struct ferry_keep *keep, const struct ferry_lane *lane, uint64_t stamp);

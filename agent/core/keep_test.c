@@ -70,8 +70,8 @@ static void test_finds_what_overlaps(void **state)
 	add(NULL, FERRY_OP_DISCARD, 50, 1);
 	assert_true(has(50, 1, true));
 	assert_false(has(50, 1, false));
-	assert_ptr_equal(ferry_keep_first_orphan(&keep)->lane, NULL);
-	assert_int_equal(ferry_keep_first_orphan(&keep)->lba.v, 50);
+	assert_ptr_equal(ferry_keep_next_orphan(&keep, NULL)->lane, NULL);
+	assert_int_equal(ferry_keep_next_orphan(&keep, NULL)->lba.v, 50);
 }
 
 /* No path has an order of them all. */
@@ -109,7 +109,7 @@ static void test_orphans(void **state)
 {
 	(void)state;
 	assert_false(ferry_keep_orphan(&keep, NULL));
-	assert_null(ferry_keep_first_orphan(&keep));
+	assert_null(ferry_keep_next_orphan(&keep, NULL));
 	add(&lanes[0], FERRY_OP_DISCARD, 1, 1);
 	add(&lanes[1], FERRY_OP_DISCARD, 2, 1);
 	assert_true(ferry_keep_orphan(&keep, &lanes[1]));
@@ -118,7 +118,7 @@ static void test_orphans(void **state)
 	assert_true(ferry_keep_orphan(&keep, NULL));
 	assert_false(ferry_keep_orphan(&keep, NULL));
 	assert_true(has(1, 1, true));
-	assert_int_equal(ferry_keep_first_orphan(&keep)->number, 1); /* In their order. */
+	assert_int_equal(ferry_keep_next_orphan(&keep, NULL)->number, 1); /* In their order. */
 }
 
 /* Entries and chunks are bounded, with one left for each write in flight. */

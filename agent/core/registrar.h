@@ -95,6 +95,8 @@ struct ferry_registrar {
 	uint64_t witness;	 /* The number of the restart that the owner has yet to note... */
 	uint64_t witness_last;
 	uint32_t witness_count; /* Of the keys, as it has left it. */
+	uint32_t raised_from;	/* The same when it was last raised... */
+	uint32_t raised_vainly; /* ...and how often in a row it stayed as it was. */
 	bool witness_noted;	/* ...or this node, which is the owner, has noted... */
 	bool has_asked;		/* ...in this epoch, who that is. */
 	struct ferry_epoch witness_epoch;

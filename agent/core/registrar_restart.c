@@ -22,12 +22,21 @@ enum {
 	UNTOLD_WITNESSED_ABOVE = UNTOLD_LEVEL_MIN + UNTOLD_LEVELS + UNTOLD_CHANGES_MAX,
 };
 
+/* After so many REGISTERs that did not change the count it is taken for one that never does. */
+enum { RAISED_VAINLY_MAX = 16 };
+
 /* The highest count that shows that no witness has registered since the target was restarted. */
 static uint32_t count_unwitnessed(const struct ferry_registrar *registrar,
 				  const struct ferry_fence_request *keys)
 {
 	return keys->keys_count +
 	       (registrar->config.restarts_go_untold ? UNTOLD_WITNESSED_ABOVE : 0);
+}
+
+/* The target breaks its promise: there each new session looks like a restart, and is one. */
+static bool never_counts(const struct ferry_registrar *registrar)
+{
+	return registrar->raised_vainly >= RAISED_VAINLY_MAX;
 }
 
 /* What is read at any later target would be lower. */
@@ -37,7 +46,7 @@ static bool is_raised(const struct ferry_registrar *registrar)
 	uint32_t level = UNTOLD_LEVEL_MIN + ferry_key_node(registrar->config.own).v % UNTOLD_LEVELS;
 
 	return !registrar->config.restarts_go_untold || FERRY_MUSEUM(TOLD_EARLY) ||
-	       request->generation >= request->keys_count + level;
+	       never_counts(registrar) || request->generation >= request->keys_count + level;
 }
 
 /*
@@ -156,6 +165,10 @@ static void witness_begin(struct ferry_registrar *registrar)
  */
 static void witness_raise(struct ferry_registrar *registrar)
 {
+	bool is_vain = registrar->request.generation == registrar->raised_from;
+
+	registrar->raised_vainly = is_vain ? registrar->raised_vainly + 1 : 0;
+	registrar->raised_from = registrar->request.generation;
 	registrar->witness_count++;
 	registrar->state = FERRY_REGISTRAR_RAISING;
 	ferry_registrar_ask(registrar, FERRY_FENCE_REGISTER, (struct ferry_key){0});
@@ -180,7 +193,7 @@ void ferry_registrar_witness_read(struct ferry_registrar *registrar)
 		witness_wait(registrar);
 		return;
 	}
-	if (is_untold) {
+	if (is_untold && !never_counts(registrar)) {
 		witness_raise(registrar);
 		return;
 	}

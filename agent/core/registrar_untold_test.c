@@ -257,6 +257,26 @@ static void test_a_restart_before_a_taking(void **state)
 	assert_int_equal(on.path.resets, 1);
 }
 
+/* A target that breaks its promise: told once more each time, and registered all the same. */
+static void test_a_count_that_never_rises(void **state)
+{
+	uint32_t registers = 0;
+
+	(void)state;
+	own();
+	ferry_registrar_session(&on.registrar, true);
+	while (on.pending && registers < 1000) {
+		if (on.pending->op == FERRY_FENCE_READ_KEYS) {
+			answer_keys(all_keys(9));
+			continue;
+		}
+		registers++;
+		answer(0);
+	}
+	assert_true(registers < 200);
+	assert_true(is_allowed());
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -264,7 +284,8 @@ int main(void)
 		TEST(test_a_flush_is_looked_at),	  TEST(test_a_flush_after_a_restart),
 		TEST(test_the_count_is_raised),		  TEST(test_tells_once_the_count_is_raised),
 		TEST(test_a_witness_is_not_one_for_ever), TEST(test_a_raise_is_refused),
-		TEST(test_looks_after_a_taking),	  TEST(test_a_restart_before_a_taking),
+		TEST(test_a_count_that_never_rises),	  TEST(test_looks_after_a_taking),
+		TEST(test_a_restart_before_a_taking),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -126,11 +126,22 @@ static void replay_done(struct ferry_io *io, int error)
 		ferry_router_emit_suspect(router, "an acknowledged write could not be kept");
 }
 
-static void replay(struct ferry_router *router)
+/* The first that nothing older which cannot be written yet, and no ghost, is in the way of. */
+static struct ferry_kept *replay_next(struct ferry_router *router)
 {
-	struct ferry_kept *kept = ferry_keep_first_orphan(&router->keep);
+	struct ferry_keep *keep = &router->keep;
+	struct ferry_kept *kept = NULL;
 
-	if (!kept || router->keep.is_replaying)
+	while ((kept = ferry_keep_next_orphan(keep, kept)))
+		if (!ferry_router_ghost_overlaps(router, kept->lba, kept->length_blocks) &&
+		    ferry_keep_find(keep, kept->lba, kept->length_blocks, true) == kept)
+			return kept;
+	return NULL;
+}
+
+static void replay(struct ferry_router *router, struct ferry_kept *kept)
+{
+	if (router->keep.is_replaying)
 		return;
 	router->keep_io = (struct ferry_io){.op = kept->op,
 					    .flags = kept->flags,
@@ -149,15 +160,17 @@ static void replay(struct ferry_router *router)
 
 void ferry_router_upkeep(struct ferry_router *router)
 {
+	struct ferry_kept *kept;
+
 	if (!router->keep.is_on || !router->is_open)
 		return;
 	for (uint32_t i = 0; i < router->lanes_count; i++)
 		lane_look(router, &router->lanes[i]);
-	if (ferry_keep_first_orphan(&router->keep)) {
-		replay(router);
-		if (!router->keep.is_replay_split)
-			return;
-	}
+	kept = replay_next(router);
+	if (kept)
+		replay(router, kept);
+	if (kept && !router->keep.is_replay_split)
+		return;
 	for (uint32_t i = 0; i < router->lanes_count; i++)
 		lane_flush(router, i);
 }

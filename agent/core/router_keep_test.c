@@ -363,6 +363,38 @@ static void test_write_of_before_is_forgotten(void **state)
 	assert_int_equal(at.router.keep.count, 0);
 }
 
+/* It waits for its ghost, and nothing else does: not even when all that may be kept is kept. */
+static void test_failed_write_is_in_nobodys_way(void **state)
+{
+	(void)state;
+	submit(0, FERRY_OP_WRITE, 0);
+	at.router.lanes[1].is_allowed = at.router.lanes[2].is_allowed = false;
+	end_unknown(&at.paths[0]);
+	ferry_router_fail_waiting(&at.router, -ETIMEDOUT);
+	assert_int_equal(at.results[0], -ETIMEDOUT);
+	at.router.lanes[1].is_allowed = true;
+	for (uint32_t i = 0; i < 6; i++) {
+		at.results[1] = 1;
+		submit(1, FERRY_OP_WRITE, 100 + 8 * i);
+		for (uint32_t j = 0; j < 6; j++) {
+			stand_run_ms(&at.stand, 1);
+			peers_done();
+		}
+		assert_int_equal(at.results[1], 0);
+	}
+	at.results[1] = 1;
+	submit(1, FERRY_OP_WRITE, 0); /* Over its blocks. */
+	stand_run_ms(&at.stand, 1);
+	peers_done();
+	assert_int_equal(at.results[1], 1);
+	assert_true(lay(0));
+	for (uint32_t j = 0; j < 6; j++) {
+		stand_run_ms(&at.stand, 1);
+		peers_done();
+	}
+	assert_int_equal(at.results[1], 0);
+}
+
 int main(void)
 {
 #define BY_PATH(name) cmocka_unit_test_setup_teardown(name, router_setup_by_path, router_teardown)
@@ -378,6 +410,7 @@ int main(void)
 		BY_PATH(test_failed_flush_of_a_path_is_replayed),
 		BY_PATH(test_failed_write_is_completed),
 		BY_PATH(test_failed_write_is_forgotten),
+		BY_PATH(test_failed_write_is_in_nobodys_way),
 		BY_PATH(test_write_of_before_is_forgotten),
 	};
 

@@ -73,6 +73,10 @@ enum ferry_start {
 	FERRY_START_GHOST,
 };
 
+/* Whether a ghost may yet land in this range. */
+bool ferry_router_ghost_overlaps(const struct ferry_router *router, struct ferry_lba lba,
+				 uint32_t length_blocks);
+
 /* Whether an overlapping write, not @route's own, is under way. */
 bool ferry_router_other_write_is_in_flight(const struct ferry_router *router,
 					   const struct ferry_route *route);

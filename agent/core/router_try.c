@@ -5,10 +5,26 @@
 
 /* ---- Ranges and ghosts. ---- */
 
+static bool reaches(const struct ferry_attempt *attempt, struct ferry_lba lba,
+		    uint32_t length_blocks)
+{
+	return attempt->lba.v < lba.v + length_blocks &&
+	       lba.v < attempt->lba.v + attempt->length_blocks;
+}
+
 static bool overlaps(const struct ferry_attempt *attempt, const struct ferry_io *io)
 {
-	return attempt->lba.v < io->lba.v + io->length_blocks &&
-	       io->lba.v < attempt->lba.v + attempt->length_blocks;
+	return reaches(attempt, io->lba, io->length_blocks);
+}
+
+bool ferry_router_ghost_overlaps(const struct ferry_router *router, struct ferry_lba lba,
+				 uint32_t length_blocks)
+{
+	ferry_list_foreach (link, &router->ghosts)
+		if (reaches(&ferry_list_entry(link, struct ferry_try, link)->flight.attempt, lba,
+			    length_blocks))
+			return true;
+	return false;
 }
 
 static void try_end(struct ferry_flight *flight, enum ferry_outcome outcome,
