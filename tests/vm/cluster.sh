@@ -22,7 +22,7 @@ passed "three nodes, one lun with reservations, vm2 owns the pool ($SECONDS s)"
 
 # --- An application.
 # The kernel's client does not ask for the largest request that a server takes: it has to be told.
-guest_must 2 'modprobe nbd && nbd-client -unix /run/ferry/nbd.sock -N data /dev/nbd0 &&
+guest_must 2 'modprobe nbd && udevadm settle && nbd-client -unix /run/ferry/nbd.sock -N data /dev/nbd0 &&
 	echo 1024 >/sys/block/nbd0/queue/max_sectors_kb &&
 	mke2fs -q -t ext4 /dev/nbd0 && mount /dev/nbd0 /mnt' >/dev/null
 write_file 2 before
