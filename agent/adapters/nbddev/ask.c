@@ -89,11 +89,12 @@ static void on_done(struct ferry_watch *watch, uint32_t ready)
 {
 	_cleanup_(asking_unrefp) struct ferry_nbddev_asking *asking =
 		FERRY_CONTAINER_OF(watch, struct ferry_nbddev_asking, watch);
-	int fd = asking->fd;
+	int fd;
 
 	(void)ready;
 	asking->loop->ops->watch_stop(asking->loop, watch);
 	(void)pthread_join(asking->thread, NULL); /* It has nothing left to do. */
+	fd = asking->fd;
 	asking->fd = -1;
 	asking->on_answer(asking->context, asking->answer, fd);
 }
