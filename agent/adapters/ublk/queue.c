@@ -312,4 +312,6 @@ void ublk_queue_close(struct ublk_device *device)
 	if (device->fd >= 0)
 		(void)close(device->fd);
 	device->fd = -1;
+	for (uint32_t i = 0; i < FERRY_UBLK_DEPTH; i++)
+		device->slots[i].is_kept = false; /* The kernel's again, or the next agent's. */
 }
