@@ -262,25 +262,33 @@ static bool may_acquire(struct cluster_pool *pool, struct ferry_control_request 
 	return !refusal;
 }
 
-void cluster_pool_acquire(struct cluster_pool *pool, struct ferry_control_request *request)
+/* A person's word is for nodes that do not answer: from one that serves nothing is taken by it. */
+static bool is_free(struct cluster_pool *pool, struct ferry_control_request *request,
+		    const char *otherwise)
 {
 	char why[FERRY_CONTROL_TEXT_BYTES], name[FERRY_CONFIG_NAME_BYTES];
 
+	if (!ferry_ownership_is_served_elsewhere(&pool->ownership))
+		return true;
+	name_of(pool->cluster, pool->ownership.view.owner, name);
+	(void)snprintf(why, sizeof(why),
+		       "%s serves it: `ferry move %s %s` there, or %s, which its applications see "
+		       "as errors",
+		       name, pool->config->name, pool->cluster->node_name, otherwise);
+	ferry_control_done(request, -EPERM, why);
+	return false;
+}
+
+void cluster_pool_acquire(struct cluster_pool *pool, struct ferry_control_request *request)
+{
 	if (!may_acquire(pool, request))
 		return;
 	if (pool->acquiring) {
 		ferry_control_done(request, -EBUSY, "somebody waits for it to be acquired already");
 		return;
 	}
-	if (!request->is_take && ferry_ownership_is_served_elsewhere(&pool->ownership)) {
-		name_of(pool->cluster, pool->ownership.view.owner, name);
-		(void)snprintf(why, sizeof(why),
-			       "%s serves it: `ferry move %s %s` there, or --take, which its "
-			       "applications see as errors",
-			       name, pool->config->name, pool->cluster->node_name);
-		ferry_control_done(request, -EPERM, why);
+	if (!request->is_take && !is_free(pool, request, "--take"))
 		return;
-	}
 	wish_begin(pool, request, "acquiring", request->deadline_ns);
 	ferry_ownership_acquire(&pool->ownership, request->is_take);
 }
@@ -348,7 +356,8 @@ void cluster_pool_force(struct cluster_pool *pool, struct ferry_control_request 
 	uint64_t now_ns = ferry_loop_now_ns(pool->cluster->loop);
 	struct ferry_members named;
 
-	if (!may_acquire(pool, request) || !may_force(pool, request))
+	if (!may_acquire(pool, request) || !may_force(pool, request) ||
+	    !is_free(pool, request, "`ferry acquire --take`"))
 		return;
 	named_find(pool->cluster, &request->nodes, &named);
 	if (pool->acquiring)

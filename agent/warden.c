@@ -324,6 +324,8 @@ static const char *fence_problem(int error)
 	switch (-error) {
 	case EOPNOTSUPP:
 		return "the lun has no reservations";
+	case EPERM:
+		return "this node is fenced from the pool itself: start its agent anew";
 	case EAGAIN:
 		return "no quorum";
 	case EBUSY:

@@ -195,7 +195,7 @@ int ferry_ownership_force(struct ferry_ownership *ownership,
  * does afterwards, until it is acquired. The victim's agent does not register again before it is
  * started anew. 0: config.on_fenced() follows, with 0 only for what was verified at the lun.
  * -EOPNOTSUPP: the lun has no reservations, fence the node by its power; -EINVAL: this node
- * itself; -EAGAIN: no quorum; -EBUSY: another is being fenced.
+ * itself; -EPERM: this node is fenced itself; -EAGAIN: no quorum; -EBUSY: another is being fenced.
  */
 int ferry_ownership_fence(struct ferry_ownership *ownership,
 			  struct ferry_node victim) FERRY_MUST_CHECK;

@@ -120,6 +120,8 @@ int ferry_ownership_fence(struct ferry_ownership *ownership, struct ferry_node v
 		return -EOPNOTSUPP;
 	if (victim.v == ferry_ownership_self(ownership).v)
 		return -EINVAL;
+	if (ownership->is_fenced)
+		return -EPERM;
 	if (!ownership->view.is_quorate)
 		return -EAGAIN;
 	if (fencing->victim.v != 0)

@@ -319,6 +319,7 @@ static void test_is_fenced(void **state)
 	assert_int_equal(wishes, 1);
 	assert_int_equal(wish, -ESTALE);
 	assert_int_equal(ownership.phase, FERRY_OWNERSHIP_IDLE);
+	assert_int_equal(ferry_ownership_fence(&ownership, (struct ferry_node){3}), -EPERM);
 }
 
 /* ---- Two nodes: the lun is the third voice. ---- */

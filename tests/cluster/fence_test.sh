@@ -260,6 +260,8 @@ force() {
 	force_says 'wants --force' plain
 	force_says 'no terminal' plain --force
 	force_says 'no such pool' nothing --force --yes
+	is n2 status '.pools[0].state == "serving"' || fail "n2 serves no more: $(ask n2 status .pools)"
+	force_says 'n2 serves it' data --force --yes # Nothing is taken from who answers.
 	ferry n3 -t 3 own plain --force --yes >"$WORK/force.out" 2>&1 &&
 		fail "a majority is needed all the same, and nobody else knows the pool"
 	grep -q 'waits for the agents of n1, n2.*withdrawn' "$WORK/force.out" ||
