@@ -79,10 +79,13 @@ static void job_answer(struct ferry_job *job, enum ferry_outcome outcome, enum f
 {
 	struct ferry_session *session = job->session;
 	struct ferry_answer *answer = answer_of(session, job->request.sequence);
+	/* A new agent counts from 1 again: its forerunner's answer is none to the same number. */
+	bool is_askers = session->incarnation.v == job->request.incarnation.v;
 
 	ferry_assert(!job->has_answered);
 	job->has_answered = true;
-	if (answer->sequence == job->request.sequence && answer->state == FERRY_ANSWER_RUNNING) {
+	if (is_askers && answer->sequence == job->request.sequence &&
+	    answer->state == FERRY_ANSWER_RUNNING) {
 		answer->state = FERRY_ANSWER_KNOWN;
 		answer->outcome = outcome;
 		answer->cause = cause;
@@ -91,7 +94,7 @@ static void job_answer(struct ferry_job *job, enum ferry_outcome outcome, enum f
 	 * Data goes only by the link that asked: after a break the requester has given up on its
 	 * reads, but asks for its writes again, by the same number.
 	 */
-	if (!session->link || session->incarnation.v != job->request.incarnation.v ||
+	if (!session->link || !is_askers ||
 	    (session->link_number != job->link_number && job->reply.segments.count > 0)) {
 		ferry_segments_drop(&job->reply.segments);
 		return;

@@ -144,7 +144,7 @@ int ferry_carrier_accept(struct ferry_carrier *carrier, struct ferry_link *link,
 			 struct ferry_incarnation incarnation) FERRY_MUST_CHECK;
 
 /*
- * A registration of this node's is gone, or about to be made anew: what peers sent until now may
+ * A registration of this node's is gone, or just made, the first too: what peers sent until now may
  * have been proven dead by that, and must not be heard under a new one. They ask anew for what
  * still counts.
  */

@@ -103,6 +103,30 @@ static void test_requester_starts_anew(void **state)
 	assert_int_equal(at.replies_count, 1);
 }
 
+/* The old one's write ends while the new one's of the same number runs: it is no answer to that. */
+static void test_elder_ends_late(void **state)
+{
+	struct ferry_wire_header write = request(1, FERRY_OP_WRITE);
+
+	(void)state;
+	say(&write);
+	assert_int_equal(
+		ferry_carrier_accept(&at.carrier, &at.link_in, (struct ferry_incarnation){5}), 0);
+	write.incarnation.v = 5;
+	say(&write);
+	assert_int_equal(at.path.count, 2);
+	stand_done(&at.path, 0);
+	say(&write); /* Asked again, as after a break. */
+	assert_int_equal(at.carrier.stats.repeated, 1);
+	assert_int_equal(at.replies_count, 0);
+	stand_done(&at.path, 1);
+	assert_int_equal(at.replies_count, 1);
+	assert_int_equal(at.replies[0].incarnation.v, 5);
+	assert_int_equal(at.replies[0].outcome, FERRY_OUTCOME_DONE);
+	say(&write);
+	assert_int_equal(at.replies_count, 2);
+}
+
 static void test_cut(void **state)
 {
 	(void)state;
@@ -117,9 +141,9 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, carrier_setup, carrier_teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_protocol),	TEST(test_protocol_of_data),
-		TEST(test_link_breaks), TEST(test_requester_starts_anew),
-		TEST(test_cut),
+		TEST(test_protocol),	    TEST(test_protocol_of_data),
+		TEST(test_link_breaks),	    TEST(test_requester_starts_anew),
+		TEST(test_elder_ends_late), TEST(test_cut),
 	};
 
 	return cmocka_run_group_tests_name("carrier_link", tests, NULL, NULL);

@@ -182,13 +182,13 @@ static void registrar_witness(uint64_t number, void *context)
 		engine->config.on_witness(engine, number);
 }
 
-static void registrar_rejoin(void *context)
+static void registrar_joins(void *context)
 {
 	struct ferry_engine *engine = context;
 
 	if (engine->config.carrier)
 		ferry_carrier_cut(engine->config.carrier,
-				  "this node registers anew: requests from before are void");
+				  "this node has registered: requests from before are void");
 }
 
 static void registrar_taken(int error, void *context)
@@ -473,7 +473,7 @@ static void laying_open(struct ferry_engine *engine)
 		.on_preempted = registrar_preempted,
 		.ask = registrar_ask,
 		.on_witness = registrar_witness,
-		.on_rejoin = registrar_rejoin,
+		.on_join = registrar_joins,
 		.on_taken = registrar_taken,
 		.context = engine,
 	};

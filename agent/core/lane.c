@@ -185,6 +185,12 @@ static void deadline_restart(struct ferry_lane *lane)
 	ferry_timer_stop(lane_loop(lane), &lane->deadline_timer);
 }
 
+/* FUA too: where the disk has none, the kernel or the path writes and then flushes. */
+static bool is_to_be_durable(const struct ferry_attempt *attempt)
+{
+	return attempt->op == FERRY_OP_FLUSH || (attempt->flags & FERRY_IO_FUA);
+}
+
 /* Its end is told. */
 static void flight_over(struct ferry_flight *flight, enum ferry_outcome outcome,
 			enum ferry_cause cause)
@@ -222,17 +228,11 @@ static void flight_over(struct ferry_flight *flight, enum ferry_outcome outcome,
 		lane->config.on_mark(lane, attempt->mark, outcome == FERRY_OUTCOME_DONE,
 				     lane->config.context);
 	/* What it made durable may be what a restart has left of it. */
-	if (lane->is_doubtful && attempt->op == FERRY_OP_FLUSH && outcome == FERRY_OUTCOME_DONE) {
+	if (lane->is_doubtful && is_to_be_durable(attempt) && outcome == FERRY_OUTCOME_DONE) {
 		outcome = FERRY_OUTCOME_FAILED;
 		cause = FERRY_CAUSE_UNHEALTHY;
 	}
 	flight->on_end(flight, outcome, cause);
-}
-
-/* FUA too: where the disk has none, the kernel writes and then flushes. */
-static bool is_to_be_durable(const struct ferry_attempt *attempt)
-{
-	return attempt->op == FERRY_OP_FLUSH || (attempt->flags & FERRY_IO_FUA);
 }
 
 static void flight_end(struct ferry_attempt *attempt, enum ferry_outcome outcome,

@@ -648,6 +648,24 @@ static void open_untold(void)
 	memset(ends, 0, sizeof(ends));
 }
 
+/* A restart that is being looked at: what is to be durable by its word may be what is left. */
+static void test_doubtful(void **state)
+{
+	(void)state;
+	open_untold();
+	lane.config.look_at_durable = NULL;
+	lane.is_doubtful = true;
+	fly_counted(0, FERRY_OP_FLUSH, 0);
+	fly_counted(1, FERRY_OP_WRITE_ZEROES, FERRY_IO_FUA);
+	fly_counted(2, FERRY_OP_WRITE_ZEROES, 0);
+	for (uint32_t i = 0; i < 3; i++)
+		stand_done(&path, i);
+	assert_int_equal(ends[FERRY_OUTCOME_FAILED], 2);
+	assert_int_equal(ends[FERRY_OUTCOME_DONE], 1);
+	assert_int_equal(releases, 3);
+	close_lane();
+}
+
 /* What was to be made durable is believed when the target was looked at, after its end. */
 static void test_held_until_looked_at(void **state)
 {
@@ -730,6 +748,7 @@ static void test_names(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_doubtful),
 		cmocka_unit_test(test_held_until_looked_at),
 		cmocka_unit_test(test_held_ends_with_the_path),
 		cmocka_unit_test(test_held_for_too_long),

@@ -176,8 +176,7 @@ static void join_finish(struct ferry_registrar *registrar)
 	}
 	registrar->is_unsure = false;
 	registrar->is_apart = false;
-	if (registrar->was_in)
-		registrar->config.on_rejoin(registrar->config.context);
+	registrar->config.on_join(registrar->config.context);
 	registrar->state = FERRY_REGISTRAR_IN;
 	registrar->was_in = true;
 	registrar->losses_seen = registrar->config.router->flush.losses_seen;

@@ -64,8 +64,11 @@ struct ferry_registrar_config {
 	 * the owner knows; 0: it does not any more.
 	 */
 	void (*on_witness)(uint64_t number, void *context);
-	/* About to be allowed again, after a registration of this agent's was lost. */
-	void (*on_rejoin)(void *context);
+	/*
+	 * About to be allowed, the first time too: an abort of a nexus without a registration has
+	 * proven dead what was sent to it till then.
+	 */
+	void (*on_join)(void *context);
 	void (*on_taken)(int error, void *context);
 	void *context;
 };

@@ -56,11 +56,11 @@ static uint64_t on_ask(void *context)
 	return ++on.words_asked;
 }
 
-static void on_rejoin(void *context)
+static void on_join(void *context)
 {
 	(void)context;
 	assert_false(ferry_router_local(&on.router)->is_allowed); /* Before it is. */
-	on.rejoins++;
+	on.joins++;
 }
 
 static void on_witness(uint64_t number, void *context)
@@ -104,7 +104,7 @@ int registrar_setup(void **state)
 						.on_preempted = on_preempted,
 						.ask = on_ask,
 						.on_witness = on_witness,
-						.on_rejoin = on_rejoin,
+						.on_join = on_join,
 						.on_taken = on_taken};
 
 	(void)state;
@@ -124,7 +124,7 @@ int registrar_setup(void **state)
 	on.pending = NULL;
 	on.is_being_laid = false;
 	on.words_asked = 0;
-	on.old_keys = on.preempted = on.rejoins = on.takes = on.refusals = 0;
+	on.old_keys = on.preempted = on.joins = on.takes = on.refusals = 0;
 	on.taken = 1;
 	ferry_registrar_init(&on.registrar, &config);
 	return 0;

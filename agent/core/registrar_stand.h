@@ -30,7 +30,7 @@ struct registrar_stand {
 	struct ferry_key old_key;
 	uint32_t preempted;
 	uint64_t witness; /* The restart that it has told of last; 0: none is left. */
-	uint32_t rejoins;
+	uint32_t joins;
 	uint32_t takes;
 	int taken;
 	uint32_t refusals; /* That an administrator was told of. */

@@ -165,6 +165,30 @@ static void test_lost_writes_fail_the_flush(void **state)
 	assert_true(at.router.flush.is_suspect);
 }
 
+/* FUA by a flush of its own: the error was told to the one beside it, and it was in both. */
+static void test_fua_beside_a_loss(void **state)
+{
+	uint32_t again;
+
+	(void)state;
+	submit(0, FERRY_OP_FLUSH, 0);
+	submit_flagged(1, FERRY_OP_WRITE, FERRY_IO_FUA, 0);
+	submit_flagged(2, FERRY_OP_WRITE, 0, 8);
+	stand_end(&at.paths[0], 0, FERRY_OUTCOME_FAILED, FERRY_CAUSE_LOST);
+	stand_release(&at.paths[0], 0);
+	assert_int_equal(at.results[0], -EIO);
+	stand_done(&at.paths[0], 2); /* It promises nothing. */
+	assert_int_equal(at.results[2], 0);
+	stand_done(&at.paths[0], 1);
+	assert_int_equal(at.results[1], 1); /* Not told. */
+	stand_run_ms(&at.stand, 1);
+	again = peer_with(1)->count - 1;
+	assert_int_equal(peer_with(1)->attempts[again]->op, FERRY_OP_WRITE);
+	assert_int_equal(peer_with(1)->attempts[again]->flags, FERRY_IO_FUA);
+	peer_done(peer_with(1), again, 1); /* Begun after the loss. */
+	assert_int_equal(at.results[1], 0);
+}
+
 /* What peers have seen of a loss they tell when it is cleared. */
 static void test_cleared_asks_peers(void **state)
 {
@@ -196,6 +220,7 @@ int main(void)
 		TEST(test_peers_losses_hit_what_is_in_flight),
 		TEST(test_new_peer_does_not_vouch),
 		TEST(test_lost_writes_fail_the_flush),
+		TEST(test_fua_beside_a_loss),
 		TEST(test_cleared_asks_peers),
 	};
 

@@ -228,6 +228,13 @@ static void route_try_ended(struct ferry_router *router, struct ferry_try *try,
 	if (route->io->op == FERRY_OP_READ && next == FERRY_NEXT_COMPLETE &&
 	    try->sequence <= try->flight.lane->lost_until)
 		next = FERRY_NEXT_RETRY; /* Its path's cache went meanwhile, and what was in it. */
+	/*
+	 * FUA may be a write and then a flush, and the one beside it was told of the loss: that
+	 * this one succeeded says nothing of what was written before that.
+	 */
+	if (ferry_op_changes_blocks(route->io->op) && (route->io->flags & FERRY_IO_FUA) &&
+	    next == FERRY_NEXT_COMPLETE && try->sequence <= router->flush.lost_until)
+		next = FERRY_NEXT_RETRY;
 	if (FERRY_MUSEUM(PEER_GHOST_FORGOTTEN) && try->flight.lane->path->kind == FERRY_PATH_PEER &&
 	    next == FERRY_NEXT_LAY)
 		next = FERRY_NEXT_RETRY;
