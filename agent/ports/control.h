@@ -206,6 +206,7 @@ struct ferry_control_fenced {
 	char pool[FERRY_CONTROL_NAME_BYTES];
 	bool is_fenced;
 	bool is_known; /* False: it could not be found out. */
+	bool is_out;   /* Of the node that is asked: fenced until its agent is started anew. */
 	char reason[FERRY_CONTROL_TEXT_BYTES];
 	struct ferry_node owner;
 	struct ferry_epoch epoch;

@@ -388,6 +388,7 @@ static void encode_fence(struct ferry_grpc_call *call, struct ferry_control_fenc
 		to->owner = pool->owner.v;
 		to->epoch = pool->epoch.v;
 		to->known = pool->is_known;
+		to->out = pool->is_out;
 		report.fenced = report.fenced && pool->is_fenced;
 	}
 	report.n_pools = from->pools_count;

@@ -1,9 +1,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
 #include <unistd.h>
 
+#include "agent/adapters/common/thread.h"
 #include "agent/adapters/grpc/internal.h"
 
 /*
@@ -85,7 +85,6 @@ void ferry_grpc_pump_drain(struct ferry_grpc_server *server)
 
 int ferry_grpc_pump_start(struct ferry_grpc_server *server)
 {
-	sigset_t all, before;
 	int r;
 
 	ferry_assert(!server->is_pumping);
@@ -99,12 +98,9 @@ int ferry_grpc_pump_start(struct ferry_grpc_server *server)
 						  FERRY_WATCH_READ);
 	if (r < 0)
 		return r;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	r = pthread_create(&server->pump, NULL, pump_run, server);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (r != 0)
-		return -r;
+	r = ferry_thread_start(&server->pump, 0, pump_run, server);
+	if (r < 0)
+		return r;
 	server->is_pumping = true;
 	return 0;
 }

@@ -96,6 +96,18 @@ static int map_zeroes(struct ferry_iscsi_slot *slot, uint32_t length_bytes)
 	return count;
 }
 
+/*
+ * WRITE SAME has no FUA, and not every lun knows it in WRITE. And where there is a cache it is not
+ * to be trusted: LIO on a file syncs for it, and says GOOD whatever came of that, of others' data
+ * too (docs/decisions/0015).
+ */
+static bool needs_sync(const struct ferry_iscsi *iscsi, const struct ferry_iscsi_slot *slot)
+{
+	return (slot->attempt->flags & FERRY_IO_FUA) &&
+	       (iscsi->lun.has_write_cache || !iscsi->lun.has_fua ||
+		slot->method == FERRY_ISCSI_METHOD_ZERO_SAME);
+}
+
 static struct scsi_task *make_write(struct ferry_iscsi *iscsi, struct ferry_iscsi_slot *slot,
 				    uint64_t lba, uint32_t length_bytes, int iov_count)
 {
@@ -247,7 +259,9 @@ static void attempt_answered(struct ferry_iscsi_call *call)
 {
 	struct ferry_iscsi_slot *slot = FERRY_CONTAINER_OF(call, struct ferry_iscsi_slot, call);
 	struct ferry_iscsi *iscsi = call->iscsi;
-	struct ferry_iscsi_conclusion conclusion = ferry_iscsi_conclude(&call->answer);
+	struct ferry_iscsi_conclusion conclusion =
+		slot->method == FERRY_ISCSI_METHOD_SYNC ? ferry_iscsi_conclude_sync(&call->answer)
+							: ferry_iscsi_conclude(&call->answer);
 
 	ferry_assert(slot->attempt);
 	if (ferry_iscsi_answer_is_unit_attention(&call->answer))
@@ -262,8 +276,8 @@ static void attempt_answered(struct ferry_iscsi_call *call)
 	    ferry_iscsi_answer_is_unsupported(&call->answer)) {
 		iscsi->lacks_same = true;
 		slot->method = FERRY_ISCSI_METHOD_ZERO_WRITE;
-		slot->needs_sync = (slot->attempt->flags & FERRY_IO_FUA) &&
-				   (!iscsi->lun.has_fua || slot->done_blocks > 0);
+		slot->needs_sync = needs_sync(iscsi, slot) ||
+				   ((slot->attempt->flags & FERRY_IO_FUA) && slot->done_blocks > 0);
 		ferry_list_prepend(&iscsi->waiting, &slot->link);
 		return;
 	}
@@ -344,9 +358,7 @@ static int path_submit(struct ferry_path *path, struct ferry_attempt *attempt)
 	slot->retries_busy = 0;
 	slot->retries_attention = 0;
 	slot->was_sent = false;
-	/* WRITE SAME has no FUA, and not every lun knows it in WRITE. */
-	slot->needs_sync = (attempt->flags & FERRY_IO_FUA) &&
-			   (!iscsi->lun.has_fua || slot->method == FERRY_ISCSI_METHOD_ZERO_SAME);
+	slot->needs_sync = needs_sync(iscsi, slot);
 	attempt->path_private = slot;
 	iscsi->slots_busy++;
 	iscsi->counters.attempts++;

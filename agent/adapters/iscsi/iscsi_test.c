@@ -103,7 +103,7 @@ static void test_many_and_room(void **state)
 	(void)state;
 	config.depth = 32;
 	open_side(&side_a, &config);
-	assert_true(wait_for(is_up, &side_a, 10000));
+	assert_true(wait_for(is_up, &side_a));
 	for (uint32_t round = 0; round < 8; round++) {
 		for (uint32_t i = 0; i < 32; i++) {
 			segments[i] = take(8192);
@@ -147,14 +147,14 @@ static void test_black_hole(void **state)
 	assert_int_equal(ferry_path_submit(side_a.path, &tries[0].attempt), -ENOTCONN);
 	for (int i = 0; i < 3; i++)
 		expect(&tries[i], FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_PATH);
-	assert_true(tries[2].ended_ns - began_ns < 50 * MS);
-	assert_true(wait_for(is_down, &side_a, 2000));
+	assert_true(tries[2].ended_ns - began_ns < 1000 * MS); /* TCP goes on for minutes. */
+	assert_true(wait_for(is_down, &side_a));
 	assert_int_equal(side_a.in_flight_at_down, 0);
 	pass_time(500);
 	assert_int_equal(side_a.ups, 1);
 	rig_cut(0, NULL);
 	began_ns = ferry_loop_now_ns(loop);
-	assert_true(wait_for(is_up, &side_a, 8000));
+	assert_true(wait_for(is_up, &side_a));
 	print_message("up %llu ms after the heal\n",
 		      (unsigned long long)((ferry_loop_now_ns(loop) - began_ns) / MS));
 	do_io(&side_a, FERRY_OP_WRITE, 0, 8, 0, &small);
@@ -170,23 +170,23 @@ static void test_idle_session_is_cut(void **state)
 	static struct try held;
 
 	(void)state;
-	config.idle_timeout_ns = 200 * MS;
+	config.idle_timeout_ns = 700 * MS; /* A busy target answers by then. */
 	open_side(&side_a, &config);
-	assert_true(wait_for(is_up, &side_a, 10000));
-	pass_time(1500); /* It answers. */
+	assert_true(wait_for(is_up, &side_a));
+	pass_time(2500); /* It answers. */
 	assert_int_equal(side_a.downs, 0);
 	rig_cut(1, "drop");
-	assert_true(wait_for(is_down, &side_a, 800));
+	assert_true(wait_for(is_down, &side_a));
 	assert_int_equal(side_a.down_cause, FERRY_CAUSE_PATH);
 	assert_true(strstr(ferry_iscsi_last_error(side_a.iscsi), "connect to") ||
 		    strstr(ferry_iscsi_last_error(side_a.iscsi), "NOP-Out"));
 	rig_cut(0, NULL);
-	assert_true(wait_for(is_up, &side_a, 8000));
+	assert_true(wait_for(is_up, &side_a));
 
 	/* With something in flight its deadline is the router's. */
 	rig_hold(&rig);
 	submit(&side_a, &held, FERRY_OP_WRITE, SLOW_LBA, 8, 0, &small);
-	pass_time(1500);
+	pass_time(2500);
 	assert_int_equal(side_a.downs, 1);
 	assert_false(held.is_ended);
 	rig_let_go(&rig);
@@ -218,10 +218,10 @@ static void test_tcp_reset(void **state)
 	/* By the reset; TCP by itself would go on trying for many seconds. */
 	assert_true(held.ended_ns - began_ns < 2000 * MS);
 	assert_true(next.ended_ns - began_ns < 2000 * MS);
-	assert_true(wait_for(is_down, &side_a, 2000));
+	assert_true(wait_for(is_down, &side_a));
 	rig_cut(0, NULL);
 	rig_let_go(&rig);
-	assert_true(wait_for(is_up, &side_a, 8000));
+	assert_true(wait_for(is_up, &side_a));
 	do_io(&side_a, FERRY_OP_READ, 0, 8, 0, &small);
 	ferry_segments_drop(&small);
 }
@@ -238,13 +238,13 @@ static void test_unsent(void **state)
 	(void)state;
 	config.depth = FERRY_ISCSI_DEPTH_MAX;
 	open_side(&side_a, &config);
-	assert_true(wait_for(is_up, &side_a, 10000));
+	assert_true(wait_for(is_up, &side_a));
 	assert_int_equal(kill(rig.pid, SIGSTOP), 0);
 	for (uint32_t i = 0; i < FERRY_ISCSI_DEPTH_MAX; i++)
 		submit(&side_a, &tries[i], FERRY_OP_WRITE, 0, MIB_BLOCKS, 0, &mib);
 	pass_time(200);
 	side_a.path->ops->reset(side_a.path);
-	assert_true(wait_for(is_quiet, &side_a, 100));
+	assert_true(wait_for(is_quiet, &side_a));
 	for (uint32_t i = 0; i < FERRY_ISCSI_DEPTH_MAX; i++) {
 		if (tries[i].outcome == FERRY_OUTCOME_FAILED) {
 			assert_int_equal(tries[i].cause, FERRY_CAUSE_UNSENT);
@@ -257,7 +257,7 @@ static void test_unsent(void **state)
 	print_message("%u of %u unsent\n", unsent, FERRY_ISCSI_DEPTH_MAX);
 	assert_in_range(unsent, 1, FERRY_ISCSI_DEPTH_MAX - 1);
 	assert_int_equal(kill(rig.pid, SIGCONT), 0);
-	assert_true(wait_for(is_up, &side_a, 8000));
+	assert_true(wait_for(is_up, &side_a));
 	ferry_segments_drop(&mib);
 }
 
@@ -268,22 +268,27 @@ static void test_login_deadline(void **state)
 	uint64_t began_ns = ferry_loop_now_ns(loop);
 
 	(void)state;
-	config.login_timeout_ns = 400 * MS;
+	config.login_timeout_ns = 1500 * MS;
 	assert_int_equal(kill(rig.pid, SIGSTOP), 0);
 	open_side(&side_a, &config);
-	assert_true(wait_for(has_error, &side_a, 8000)); /* By a busy machine's clock. */
-	assert_true(ferry_loop_now_ns(loop) - began_ns >= 400 * MS);
+	assert_true(wait_for(has_error, &side_a));
+	assert_true(ferry_loop_now_ns(loop) - began_ns >= 1500 * MS);
 	assert_string_equal(ferry_iscsi_last_error(side_a.iscsi),
-			    "login at 127.0.0.1:3260: no answer within 400 ms");
+			    "login at 127.0.0.1:3260: no answer within 1500 ms");
 	assert_int_equal(kill(rig.pid, SIGCONT), 0);
-	assert_true(wait_for(is_up, &side_a, 5000));
+	assert_true(wait_for(is_up, &side_a));
 	assert_int_equal(side_a.downs, 0); /* It was never up before. */
 	close_side(&side_a);
 
 	rig_cut(1, "drop");
 	open_side(&side_a, &config);
-	assert_true(wait_for(has_error, &side_a, 1000));
+	assert_true(wait_for(has_error, &side_a));
 	assert_non_null(strstr(ferry_iscsi_last_error(side_a.iscsi), "connect to 127.0.0.1:3260"));
+}
+
+static bool is_refused(const void *what)
+{
+	return strstr(ferry_iscsi_last_error(((const struct side *)what)->iscsi), "refused");
 }
 
 static void test_target_killed_and_restarted(void **state)
@@ -298,12 +303,11 @@ static void test_target_killed_and_restarted(void **state)
 	pass_time(50);
 	rig_kill(&rig);
 	expect(&try, FERRY_OUTCOME_UNKNOWN, FERRY_CAUSE_PATH);
-	assert_true(wait_for(is_down, &side_a, 2000));
-	pass_time(300);
-	assert_non_null(strstr(ferry_iscsi_last_error(side_a.iscsi), "refused"));
+	assert_true(wait_for(is_down, &side_a));
+	assert_true(wait_for(is_refused, &side_a));
 	rig_let_go(&rig);
 	rig_start(&rig, NULL);
-	assert_true(wait_for(is_up, &side_a, 8000));
+	assert_true(wait_for(is_up, &side_a));
 	do_io(&side_a, FERRY_OP_WRITE, 0, 8, 0, &small);
 	print_attentions("A", &side_a);
 	ferry_segments_drop(&small);
@@ -312,7 +316,7 @@ static void test_target_killed_and_restarted(void **state)
 static void expect_error(struct ferry_iscsi_config *config, const char *text)
 {
 	open_side(&side_a, config);
-	assert_true(wait_for(has_error, &side_a, 4000));
+	assert_true(wait_for(has_error, &side_a));
 	if (!strstr(ferry_iscsi_last_error(side_a.iscsi), text))
 		fail_msg("\"%s\", not \"%s\"", ferry_iscsi_last_error(side_a.iscsi), text);
 	print_message("%s\n", ferry_iscsi_last_error(side_a.iscsi));
@@ -362,7 +366,7 @@ static void test_chap(void **state)
 	expect_error(&config, "uthenti");
 	config.password = "sesame123456";
 	open_side(&side_a, &config);
-	assert_true(wait_for(is_up, &side_a, 5000));
+	assert_true(wait_for(is_up, &side_a));
 	close_side(&side_a);
 
 	/* The target proves itself as well. */
@@ -371,10 +375,15 @@ static void test_chap(void **state)
 	config.target_user = "shore";
 	config.target_password = "mutual123456";
 	open_side(&side_a, &config);
-	assert_true(wait_for(is_up, &side_a, 5000));
+	assert_true(wait_for(is_up, &side_a));
 	close_side(&side_a);
 	config.target_password = "mutual999999";
 	expect_error(&config, "CHAP");
+}
+
+static bool is_another_lun(const void *what)
+{
+	return strstr(ferry_iscsi_last_error(((const struct side *)what)->iscsi), "another lun");
 }
 
 static void test_another_lun_stays_down(void **state)
@@ -382,12 +391,12 @@ static void test_another_lun_stays_down(void **state)
 	(void)state;
 	open_up(&side_a, "127.0.0.1:3260", "iqn.2026-11.test.ferry:a");
 	rig_kill(&rig);
-	assert_true(wait_for(is_down, &side_a, 200));
+	assert_true(wait_for(is_down, &side_a));
 	rig_start(&rig, "scsi_id=ANOTHER");
-	pass_time(2500);
+	assert_true(wait_for(is_another_lun, &side_a));
+	pass_time(1500); /* It tries again, and stays down. */
 	assert_int_equal(side_a.ups, 1);
 	assert_false(side_a.path->is_up);
-	assert_non_null(strstr(ferry_iscsi_last_error(side_a.iscsi), "another lun"));
 	print_message("%s\n", ferry_iscsi_last_error(side_a.iscsi));
 }
 
@@ -416,8 +425,8 @@ static void test_two_preempt_one(void **state)
 		start_fence(&side_c, &other, FERRY_FENCE_PREEMPT, 0xc, 0xa);
 		pass_time(20);
 		assert_int_equal(kill(rig.pid, SIGCONT), 0);
-		assert_true(wait_for(is_fence_done, &one, 3000));
-		assert_true(wait_for(is_fence_done, &other, 3000));
+		assert_true(wait_for(is_fence_done, &one));
+		assert_true(wait_for(is_fence_done, &other));
 		/* The first one's LUN RESET may end the second's wish, which is then asked anew. */
 		assert_true(one.error == 0 || other.error == 0);
 		if (one.error == -EIO)
@@ -448,7 +457,7 @@ static void test_close_is_bounded(void **state)
 	pass_time(20);
 	began_ns = ferry_loop_now_ns(loop);
 	close_side(&side_a);
-	assert_true(ferry_loop_now_ns(loop) - began_ns < 700 * MS);
+	assert_true(ferry_loop_now_ns(loop) - began_ns < 3000 * MS); /* For ever, by the target. */
 	assert_int_equal(try.outcome, FERRY_OUTCOME_UNKNOWN);
 	assert_true(try.is_released);
 	ferry_segments_drop(&small);
@@ -465,7 +474,7 @@ static void test_storm(void **state)
 	(void)state;
 	open_up(&side_a, "127.0.0.1:3260", "iqn.2026-11.test.ferry:a");
 	for (uint32_t round = 0; round < 24; round++) {
-		assert_true(wait_for(is_up, &side_a, 8000));
+		assert_true(wait_for(is_up, &side_a));
 		for (uint32_t i = 0; i < 64; i++)
 			submit(&side_a, &tries[i], i % 2 ? FERRY_OP_WRITE : FERRY_OP_READ,
 			       (uint64_t)i * 32, 32, 0, &small);
@@ -478,10 +487,11 @@ static void test_storm(void **state)
 			pass_time(5);
 			rig_cut(0, NULL);
 		}
-		if (!wait_for(is_quiet, &side_a, 1000)) {
+		for (int i = 0; i < 100 && side_a.in_flight > 0; i++)
+			pass_time(10);
+		if (side_a.in_flight > 0) /* The cut was over before TCP met it. */
 			side_a.path->ops->reset(side_a.path);
-			assert_true(wait_for(is_quiet, &side_a, 1000));
-		}
+		assert_true(wait_for(is_quiet, &side_a));
 		for (uint32_t i = 0; i < 64; i++) {
 			assert_true(tries[i].is_released);
 			done += tries[i].outcome == FERRY_OUTCOME_DONE;

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 enum {
+	ASC_NOT_READY = 0x04,
 	ASC_LUN_NOT_SUPPORTED = 0x25,
 	ASC_WRITE_PROTECT = 0x27,
 	ASCQ_SPACE_ALLOCATION_FAILED = 0x07, /* With 27h: SBC-3, 4.7.3.6. */
@@ -102,6 +103,23 @@ struct ferry_iscsi_conclusion ferry_iscsi_conclude(const struct ferry_iscsi_answ
 		/* TASK ABORTED, and the library's CANCELLED and ERROR: no answer at all. */
 		return unknown();
 	}
+}
+
+/* Becoming ready, or a port of an asymmetric target that does not serve: SPC-4, 4.5.6. */
+static bool is_not_tried(const struct ferry_iscsi_answer *answer)
+{
+	return answer->asc == ASC_NOT_READY &&
+	       (answer->ascq == 0x01 || (answer->ascq >= 0x0a && answer->ascq <= 0x0c));
+}
+
+struct ferry_iscsi_conclusion ferry_iscsi_conclude_sync(const struct ferry_iscsi_answer *answer)
+{
+	ferry_assert(answer);
+	if (answer->status == SCSI_STATUS_CHECK_CONDITION &&
+	    (answer->key == SCSI_SENSE_MEDIUM_ERROR || answer->key == SCSI_SENSE_HARDWARE_ERROR ||
+	     (answer->key == SCSI_SENSE_NOT_READY && !is_not_tried(answer))))
+		return failed(FERRY_CAUSE_LOST);
+	return ferry_iscsi_conclude(answer);
 }
 
 bool ferry_iscsi_answer_is_unit_attention(const struct ferry_iscsi_answer *answer)

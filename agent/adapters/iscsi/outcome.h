@@ -36,6 +36,13 @@ struct ferry_iscsi_conclusion {
 
 struct ferry_iscsi_conclusion ferry_iscsi_conclude(const struct ferry_iscsi_answer *answer);
 
+/*
+ * Of a SYNCHRONIZE CACHE. What the target could not write it says once (LIO as NOT READY, others as
+ * an error of the medium), and the next one succeeds: only what is sure not to have been tried may
+ * be sent again, elsewhere too.
+ */
+struct ferry_iscsi_conclusion ferry_iscsi_conclude_sync(const struct ferry_iscsi_answer *answer);
+
 /* CHECK CONDITION with UNIT ATTENTION: the command was not executed. */
 bool ferry_iscsi_answer_is_unit_attention(const struct ferry_iscsi_answer *answer);
 

@@ -85,6 +85,38 @@ static void test_table(void **state)
 	}
 }
 
+/* What a target's cache has lost it may say as NOT READY, once: nobody else is asked for it. */
+static void test_sync_not_ready(void **state)
+{
+	static const struct {
+		uint8_t asc, ascq;
+		enum ferry_cause cause;
+	} cases[] = {{0x08, 0x00, FERRY_CAUSE_LOST}, /* LIO's. */
+		     {0x04, 0x00, FERRY_CAUSE_LOST}, {0x04, 0x01, FERRY_CAUSE_PATH},
+		     {0x04, 0x03, FERRY_CAUSE_LOST}, {0x04, 0x0a, FERRY_CAUSE_PATH},
+		     {0x04, 0x0b, FERRY_CAUSE_PATH}, {0x04, 0x0c, FERRY_CAUSE_PATH},
+		     {0x3a, 0x01, FERRY_CAUSE_LOST}};
+
+	(void)state;
+	for (size_t i = 0; i < FERRY_ARRAY_COUNT(cases); i++) {
+		struct ferry_iscsi_answer answer = {
+			SCSI_STATUS_CHECK_CONDITION, 0x70, 2, cases[i].asc, cases[i].ascq, false};
+		struct ferry_iscsi_conclusion got = ferry_iscsi_conclude_sync(&answer);
+
+		assert_int_equal(got.verdict, FERRY_ISCSI_VERDICT_END);
+		assert_int_equal(got.outcome, FERRY_OUTCOME_FAILED);
+		assert_int_equal(got.cause, cases[i].cause);
+	}
+	for (size_t i = 0; i < FERRY_ARRAY_COUNT(TABLE); i++) {
+		struct ferry_iscsi_conclusion got = ferry_iscsi_conclude_sync(&TABLE[i].answer);
+
+		assert_int_equal(got.outcome, TABLE[i].want.outcome);
+		assert_int_equal(got.cause, TABLE[i].want.cause == FERRY_CAUSE_MEDIUM
+						    ? FERRY_CAUSE_LOST
+						    : TABLE[i].want.cause);
+	}
+}
+
 /* FAILED needs proof: of everything that has no status from the device, nothing is FAILED. */
 static void test_silence_proves_nothing(void **state)
 {
@@ -133,6 +165,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_table),
+		cmocka_unit_test(test_sync_not_ready),
 		cmocka_unit_test(test_silence_proves_nothing),
 		cmocka_unit_test(test_every_sense_key_concludes),
 		cmocka_unit_test(test_describe),

@@ -1,13 +1,12 @@
 /* ask.c - what an agent asks of devices on a thread of its own: the kernel may wait. */
 #include <poll.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "agent/adapters/common/thread.h"
 #include "agent/adapters/nbddev/private.h"
 
 enum { STACK_BYTES = 256 * 1024, CLOSE_WAIT_MS = 2000 };
@@ -66,22 +65,12 @@ static void *thread_run(void *context)
 
 static int thread_start(struct ferry_nbddev_asking *asking)
 {
-	pthread_attr_t attributes;
-	sigset_t all, old;
 	int r;
 
-	r = -pthread_attr_init(&attributes);
-	if (r < 0)
-		return r;
-	(void)pthread_attr_setstacksize(&attributes, STACK_BYTES); /* Else a larger one. */
-	(void)sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &old); /* Signals are the cluster thread's. */
 	atomic_fetch_add(&asking->references, 1);
-	r = -pthread_create(&asking->thread, &attributes, thread_run, asking);
+	r = ferry_thread_start(&asking->thread, STACK_BYTES, thread_run, asking);
 	if (r < 0)
 		atomic_fetch_sub(&asking->references, 1);
-	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
-	(void)pthread_attr_destroy(&attributes);
 	return r;
 }
 

@@ -71,7 +71,9 @@ enum ferry_sgio_answer ferry_sgio_send(int fd, struct ferry_sgio_command *comman
 	uint8_t sense[SENSE_BYTES] = {};
 	struct sg_io_hdr header = {
 		.interface_id = 'S',
-		.dxfer_direction = command->is_out ? SG_DXFER_TO_DEV : SG_DXFER_FROM_DEV,
+		.dxfer_direction = !command->data    ? SG_DXFER_NONE
+				   : command->is_out ? SG_DXFER_TO_DEV
+						     : SG_DXFER_FROM_DEV,
 		.cmd_len = sizeof(command->cdb),
 		.mx_sb_len = sizeof(sense),
 		.dxfer_len = command->data_bytes,
@@ -83,12 +85,17 @@ enum ferry_sgio_answer ferry_sgio_send(int fd, struct ferry_sgio_command *comman
 	enum ferry_sgio_answer answer;
 
 	ferry_assert(fd >= 0);
-	ferry_assert(command->data && command->timeout_ms > 0);
+	ferry_assert(command->timeout_ms > 0);
+	ferry_assert(command->data || command->data_bytes == 0);
+	command->error = 0;
 	if (ioctl(fd, SG_IO, &header) < 0) {
 		command->error = -errno;
 		return FERRY_SGIO_UNSENT;
 	}
 	answer = ferry_sgio_judge(&header, &command->sense);
+	command->host_status = header.host_status;
+	command->is_checked =
+		header.host_status == HOST_OK && header.status == STATUS_CHECK_CONDITION;
 	if (answer == FERRY_SGIO_GOOD && header.resid > 0 &&
 	    (uint32_t)header.resid <= command->data_bytes)
 		command->data_bytes -= (uint32_t)header.resid;

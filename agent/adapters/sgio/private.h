@@ -1,5 +1,5 @@
 /*
- * private.h - what the files of this folder share: finding disks, one command, the thread's state.
+ * private.h - what the files of this folder share: finding disks, one command, threads.
  *
  * Owns:    nothing.
  * Callers: agent/adapters/sgio only.
@@ -13,7 +13,9 @@
 #include <stdatomic.h>
 #include <sys/types.h>
 
+#include "agent/adapters/sgio/flusher.h"
 #include "agent/adapters/sgio/sgio.h"
+#include "agent/ports/io.h"
 #include "proto/scsi_reservation.h"
 
 enum {
@@ -50,13 +52,15 @@ enum ferry_sgio_answer {
 
 struct ferry_sgio_command {
 	uint8_t cdb[FERRY_PR_CDB_BYTES];
-	uint8_t *data;
+	uint8_t *data;	     /* NULL: none goes either way. */
 	uint32_t data_bytes; /* Set to what came, for one that reads. */
 	bool is_out;
 	bool changes_keys; /* Not after a reset was reported: the keys are to be read first. */
 	uint32_t timeout_ms;
 	struct ferry_sense sense; /* ATTENTION, UNSUPPORTED, REFUSED. */
-	int error;		  /* UNSENT: the ioctl's. */
+	int error;		  /* UNSENT: the ioctl's; 0: the host's word. */
+	uint32_t host_status;	  /* The kernel's, where it says anything. */
+	bool is_checked;	  /* CHECK CONDITION, if without sense. */
 };
 
 enum ferry_sgio_answer ferry_sgio_send(int fd, struct ferry_sgio_command *command);
@@ -66,6 +70,31 @@ int ferry_sgio_reset(int fd) FERRY_MUST_CHECK;
 
 /* What a completed SG_IO means; apart from the above for tests. */
 enum ferry_sgio_answer ferry_sgio_judge(const struct sg_io_hdr *header, struct ferry_sense *ret);
+
+/* ---- thread.c: a thread that is woken by an eventfd. ---- */
+
+enum { FERRY_SGIO_STACK_BYTES = 256 * 1024 };
+
+void ferry_sgio_signal(int fd);
+void ferry_sgio_await(int fd);
+
+/* ---- flusher.c ---- */
+
+/* What the end of a SYNCHRONIZE CACHE proves. */
+struct ferry_sgio_flush_end {
+	enum ferry_outcome outcome;
+	enum ferry_cause cause;
+	bool may_repeat; /* That is what it is if it says so again and again; */
+	bool may_wait;	 /* or if it was not executed, again and again. */
+};
+
+struct ferry_sgio_flush_end ferry_sgio_flush_judge(enum ferry_sgio_answer answer,
+						   const struct ferry_sgio_command *command);
+
+/* For tests, too: whatever the descriptor is. */
+int ferry_sgio_flusher_start(const struct ferry_sgio_flusher_config *config,
+			     struct ferry_sgio_flusher **ret,
+			     struct ferry_error *reterr) FERRY_MUST_CHECK;
 
 /* ---- walk.c: a whole request, on the thread. ---- */
 

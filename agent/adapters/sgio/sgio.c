@@ -1,17 +1,16 @@
 #include "agent/adapters/sgio/sgio.h"
 
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "agent/adapters/common/thread.h"
 #include "agent/adapters/sgio/private.h"
 
 #define TIMEOUT_NS_DEFAULT (5 * FERRY_NS_PER_S)
-enum { STACK_BYTES = 256 * 1024 };
 
 struct ferry_sgio {
 	struct ferry_fence fence;
@@ -32,17 +31,6 @@ struct ferry_sgio {
 };
 
 /* ---- The thread. ---- */
-
-static void signal_write(int fd)
-{
-	const uint64_t one = 1;
-	ssize_t length;
-
-	do {
-		length = write(fd, &one, sizeof(one));
-	} while (length < 0 && errno == EINTR);
-	ferry_assert(length == sizeof(one)); /* An eventfd that is far from full. */
-}
 
 static void worker_unref(struct ferry_sgio_worker *worker)
 {
@@ -66,17 +54,13 @@ static void worker_unrefp(struct ferry_sgio_worker **worker)
 static void *thread_run(void *context)
 {
 	struct ferry_sgio_worker *worker = context;
-	uint64_t count;
 
 	for (;;) {
-		if (read(worker->go_fd, &count, sizeof(count)) < 0) {
-			ferry_assert(errno == EINTR);
-			continue;
-		}
+		ferry_sgio_await(worker->go_fd);
 		if (atomic_load(&worker->is_over))
 			break;
 		ferry_sgio_walk(worker);
-		signal_write(worker->done_fd);
+		ferry_sgio_signal(worker->done_fd);
 	}
 	worker_unref(worker);
 	return NULL;
@@ -84,22 +68,12 @@ static void *thread_run(void *context)
 
 static int thread_start(struct ferry_sgio *sgio)
 {
-	pthread_attr_t attributes;
-	sigset_t all, old;
 	int r;
 
-	r = -pthread_attr_init(&attributes);
-	if (r < 0)
-		return r;
-	(void)pthread_attr_setstacksize(&attributes, STACK_BYTES); /* Else a larger one. */
-	(void)sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &old); /* Signals are the cluster thread's. */
 	atomic_fetch_add(&sgio->worker->references, 1);
-	r = -pthread_create(&sgio->thread, &attributes, thread_run, sgio->worker);
+	r = ferry_thread_start(&sgio->thread, FERRY_SGIO_STACK_BYTES, thread_run, sgio->worker);
 	if (r < 0)
 		atomic_fetch_sub(&sgio->worker->references, 1);
-	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
-	(void)pthread_attr_destroy(&attributes);
 	return r;
 }
 
@@ -137,7 +111,7 @@ static void feed_run(struct ferry_task *task)
 		sgio->worker->laid.v = 0; /* As walk.c does when it sees that itself. */
 	sgio->is_counted_anew = false;
 	sgio->worker->request = *sgio->current;
-	signal_write(sgio->worker->go_fd);
+	ferry_sgio_signal(sgio->worker->go_fd);
 }
 
 static void deadline_run(struct ferry_timer *timer)
@@ -289,7 +263,7 @@ static void hand_close(struct ferry_sgio *sgio)
 	ferry_timer_stop(sgio->config.loop, &sgio->deadline);
 	ferry_task_cancel(sgio->config.loop, &sgio->feed);
 	atomic_store(&sgio->worker->is_over, true);
-	signal_write(sgio->worker->go_fd);
+	ferry_sgio_signal(sgio->worker->go_fd);
 	if (sgio->is_out)
 		(void)pthread_detach(sgio->thread); /* It has a reference of its own. */
 	else

@@ -96,7 +96,7 @@ struct ferry_ublk {
 
 /* translate.c: no state, no system calls. */
 uint64_t ublk_label_of(const struct ferry_ublk_label *label, const char *volume);
-/* The same agent's and volume's; the lun may be another. */
+/* The same agent's and volume's; the lun or the tenure may be another. */
 bool ublk_label_is_kin(uint64_t one, uint64_t other);
 void ublk_info_make(uint64_t label, int32_t pid, struct ublksrv_ctrl_dev_info *ret);
 /* Whether the driver has all that is needed: what it gave, and what it had to. */

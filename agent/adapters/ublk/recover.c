@@ -86,8 +86,11 @@ static void found(struct ublk_device *device)
 	if (info->state == UBLK_S_DEV_DEAD) {
 		ublk_device_stop(device, 0, ""); /* It was never started, and never will be. */
 	} else if (!device->volume.may_recover) {
-		ublk_device_stop(device, 0, "another may have served the volume since");
-	} else if (info->ublksrv_flags != device->label || !ublk_info_is_right(info)) {
+		ublk_device_stop(device, 0,
+				 "another node serves it, or what that agent sent may still land");
+	} else if (info->ublksrv_flags != device->label) {
+		ublk_device_stop(device, 0, "another lun's, or another node has served it since");
+	} else if (!ublk_info_is_right(info)) {
 		ublk_device_stop(device, 0, "the volume is no longer what it was");
 	} else if (info->state == UBLK_S_DEV_QUIESCED) {
 		device->params.len = sizeof(device->params);

@@ -18,9 +18,13 @@ static uint8_t shift_of(uint32_t bytes)
 	return bytes == 512 ? 9 : 12;
 }
 
-/* The upper half says who and which volume, the lower which lun. */
+/* The upper half says who and which volume, the lower which lun, and since when alone. */
 uint64_t ublk_label_of(const struct ferry_ublk_label *label, const char *volume)
 {
+	struct {
+		struct ferry_uuid lun;
+		uint64_t tenure;
+	} state = {label->lun, label->tenure.v};
 	char text[512];
 	struct ferry_uuid who, what;
 	uint64_t upper, lower;
@@ -32,7 +36,7 @@ uint64_t ublk_label_of(const struct ferry_ublk_label *label, const char *volume)
 	ferry_assert(length > 0 && (size_t)length + sizeof(label->lineage) <= sizeof(text));
 	memcpy(text + length, &label->lineage, sizeof(label->lineage));
 	who = ferry_hash128(text, (size_t)length + sizeof(label->lineage));
-	what = ferry_hash128(&label->lun, sizeof(label->lun));
+	what = ferry_hash128(&state, sizeof(state));
 	memcpy(&upper, &who, sizeof(upper));
 	memcpy(&lower, &what, sizeof(lower));
 	/* Never 0 in the upper half: other servers have mostly nothing there. */

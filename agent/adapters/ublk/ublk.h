@@ -56,13 +56,14 @@ struct ferry_ublk_label {
 	const char *agent; /* What no other agent on this machine has: its run directory. */
 	struct ferry_node node;
 	struct ferry_uuid lineage;
-	struct ferry_uuid lun; /* If this alone differs, it is another volume of the same name. */
+	struct ferry_epoch tenure; /* Since when nobody else has served it. If this alone... */
+	struct ferry_uuid lun;	   /* ...or this differs, it is another volume of the same name. */
 };
 
 struct ferry_ublk_volume {
 	struct ferry_block *block; /* Borrowed until it is removed. */
 	struct ferry_ublk_label label;
-	bool may_recover; /* Nobody else has served it since, and nothing of then can land. */
+	bool may_recover; /* One with this label: nothing of then can land any more. */
 };
 
 struct ferry_ublk_counters {

@@ -360,6 +360,10 @@ static void test_labels(void **state)
 	other.lun.bytes[15]++;
 	assert_true(ublk_label_is_kin(ours, ublk_label_of(&other, "data")));
 	assert_true(ours != ublk_label_of(&other, "data"));
+	other = label;
+	other.tenure.v++;
+	assert_true(ublk_label_is_kin(ours, ublk_label_of(&other, "data")));
+	assert_true(ours != ublk_label_of(&other, "data"));
 }
 
 /* ---- A device. ---- */
@@ -688,7 +692,7 @@ static void test_cleared(void **state)
 static void test_not_recovered(void **state)
 {
 	(void)state;
-	for (int i = 0; i < 4; i++) {
+	for (int i = 0; i < 5; i++) {
 		struct ferry_ublk_volume volume = shown();
 
 		device_left();
@@ -698,6 +702,8 @@ static void test_not_recovered(void **state)
 			volume.label.lun.bytes[0]++;
 		else if (i == 2)
 			at.stand.devices[0].params.basic.dev_sectors++;
+		else if (i == 3)
+			volume.label.tenure.v++;
 		else
 			at.stand.devices[0].info.state = UBLK_S_DEV_DEAD;
 		assert_int_equal(ferry_ublk_add(at.ublk, &volume, NULL), 0);

@@ -130,3 +130,14 @@ struct ferry_conclusion ferry_conclude_sync(bool is_block_device, bool is_cached
 		conclusion.cause = FERRY_CAUSE_LOST;
 	return conclusion;
 }
+
+/* A write has ended before it is flushed: nothing of it is under way any more, whatever came of
+ * that. */
+struct ferry_conclusion ferry_conclude_flush(enum ferry_op op, enum ferry_outcome outcome,
+					     enum ferry_cause cause)
+{
+	ferry_assert((outcome == FERRY_OUTCOME_DONE) == (cause == FERRY_CAUSE_NONE));
+	if (outcome == FERRY_OUTCOME_UNKNOWN && ferry_op_changes_blocks(op))
+		return FAILED(FERRY_CAUSE_PATH);
+	return (struct ferry_conclusion){outcome, cause, false};
+}

@@ -29,3 +29,7 @@ struct ferry_conclusion ferry_conclude(bool is_block_device, enum ferry_op op, b
  */
 struct ferry_conclusion ferry_conclude_sync(bool is_block_device, bool is_cached, enum ferry_op op,
 					    bool is_whole, int error);
+
+/* The same, where it was a flusher that did that. */
+struct ferry_conclusion ferry_conclude_flush(enum ferry_op op, enum ferry_outcome outcome,
+					     enum ferry_cause cause);

@@ -90,7 +90,7 @@ static void data_queue(struct ferry_device_request *request, struct io_uring_sqe
 					  /* buf_index= */ 0);
 	else
 		io_uring_prep_writev(sqe, device->fd, part, parts_count, offset_bytes);
-	if (request->attempt->flags & FERRY_IO_FUA)
+	if ((request->attempt->flags & FERRY_IO_FUA) && !device->is_fua_two_steps)
 		sqe->rw_flags = RWF_DSYNC;
 }
 
@@ -99,10 +99,15 @@ static void request_queue(struct ferry_device_request *request)
 {
 	struct ferry_device *device = request->device;
 	struct ferry_attempt *attempt = request->attempt;
-	struct io_uring_sqe *sqe = ferry_uring_sqe(device->loop);
 	uint64_t start_bytes = attempt->lba.v * device->identity.block_bytes;
 	uint64_t length_bytes = attempt_bytes(device, attempt);
+	struct io_uring_sqe *sqe;
 
+	if (request->step == FERRY_DEVICE_STEP_SYNC && device->flusher) {
+		ferry_flusher_submit(device->flusher, &request->flush);
+		return;
+	}
+	sqe = ferry_uring_sqe(device->loop);
 	switch (request->step) {
 	case FERRY_DEVICE_STEP_DATA:
 		data_queue(request, sqe, parts_from_segments(request),
@@ -271,8 +276,9 @@ static void request_fail(struct ferry_device_request *request, int error)
 	bool is_whole = attempt->op == FERRY_OP_WRITE && attempt->segments.count == 1 &&
 			attempt->segments.length_bytes <= device->whole_bytes_max;
 	/* Where the device has no FUA, the kernel writes and then flushes: which failed? */
-	bool is_sync = request->step == FERRY_DEVICE_STEP_SYNC ||
-		       (attempt->flags & FERRY_IO_FUA && device->identity.has_volatile_cache);
+	bool is_fua_sync = (attempt->flags & FERRY_IO_FUA) && device->identity.has_volatile_cache &&
+			   !device->is_fua_two_steps;
+	bool is_sync = request->step == FERRY_DEVICE_STEP_SYNC || is_fua_sync;
 	struct ferry_conclusion conclusion =
 		is_sync ? ferry_conclude_sync(device->is_block_device, device->is_cached,
 					      attempt->op, is_whole, error)
@@ -285,6 +291,26 @@ static void request_fail(struct ferry_device_request *request, int error)
 	if (conclusion.is_path_gone)
 		device_down(device);
 	request_end(request, conclusion.outcome, conclusion.cause);
+}
+
+/* The next step, unless the attempt was given up: what has not left must never leave then. */
+static void request_go_on(struct ferry_device_request *request)
+{
+	if (request->attempt->is_given_up)
+		request_end(request, FERRY_OUTCOME_FAILED, FERRY_CAUSE_PATH);
+	else
+		request_queue(request);
+}
+
+static void sync_or_end(struct ferry_device_request *request)
+{
+	ferry_assert(request->step != FERRY_DEVICE_STEP_SYNC);
+	if (!(request->attempt->flags & FERRY_IO_FUA)) {
+		request_end(request, FERRY_OUTCOME_DONE, FERRY_CAUSE_NONE);
+		return;
+	}
+	request->step = FERRY_DEVICE_STEP_SYNC;
+	request_go_on(request);
 }
 
 /* A read or write came to @count_bytes: go on, or it is over. */
@@ -304,20 +330,11 @@ static void data_run(struct ferry_device_request *request, uint32_t count_bytes)
 	ferry_assert(count_bytes <= length_bytes - request->done_bytes);
 	request->done_bytes += count_bytes;
 	if (request->done_bytes < length_bytes)
-		request_queue(request);
+		request_go_on(request);
+	else if (device->is_fua_two_steps)
+		sync_or_end(request);
 	else
 		request_end(request, FERRY_OUTCOME_DONE, FERRY_CAUSE_NONE);
-}
-
-static void sync_or_end(struct ferry_device_request *request)
-{
-	ferry_assert(request->step != FERRY_DEVICE_STEP_SYNC);
-	if (!(request->attempt->flags & FERRY_IO_FUA)) {
-		request_end(request, FERRY_OUTCOME_DONE, FERRY_CAUSE_NONE);
-		return;
-	}
-	request->step = FERRY_DEVICE_STEP_SYNC;
-	request_queue(request);
 }
 
 /* The device knows no such command: take the next best. */
@@ -337,7 +354,7 @@ static void request_demote(struct ferry_device_request *request)
 		return;
 	}
 	request->step = step_first(device, request->attempt);
-	request_queue(request);
+	request_go_on(request);
 }
 
 void ferry_device_request_run(struct ferry_uring_request *ring, int result)
@@ -371,6 +388,24 @@ void ferry_device_request_run(struct ferry_uring_request *ring, int result)
 		return;
 	}
 	ferry_assert(false && "a step that is none");
+}
+
+void ferry_device_flush_run(struct ferry_flusher_request *flush, enum ferry_outcome outcome,
+			    enum ferry_cause cause)
+{
+	struct ferry_device_request *request =
+		FERRY_CONTAINER_OF(flush, struct ferry_device_request, flush);
+	struct ferry_conclusion conclusion;
+
+	ferry_assert(request->attempt);
+	ferry_assert(request->step == FERRY_DEVICE_STEP_SYNC);
+	if (cause == FERRY_CAUSE_INVALID) { /* The disk knows no such command: the kernel knows. */
+		request->device->flusher = NULL;
+		request_go_on(request);
+		return;
+	}
+	conclusion = ferry_conclude_flush(request->attempt->op, outcome, cause);
+	request_end(request, conclusion.outcome, conclusion.cause);
 }
 
 /* The probe: read the last block once a second while the path is down. */
@@ -422,6 +457,23 @@ const struct ferry_lun_identity *ferry_device_identity(const struct ferry_device
 	ferry_assert(device);
 	ferry_assert(device->identity.size_blocks > 0);
 	return &device->identity;
+}
+
+int ferry_device_descriptor(const struct ferry_device *device)
+{
+	ferry_assert(device);
+	ferry_assert(device->fd >= 0);
+	return device->fd;
+}
+
+void ferry_device_flush_by(struct ferry_device *device, struct ferry_flusher *flusher)
+{
+	ferry_assert(device && flusher);
+	ferry_assert(device->inflight_count == 0 && !device->flusher);
+	if (!device->identity.has_volatile_cache)
+		return;
+	device->flusher = flusher;
+	device->is_fua_two_steps = true;
 }
 
 const char *ferry_device_note(const struct ferry_device *device)

@@ -22,6 +22,7 @@
 
 #include "agent/adapters/uring/loop.h"
 #include "agent/base/error.h"
+#include "agent/ports/flusher.h"
 #include "agent/ports/path.h"
 
 enum {
@@ -59,6 +60,16 @@ const struct ferry_lun_identity *ferry_device_identity(const struct ferry_device
 
 /* Something that an administrator should know although it works, or NULL. */
 const char *ferry_device_note(const struct ferry_device *device);
+
+/* The open device, for a flusher. Valid as long as the device. */
+int ferry_device_descriptor(const struct ferry_device *device);
+
+/*
+ * Before any I/O: what is to be durable is made so by @flusher, which outlives the device's I/O,
+ * and not by the kernel, whose EIO of a flush is the path's as well as the disk's. FUA then is a
+ * write and a flush. A device without a volatile cache has nothing to flush, and needs none.
+ */
+void ferry_device_flush_by(struct ferry_device *device, struct ferry_flusher *flusher);
 
 /*
  * Accept nothing more, and release @device if nothing is in flight. NULL is a no-op.

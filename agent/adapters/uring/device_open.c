@@ -321,6 +321,7 @@ static int open_memory(struct ferry_device *device, struct ferry_error *reterr)
 		struct ferry_device_request *request = &device->requests[i];
 
 		request->ring.run = ferry_device_request_run;
+		request->flush.on_done = ferry_device_flush_run;
 		request->device = device;
 		ferry_list_init(&request->link);
 		ferry_list_append(&device->free, &request->link);

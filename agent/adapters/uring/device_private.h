@@ -31,6 +31,7 @@ enum ferry_device_step {
 
 struct ferry_device_request {
 	struct ferry_uring_request ring;
+	struct ferry_flusher_request flush;
 	struct ferry_device *device;
 	struct ferry_attempt *attempt;
 	struct ferry_list link; /* In device->free. */
@@ -52,6 +53,8 @@ struct ferry_device {
 	bool is_in_callback;
 	bool is_going_down; /* is_up is false, and on_state() waits for those in flight. */
 	bool is_room_wanted;
+	struct ferry_flusher *flusher; /* NULL: the kernel flushes. */
+	bool is_fua_two_steps;	       /* A write, and then a flush: there is or was a flusher. */
 	bool lacks_punch;
 	bool lacks_zero_range;
 	uint32_t whole_bytes_max; /* What goes to a block device as one command. */
@@ -75,6 +78,8 @@ void ferry_device_settle_run(struct ferry_task *task);
 void ferry_device_probe_timer_run(struct ferry_timer *timer);
 void ferry_device_probe_run(struct ferry_uring_request *request, int result);
 void ferry_device_request_run(struct ferry_uring_request *request, int result);
+void ferry_device_flush_run(struct ferry_flusher_request *request, enum ferry_outcome outcome,
+			    enum ferry_cause cause);
 
 /* The size now, in bytes; negative errno. */
 int64_t ferry_device_size_bytes(int fd, bool is_block_device);

@@ -102,6 +102,34 @@ static void short_io(void **state)
 	}
 }
 
+/* Given up in the midst: its next part stays here. What may land was on its way before. */
+static void given_up(void **state)
+{
+	static uint8_t old[2048 * 512], in[2048 * 512];
+	struct fixture *f = *state;
+	struct ferry_device_request *request;
+	struct trial trial;
+
+	memset(old, 7, sizeof(old));
+	io_ok(f, FERRY_OP_WRITE, 5, 2048, 0, old);
+	trial_init(f, &trial, FERRY_OP_WRITE, 5, 2048, 0);
+	assert_int_equal(ferry_arena_take(&f->arena, sizeof(old), &trial.attempt.segments), 0);
+	ferry_segments_write(&trial.attempt.segments, 0, in, sizeof(in)); /* Zeroes. */
+	assert_int_equal(trial_submit(&trial), 0);
+	request = trial.attempt.path_private;
+	request->parts[0].iov_len = 512; /* The kernel does less than was asked. */
+	for (size_t i = 1; i < FERRY_SEGMENTS_MAX; i++)
+		request->parts[i].iov_len = 0;
+	trial.attempt.is_given_up = true;
+	run_all(f);
+	assert_int_equal(trial.outcome, FERRY_OUTCOME_FAILED);
+	assert_true(trial.is_released);
+	ferry_segments_drop(&trial.attempt.segments);
+	io_ok(f, FERRY_OP_READ, 5, 2048, 0, in);
+	expect_bytes(in, 512, 0);
+	assert_memory_equal(in + 512, old + 512, sizeof(in) - 512);
+}
+
 static uint64_t flushes_of(const struct fixture *f)
 {
 	unsigned long long v[16] = {0};
@@ -298,6 +326,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(every_op, setup_file_fixed, teardown),
 		cmocka_unit_test_setup_teardown(every_op, setup_loop_device, teardown),
 		cmocka_unit_test_setup_teardown(short_io, setup_file, teardown),
+		cmocka_unit_test_setup_teardown(given_up, setup_file, teardown),
 		cmocka_unit_test_setup_teardown(fua_is_sent, setup_loop_device, teardown),
 		cmocka_unit_test_setup_teardown(discard_gives_space_back, setup_file, teardown),
 		cmocka_unit_test_setup_teardown(full_queue, setup_bare, teardown),

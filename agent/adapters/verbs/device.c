@@ -341,7 +341,7 @@ int ferry_verbs_open(const struct ferry_verbs_config *config, struct ferry_verbs
 	return 0;
 }
 
-static void links_close(struct ferry_verbs *verbs)
+void verbs_links_close(struct ferry_verbs *verbs)
 {
 	for (uint32_t i = 0; verbs->links && i < verbs->config.links_max; i++) {
 		struct verbs_link *link = &verbs->links[i];
@@ -365,7 +365,7 @@ struct ferry_verbs *ferry_verbs_close(struct ferry_verbs *verbs)
 	if (!verbs)
 		return NULL;
 	loop = verbs->config.loop;
-	links_close(verbs);
+	verbs_links_close(verbs);
 	if (verbs->poll_task.run)
 		ferry_task_cancel(loop, &verbs->poll_task);
 	if (verbs->completions_watch.fd >= 0)

@@ -1,5 +1,6 @@
 #include "agent/adapters/verbs/device_stand.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 struct window {
@@ -20,7 +21,6 @@ struct work {
 
 struct pair {
 	struct ibv_qp qp;
-	struct rdma_cm_id id;
 	struct sim_device *device;
 	struct pair *far; /* NULL: it is gone. */
 	struct ferry_list works;
@@ -36,12 +36,15 @@ struct pair {
 /* librdmacm's, by --wrap. */
 int __wrap_rdma_create_qp(struct rdma_cm_id *id, struct ibv_pd *pd, struct ibv_qp_init_attr *attr);
 void __wrap_rdma_destroy_qp(struct rdma_cm_id *id);
-int __wrap_rdma_destroy_id(struct rdma_cm_id *id);
-int __wrap_rdma_disconnect(struct rdma_cm_id *id);
 
 static struct sim_device *device_of(struct ibv_context *context)
 {
 	return FERRY_CONTAINER_OF(context, struct sim_device, context);
+}
+
+static bool fails(struct sim_device *device)
+{
+	return sim_chance(device->sim, SIM_CRASH, device->fails_per_mille);
 }
 
 /* ---- Completions. ---- */
@@ -84,9 +87,12 @@ static int cq_poll(struct ibv_cq *cq, int count_max, struct ibv_wc *ret)
 static struct ibv_mw *window_alloc(struct ibv_pd *pd, enum ibv_mw_type type)
 {
 	struct sim_device *device = device_of(pd->context);
-	struct window *window = sim_alloc(sizeof(*window));
+	struct window *window;
 
 	ferry_assert(type == IBV_MW_TYPE_2);
+	if (fails(device))
+		return NULL;
+	window = sim_alloc(sizeof(*window));
 	window->mw = (struct ibv_mw){
 		.context = pd->context, .pd = pd, .rkey = ++device->keys << 8, .type = type};
 	ferry_list_init(&window->link);
@@ -276,33 +282,44 @@ static int pair_send(struct ibv_qp *qp, struct ibv_send_wr *wr, struct ibv_send_
 static int pair_receive(struct ibv_qp *qp, struct ibv_recv_wr *wr, struct ibv_recv_wr **bad)
 {
 	struct pair *pair = FERRY_CONTAINER_OF(qp, struct pair, qp);
-	uint32_t at = (pair->places_first + pair->places_count++) % VERBS_IN_MAX;
+	uint32_t at = (pair->places_first + pair->places_count) % VERBS_IN_MAX;
 
 	(void)bad;
+	if (fails(pair->device))
+		return ENOMEM;
+	pair->places_count++;
 	ferry_assert(pair->places_count <= VERBS_IN_MAX && !wr->next && wr->num_sge == 1);
 	pair->places[at].wr_id = wr->wr_id;
 	pair->places[at].sge = wr->sg_list[0];
 	return 0;
 }
 
-/* ---- What rdma_cm would do. ---- */
+/* ---- Queue pairs. ---- */
 
 int __wrap_rdma_create_qp(struct rdma_cm_id *id, struct ibv_pd *pd, struct ibv_qp_init_attr *attr)
 {
-	struct pair *pair = FERRY_CONTAINER_OF(id, struct pair, id);
+	struct sim_device *device = device_of(pd->context);
+	struct pair *pair;
 
-	ferry_assert(attr->qp_type == IBV_QPT_RC);
-	pair->device = device_of(pd->context);
+	ferry_assert(attr->qp_type == IBV_QPT_RC && !id->qp);
+	ferry_assert(!id->verbs || id->verbs == pd->context); /* By hand it has none. */
+	if (fails(device)) {
+		errno = ENOMEM;
+		return -1;
+	}
+	pair = sim_alloc(sizeof(*pair));
+	pair->device = device;
 	pair->qp.context = pd->context;
 	pair->event = (struct sim_event){.kind = SIM_LINK, .run = pair_run};
 	ferry_list_init(&pair->works);
 	id->qp = &pair->qp;
+	device->pairs_count++;
 	return 0;
 }
 
 void __wrap_rdma_destroy_qp(struct rdma_cm_id *id)
 {
-	struct pair *pair = FERRY_CONTAINER_OF(id, struct pair, id);
+	struct pair *pair = FERRY_CONTAINER_OF(id->qp, struct pair, qp);
 	struct ferry_list *entry;
 
 	sim_cancel(pair->device->sim, &pair->event);
@@ -317,30 +334,29 @@ void __wrap_rdma_destroy_qp(struct rdma_cm_id *id)
 		pair->far->far = NULL;
 		pair_kick(TAKE_PTR(pair->far));
 	}
+	pair->device->pairs_count--;
+	free(pair);
 	id->qp = NULL;
 }
 
-int __wrap_rdma_destroy_id(struct rdma_cm_id *id)
+void sim_pair_join(struct ibv_qp *a, struct ibv_qp *b)
 {
-	free(FERRY_CONTAINER_OF(id, struct pair, id));
-	return 0;
-}
+	struct pair *pairs[2] = {FERRY_CONTAINER_OF(a, struct pair, qp),
+				 FERRY_CONTAINER_OF(b, struct pair, qp)};
 
-/* The far end is not told: it finds out. */
-int __wrap_rdma_disconnect(struct rdma_cm_id *id)
-{
-	(void)id;
-	return 0;
+	ferry_assert(!pairs[0]->far && !pairs[1]->far);
+	pairs[0]->far = pairs[1];
+	pairs[1]->far = pairs[0];
 }
 
 /* ---- The devices. ---- */
 
 void sim_device_open(struct sim_device *device, struct sim_loop *loop, uint32_t node, void *memory,
-		     size_t memory_bytes)
+		     size_t memory_bytes, uint32_t links_max)
 {
 	struct ferry_verbs *verbs = &device->verbs;
 	size_t chunks_count = memory_bytes / FERRY_CHUNK_BYTES;
-	int r;
+	size_t frames_bytes = VERBS_IN_MAX * VERBS_IN_BYTES + FERRY_VERBS_OUT_MAX * VERBS_OUT_BYTES;
 
 	*device = (struct sim_device){
 		.sim = loop->sim,
@@ -356,7 +372,7 @@ void sim_device_open(struct sim_device *device, struct sim_loop *loop, uint32_t 
 				     .self = {{node}, {node}},
 				     .memory = memory,
 				     .memory_bytes = memory_bytes,
-				     .links_max = 1,
+				     .links_max = links_max,
 				     .dead_after_ns = FERRY_VERBS_DEAD_AFTER_NS},
 			  .context = &device->context,
 			  .pd = &device->pd,
@@ -370,54 +386,54 @@ void sim_device_open(struct sim_device *device, struct sim_loop *loop, uint32_t 
 	verbs->chunk_mrs = sim_alloc(chunks_count * sizeof(verbs->chunk_mrs[0]));
 	for (size_t i = 0; i < chunks_count; i++)
 		verbs->chunk_mrs[i] = &device->mr;
-	verbs->frames =
-		sim_alloc(VERBS_IN_MAX * VERBS_IN_BYTES + FERRY_VERBS_OUT_MAX * VERBS_OUT_BYTES);
-	verbs->links = sim_alloc(sizeof(verbs->links[0]));
-	r = verbs_link_init(&verbs->links[0], verbs, 0, verbs->frames);
-	ferry_assert(r == 0);
-	verbs->links[0].role = VERBS_LINK_INCOMING;
+	verbs->frames = sim_alloc(links_max * frames_bytes);
+	verbs->links = sim_alloc(links_max * sizeof(verbs->links[0]));
+	for (uint32_t i = 0; i < links_max; i++) {
+		int r = verbs_link_init(&verbs->links[i], verbs, (uint16_t)i,
+					verbs->frames + i * frames_bytes);
+
+		ferry_assert(r == 0);
+	}
 }
 
 void sim_device_close(struct sim_device *device)
 {
-	verbs_link_done(sim_device_link(device));
-	ferry_assert(ferry_list_is_empty(&device->windows));
+	verbs_links_close(&device->verbs);
+	ferry_assert(ferry_list_is_empty(&device->windows) && device->pairs_count == 0);
 	sim_input_cancel(&device->wake_input);
 	free(device->verbs.chunk_mrs);
 	free(device->verbs.frames);
-	free(device->verbs.links);
 }
 
 void sim_device_connect(struct sim_device *a, struct sim_device *b)
 {
 	struct sim_device *devices[2] = {a, b};
-	struct pair *pairs[2];
 
 	for (int i = 0; i < 2; i++) {
 		struct verbs_link *link = sim_device_link(devices[i]);
-		int r;
+		struct rdma_cm_id *id = NULL;
+		int r = rdma_create_id(NULL, &id, link, RDMA_PS_TCP);
 
-		pairs[i] = sim_alloc(sizeof(*pairs[i]));
+		ferry_assert(r == 0);
+		link->role = VERBS_LINK_INCOMING;
 		link->state = VERBS_LINK_GREETING;
 		link->peer = devices[!i]->verbs.config.self;
 		link->link.node = link->peer.node;
-		r = verbs_link_arm(link, &pairs[i]->id);
+		r = verbs_link_arm(link, id);
 		ferry_assert(r == 0);
 	}
-	pairs[0]->far = pairs[1];
-	pairs[1]->far = pairs[0];
+	sim_pair_join(sim_device_link(a)->id->qp, sim_device_link(b)->id->qp);
 	verbs_link_up(sim_device_link(a), FERRY_VERBS_CREDITS);
 	verbs_link_up(sim_device_link(b), FERRY_VERBS_CREDITS);
 }
 
-void sim_device_break(struct sim_device *device)
+void sim_device_break(struct verbs_link *link)
 {
-	struct verbs_link *link = sim_device_link(device);
 	struct pair *pair;
 
-	if (!link->id)
+	if (!link->id || !link->id->qp)
 		return;
-	pair = FERRY_CONTAINER_OF(link->id, struct pair, id);
+	pair = FERRY_CONTAINER_OF(link->id->qp, struct pair, qp);
 	if (pair->far)
 		pair_fail(pair->far);
 	pair_fail(pair);

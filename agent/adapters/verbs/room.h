@@ -202,6 +202,8 @@ void verbs_poll(struct ferry_verbs *verbs);
 /* Whether they lie in the registered memory. */
 bool verbs_is_registered(const struct ferry_verbs *verbs, const struct ferry_segments *segments);
 struct ibv_mr *verbs_mr_of(const struct ferry_verbs *verbs, const struct ferry_segment *segment);
+/* Cut all, and free them. */
+void verbs_links_close(struct ferry_verbs *verbs);
 
 /* connect.c */
 int verbs_channel_open(struct ferry_verbs *verbs, struct ferry_error *reterr);

@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "agent/adapters/verbs/device_stand.h"
+#include "agent/adapters/verbs/cm_stand.h"
 #include "agent/ports/io.h"
 
 enum { CHUNKS = 64, ASKED_MAX = 24, SAID_MAX = 128, SEEDS = 24, STEPS = 600, BLOCK_BYTES = 512 };
@@ -299,7 +299,8 @@ static void end_open(struct end *end, uint32_t node)
 	memset(end->memory, 0xdb, memory_bytes);
 	ferry_region_init(&end->region, end->descriptors, 64 * 1024);
 	assert_int_equal(ferry_arena_init(&end->arena, &end->region, end->memory, memory_bytes), 0);
-	sim_device_open(&end->device, &end->loop, node, end->memory, memory_bytes);
+	sim_device_open(&end->device, &end->loop, node, end->memory, memory_bytes,
+			/* links_max= */ 1);
 	link = &sim_device_link(&end->device)->link;
 	link->on_up = on_up;
 	link->on_down = on_down;
@@ -343,7 +344,7 @@ static void something(bool has_faults)
 		sim_device_connect(&world.ends[0].device, &world.ends[1].device);
 	}
 	if (has_faults && drawn < 4)
-		sim_device_break(&end->device);
+		sim_device_break(sim_device_link(&end->device));
 	else if (has_faults && drawn < 8 && end->is_up && !end->loop.is_frozen)
 		link->ops->reset(link, "the test");
 	else if (has_faults && drawn < 12 && !end->loop.is_frozen)
@@ -358,6 +359,7 @@ static void seed_run(uint64_t seed, uint32_t late_per_mille, bool has_faults)
 {
 	world = (struct world){0};
 	sim_init(&world.sim, seed);
+	sim_cm_init(&world.sim);
 	for (uint32_t i = 0; i < 2; i++) {
 		end_open(&world.ends[i], i + 1);
 		world.ends[i].device.late_per_mille = late_per_mille;
@@ -385,6 +387,7 @@ static void seed_end(void)
 {
 	end_close(&world.ends[0]);
 	end_close(&world.ends[1]);
+	sim_cm_done();
 	sim_done(&world.sim);
 }
 
@@ -439,7 +442,7 @@ static void try_again(void)
 	for (int i = 0; i < 2; i++)
 		world.ends[i].heard = 0;
 	sim_device_connect(&world.ends[0].device, &world.ends[1].device);
-	sim_device_break(&world.ends[0].device);
+	sim_device_break(sim_device_link(&world.ends[0].device));
 	sim_run_until(&world.sim, world.sim.now_ns + FERRY_NS_PER_S);
 	assert_true(is_down(&world.ends[0]) && is_down(&world.ends[1]));
 }
