@@ -35,8 +35,7 @@ struct cluster_pool {
 	bool is_open;			     /* The lun has answered; the ownership is open. */
 	char wwid[FERRY_CONTROL_TEXT_BYTES]; /* Once the lun has answered. */
 	struct ferry_lun_identity identity;  /* Likewise. */
-	struct ferry_epoch
-		elders; /* That this node's last agent owned the pool by; 0: it did not. */
+	struct ferry_epoch tenure;	     /* That it is shown by: see struct ferry_ownership. */
 	bool is_shown;
 	bool has_path;
 	bool is_convicted;

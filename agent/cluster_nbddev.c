@@ -15,14 +15,18 @@
 
 enum { TRIES_MAX = 100 }; /* 5 s */
 
-/* Who serves it and which lun it is on: the same after a restart of the agent, and else not. */
+/*
+ * Who serves it, since when alone, and which lun it is on: the same after a restart of the agent,
+ * and else not.
+ */
 void cluster_nbddev_label(const struct cluster_pool *pool, char *ret, size_t size_bytes)
 {
 	const struct ferry_cluster *cluster = pool->cluster;
 	struct {
 		struct ferry_uuid lineage, lun;
-		uint64_t node;
-	} who = {cluster->data_lineages[pool->index], pool->identity.uuid, cluster->self.v};
+		uint64_t node, tenure;
+	} who = {cluster->data_lineages[pool->index], pool->identity.uuid, cluster->self.v,
+		 pool->tenure.v};
 	struct ferry_uuid hash = ferry_hash128(&who, sizeof(who));
 	uint64_t number;
 
@@ -110,7 +114,8 @@ static void answered(void *context, int answer, int fd)
 	if (fd >= 0)
 		serve(pool, fd);
 	else if (answer == -ESTALE)
-		said(pool, "the nbd device of an earlier agent was of another lun: it is ended");
+		said(pool, "the nbd device of an earlier agent was of another lun, or another node "
+			   "has served the volume since: it is ended");
 	else if (answer > 0)
 		said(pool,
 		     "its nbd device is ended: another may serve the volume, or has served it");

@@ -246,7 +246,7 @@ static void test_cannot_ask(void **state)
 	assert_int_equal(dones, 0);
 }
 
-/* Another lun, another pool's history, another node: another device. */
+/* Another lun, pool's history, tenure or node: another device. */
 static void test_label(void **state)
 {
 	char first[FERRY_CONTROL_NAME_BYTES], other[FERRY_CONTROL_NAME_BYTES];
@@ -267,6 +267,12 @@ static void test_label(void **state)
 	assert_string_not_equal(first, other);
 	cluster.self.v = 1;
 	memset(&cluster.data_lineages[0], 1, sizeof(cluster.data_lineages[0]));
+	cluster_nbddev_label(pool, other, sizeof(other));
+	assert_string_not_equal(first, other);
+	memset(&cluster.data_lineages[0], 0, sizeof(cluster.data_lineages[0]));
+	cluster_nbddev_label(pool, other, sizeof(other));
+	assert_string_equal(first, other);
+	pool->tenure.v++; /* Another node has served it in between. */
 	cluster_nbddev_label(pool, other, sizeof(other));
 	assert_string_not_equal(first, other);
 }

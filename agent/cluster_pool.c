@@ -119,15 +119,10 @@ static void release_over(struct cluster_pool *pool, int error, const char *why)
 		cluster_pool_answer(&pool->moving, error, why);
 }
 
-/*
- * Each change of owner takes a number, and only one of a number comes into force: nobody else has
- * served the pool in between if this epoch is the very next.
- */
-static void show(struct cluster_pool *pool)
+static void show(struct cluster_pool *pool, struct ferry_epoch tenure)
 {
-	bool is_sole = pool->elders.v != 0 && pool->ownership.view.epoch.v == pool->elders.v + 1;
-
-	cluster_pool_tell(pool, (struct ferry_mail){.kind = FERRY_MAIL_SHOW, .flag = is_sole});
+	pool->tenure = tenure;
+	cluster_pool_tell(pool, (struct ferry_mail){.kind = FERRY_MAIL_SHOW, .epoch = tenure});
 }
 
 static void on_wish(int error, const char *why, void *context)
@@ -151,7 +146,7 @@ static void on_wish(int error, const char *why, void *context)
 	}
 	if (pool->ownership.phase != FERRY_OWNERSHIP_OWNING)
 		return; /* It was given up, not had. */
-	show(pool);
+	show(pool, pool->ownership.tenure);
 }
 
 static void on_fenced(struct ferry_node victim, int error, const char *why, void *context)
@@ -194,7 +189,6 @@ static void ownership_open(struct cluster_pool *pool, const struct ferry_mail *m
 		return;
 	}
 	pool->is_open = true;
-	pool->elders.v = pool->ownership.was_owner ? pool->ownership.view.epoch.v : 0;
 	cluster_pool_reason(pool, "nobody has asked for it here");
 	if (cluster->members.count > 0)
 		ferry_ownership_members(&pool->ownership, &cluster->members);
@@ -212,7 +206,7 @@ static void standalone_open(struct cluster_pool *pool)
 	pool->is_open = true;
 	cluster_pool_reason(pool, "standalone");
 	set_view(&view, pool);
-	cluster_pool_tell(pool, (struct ferry_mail){.kind = FERRY_MAIL_SHOW, .flag = true});
+	show(pool, view.epoch);
 }
 
 /* ---- From the data thread. ---- */

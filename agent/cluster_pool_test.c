@@ -26,10 +26,11 @@ static struct cluster_pool *pool;
 static struct ferry_group_message said[SAID_MAX]; /* Not heard by itself yet. */
 static uint32_t said_count;
 static uint32_t mails[FERRY_MAIL_STOPPED + 1]; /* To the data thread, by kind. */
-static bool was_sole;			       /* The flag of the last SHOW. */
+static uint64_t tenure;			       /* Of the last SHOW. */
 static uint64_t kept_epoch;		       /* On the disk, as this node's; 0: nothing. */
 static uint32_t dones;
 static int done_error;
+static char done_why[FERRY_CONTROL_TEXT_BYTES];
 
 /* ---- The wiring around it. ---- */
 
@@ -45,7 +46,7 @@ void ferry_mail_to_data(struct ferry_mailbox *mailbox, const struct ferry_mail *
 	assert_true((size_t)mail->kind < FERRY_ARRAY_COUNT(mails));
 	mails[mail->kind]++;
 	if (mail->kind == FERRY_MAIL_SHOW)
-		was_sole = mail->flag;
+		tenure = mail->epoch.v;
 }
 
 int ferry_pacemaker_set(struct ferry_pacemaker *pacemaker, const char *name, const char *value,
@@ -60,8 +61,11 @@ int ferry_pacemaker_set(struct ferry_pacemaker *pacemaker, const char *name, con
 
 static int load(struct ferry_store *self, const char *key, void *ret, size_t size_bytes)
 {
-	const struct ferry_stored_epoch kept = {
-		.epoch = {kept_epoch}, .owner = {1}, .settled = {kept_epoch}};
+	const struct ferry_stored_epoch kept = {.epoch = {kept_epoch},
+						.owner = {1},
+						.settled = {kept_epoch},
+						.tenure = {kept_epoch - 1},
+						.tenure_last = {kept_epoch}};
 
 	(void)self;
 	(void)key;
@@ -144,7 +148,7 @@ static void on_event(struct ferry_events *events, const struct ferry_event *even
 static void request_done(struct ferry_control_request *request, int error, const char *why)
 {
 	(void)request;
-	(void)why;
+	(void)snprintf(done_why, sizeof(done_why), "%s", why ? why : "");
 	dones++;
 	done_error = error;
 }
@@ -278,13 +282,13 @@ static void own(void)
 }
 
 /* A device of this node's last agent may be served again only if nobody else was in between. */
-static void test_sole_after_a_restart(void **state)
+static void test_tenure_after_a_restart(void **state)
 {
 	static const struct {
 		uint64_t kept, said;
 		uint32_t owner;
-		bool is_sole;
-	} cases[] = {{5, 5, 1, true}, {5, 6, 2, false}, {0, 5, 2, false}, {0, 0, 0, false}};
+		uint64_t tenure;
+	} cases[] = {{5, 5, 1, 4}, {5, 6, 2, 7}, {0, 5, 2, 6}, {0, 0, 0, 1}};
 
 	(void)state;
 	for (size_t i = 0; i < FERRY_ARRAY_COUNT(cases); i++) {
@@ -296,13 +300,13 @@ static void test_sole_after_a_restart(void **state)
 		mail((struct ferry_mail){.kind = FERRY_MAIL_OPENED, .flag = true});
 		speak(cases[i].said, cases[i].owner, 0);
 		cluster_pool_acquire(pool, request());
-		was_sole = !cases[i].is_sole;
 		serve();
-		assert_int_equal(was_sole, cases[i].is_sole);
-		/* What comes later is this agent's own. */
+		assert_int_equal(tenure, cases[i].tenure);
+		/* It takes the pool anew, from itself. */
 		mail((struct ferry_mail){.kind = FERRY_MAIL_PREEMPTED});
+		tenure = 0;
 		serve();
-		assert_false(was_sole);
+		assert_int_equal(tenure, cases[i].tenure);
 	}
 }
 
@@ -368,6 +372,7 @@ static void test_force_goes_with_its_nodes(void **state)
 	cluster_pool_force(pool, asked);
 	assert_int_equal(dones, 1);
 	assert_int_equal(done_error, -EPERM); /* Node 3 is not among them. */
+	assert_string_equal(done_why, "node 3 has not answered either");
 	asked = request();
 	asked->nodes = (struct ferry_members){.nodes = {{3}, {9}, {2}, {3}}, .count = 4};
 	cluster_pool_force(pool, asked);
@@ -377,6 +382,28 @@ static void test_force_goes_with_its_nodes(void **state)
 	ring_of(1);
 	assert_int_equal(dones, 2);
 	assert_int_equal(done_error, -EPERM);
+}
+
+/* Who waits is told for whom. */
+static void test_the_missing_are_named(void **state)
+{
+	static const struct ferry_members both = {.nodes = {{2}, {3}}, .count = 2};
+	struct ferry_control_request *asked = request();
+
+	(void)state;
+	group.is_quorate = false;
+	ring_of(1);
+	cluster_pool_acquire(pool, asked);
+	assert_int_equal(dones, 0);
+	cluster_pool_cancelled(pool, asked);
+	assert_int_equal(done_error, -ETIMEDOUT);
+	assert_string_equal(done_why, "waits for quorum: the agents of node 2, node 3 are missing; "
+				      "withdrawn");
+	asked = request();
+	asked->nodes = both;
+	cluster_pool_force(pool, asked);
+	assert_int_equal(done_error, -EPERM);
+	assert_string_equal(done_why, "2 of 3 agents are needed, 1 here; missing: node 2, node 3");
 }
 
 /* Its device of the kernel's NBD client is settled before who waits for the volume goes on. */
@@ -429,11 +456,12 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-		TEST(test_sole_after_a_restart),
+		TEST(test_tenure_after_a_restart),
 		TEST(test_a_release_ends_with_the_ownership),
 		TEST(test_a_release_ends_with_another_owner),
 		TEST(test_acquire_in_a_new_ring),
 		TEST(test_force_goes_with_its_nodes),
+		TEST(test_the_missing_are_named),
 		TEST(test_an_answer_to_who_has_gone),
 		TEST(test_nbddev_comes_first),
 	};

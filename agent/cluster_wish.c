@@ -61,6 +61,11 @@ static void name_of(const struct ferry_cluster *cluster, struct ferry_node node,
 		(void)snprintf(ret, FERRY_CONFIG_NAME_BYTES, "node %u", node.v);
 }
 
+static bool is_member(const struct cluster_pool *pool, struct ferry_node node)
+{
+	return cluster_pool_member(pool, node) != NULL;
+}
+
 /* "n2, n3": of the other nodes, those of whom @is_done is not so. */
 static void missing_list(const struct cluster_pool *pool,
 			 bool (*is_done)(const struct cluster_pool *, struct ferry_node), char *ret,
@@ -129,7 +134,10 @@ void cluster_pool_waits_for(const struct cluster_pool *pool, char *ret, size_t s
 	char missing[100];
 
 	if (!cluster->group->is_quorate) {
-		(void)snprintf(ret, size_bytes, "waits for quorum");
+		missing_list(pool, is_member, missing, sizeof(missing));
+		(void)snprintf(ret, size_bytes, "waits for quorum%s%s%s",
+			       missing[0] ? ": the agents of " : "", missing,
+			       missing[0] ? " are missing" : "");
 	} else if (ownership->phase == FERRY_OWNERSHIP_SYNCING) {
 		missing_list(pool, has_spoken, missing, sizeof(missing));
 		(void)snprintf(ret, size_bytes,
@@ -335,16 +343,18 @@ static bool may_force(const struct cluster_pool *pool, struct ferry_control_requ
 	const struct ferry_cluster *cluster = pool->cluster;
 	struct ferry_node missing = missing_find(pool, &request->nodes);
 	uint32_t needed = agents_needed(pool, /* is_forced= */ true);
-	char why[96];
+	char why[FERRY_CONTROL_TEXT_BYTES], names[FERRY_CONFIG_NAME_BYTES + 50];
 
 	if (missing.v != 0) {
-		(void)snprintf(why, sizeof(why), "node %u has not answered either", missing.v);
+		name_of(cluster, missing, names);
+		(void)snprintf(why, sizeof(why), "%s has not answered either", names);
 		ferry_control_done(request, -EPERM, why);
 		return false;
 	}
 	if (cluster->members.count < needed) {
-		(void)snprintf(why, sizeof(why), "%u of %u agents are needed, %u here", needed,
-			       cluster->group->nodes.count, cluster->members.count);
+		missing_list(pool, is_member, names, sizeof(names));
+		(void)snprintf(why, sizeof(why), "%u of %u agents are needed, %u here; missing: %s",
+			       needed, cluster->group->nodes.count, cluster->members.count, names);
 		ferry_control_done(request, -EPERM, why);
 		return false;
 	}

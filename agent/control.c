@@ -60,6 +60,14 @@ static void none_such(struct ferry_control_request *request, const char *kind, c
 	ferry_control_done(request, -ENOENT, why);
 }
 
+static void none_such_node(struct ferry_control_request *request)
+{
+	char why[FERRY_CONTROL_TEXT_BYTES];
+
+	(void)snprintf(why, sizeof(why), "no such node in corosync's node list: %s", request->node);
+	ferry_control_done(request, -ENOENT, why);
+}
+
 static struct cluster_pool *pool_find(struct ferry_cluster *cluster, const char *name)
 {
 	for (uint32_t i = 0; i < cluster->pools_count; i++)
@@ -244,7 +252,7 @@ static void move(struct ferry_control *control, struct ferry_control_request *re
 	if (!pool)
 		none_such(request, "pool", request->pool);
 	else if (node.v == 0 && cluster->group)
-		ferry_control_done(request, -ENOENT, "no such node in corosync's node list");
+		none_such_node(request);
 	else
 		cluster_pool_move(pool, node, request);
 }
@@ -340,7 +348,7 @@ static void fence_ask(struct ferry_control *control, struct ferry_control_reques
 		.kind = kind, .request = request, .node = node_find(cluster, request->node)};
 
 	if (job.node.v == 0)
-		ferry_control_done(request, -ENOENT, "no such node in corosync's node list");
+		none_such_node(request);
 	else if (request->pool[0] && !pool_find(cluster, request->pool))
 		none_such(request, "pool", request->pool);
 	else if (!cluster->group)

@@ -12,6 +12,7 @@
 #include "agent/adapters/iscsi/iscsi.h"
 #include "agent/adapters/nbd/nbd.h"
 #include "agent/adapters/nbddev/nbddev.h"
+#include "agent/adapters/sgio/flusher.h"
 #include "agent/adapters/sgio/sgio.h"
 #include "agent/adapters/tcp/tcp.h"
 #include "agent/adapters/ublk/ublk.h"
@@ -51,8 +52,9 @@ struct data_pool {
 	uint32_t index;
 	const struct ferry_data_pool *config;
 	struct ferry_device *device;
-	struct ferry_sgio *sgio;     /* The device's reservations, or NULL. */
-	struct ferry_uevent *uevent; /* ...and what the kernel says of its disks, or NULL. */
+	struct ferry_sgio *sgio;	    /* The device's reservations, or NULL. */
+	struct ferry_sgio_flusher *flusher; /* The device's, or NULL. */
+	struct ferry_uevent *uevent;	    /* ...and what the kernel says of its disks, or NULL. */
 	struct ferry_iscsi *iscsi;
 	struct ferry_path *path;
 	struct ferry_fault fault; /* Of a scratch pool, around its path. */
@@ -77,6 +79,7 @@ struct data_pool {
 	struct ferry_drained_keys drained_keys; /* Who had drained when the lun was taken. */
 
 	bool is_shown;
+	struct ferry_epoch tenure; /* That it is shown by: see struct ferry_ownership. */
 	bool is_hiding;
 	bool stays;	    /* What can wait for the next agent, while it is being hidden. */
 	bool leaves_device; /* ...and its users go on with the next agent. */
@@ -193,13 +196,12 @@ void data_cache_snap(const struct data_pool *pool, struct ferry_snapshot_cache *
 void data_cache_close(struct data_pool *pool);
 
 /* data_recovery.c */
-/* @is_sole: nobody else has served the volume since this node's agent did. */
-bool data_may_recover(const struct data_pool *pool, bool is_sole);
+bool data_may_recover(const struct data_pool *pool);
 bool data_may_stay(const struct data_pool *pool);
 bool data_is_lost(const struct data_pool *pool);
 
 /* data_nbddev.c */
-void data_nbddev_show(struct data_pool *pool, bool is_sole);
+void data_nbddev_show(struct data_pool *pool);
 void data_nbddev_view(struct data_pool *pool); /* It is new, or the lun is. */
 /* Whether somebody has it who may be a device, and may wait for the next agent. */
 bool data_nbddev_stays(const struct data_pool *pool);
@@ -208,7 +210,7 @@ void data_nbddev_mail(struct data_pool *pool, const struct ferry_mail *mail); /*
 
 /* data_ublk.c */
 int data_ublk_open(struct ferry_data *data, struct ferry_error *reterr);
-void data_ublk_show(struct data_pool *pool, bool is_sole);
+void data_ublk_show(struct data_pool *pool);
 void data_ublk_view(struct data_pool *pool); /* It is new, or the lun is. */
 /* @stays: its device, for the next agent. True: @done runs later. */
 bool data_ublk_hide(struct data_pool *pool, bool stays, void (*done)(void *context));

@@ -14,10 +14,10 @@ static void say(struct data_pool *pool, bool goes_on)
 	data_pool_say_soon(pool, DATA_DUE_NBDDEV);
 }
 
-void data_nbddev_show(struct data_pool *pool, bool is_sole)
+void data_nbddev_show(struct data_pool *pool)
 {
 	if (pool->data->nbd)
-		say(pool, data_may_recover(pool, is_sole));
+		say(pool, data_may_recover(pool));
 }
 
 void data_nbddev_view(struct data_pool *pool)

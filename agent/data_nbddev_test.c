@@ -61,22 +61,20 @@ static void test_decision_in_a_cluster(void **state)
 {
 	(void)state;
 	config.is_shared = true;
-	assert_false(data_may_recover(pool, true)); /* Nothing proves dead what was sent before. */
+	assert_false(data_may_recover(pool)); /* Nothing proves dead what was sent before. */
 	pool->engine.config.fence = &fence;
-	assert_true(data_may_recover(pool, true));
-	assert_false(data_may_recover(pool, false));
+	assert_true(data_may_recover(pool));
 	/* What a path's cache has of the earlier agent's no FLUSH of this one covers. */
 	pool->engine.config.flushes_by_path = true;
-	assert_false(data_may_recover(pool, true));
+	assert_false(data_may_recover(pool));
 }
 
 static void test_decision_alone(void **state)
 {
 	(void)state;
-	assert_true(data_may_recover(pool, true));
-	assert_false(data_may_recover(pool, false));
+	assert_true(data_may_recover(pool));
 	pool->iscsi = (struct ferry_iscsi *)(void *)&somewhere;
-	assert_false(data_may_recover(pool, true));
+	assert_false(data_may_recover(pool));
 }
 
 static void test_lost(void **state)
@@ -108,14 +106,16 @@ static void test_shown(void **state)
 	bool goes_on;
 
 	(void)state;
-	data_nbddev_show(pool, true);
+	data_nbddev_show(pool);
 	assert_true(is_said(&goes_on) && goes_on);
-	data_nbddev_show(pool, false);
+	pool->engine.config.flushes_by_path = true;
+	data_nbddev_show(pool);
 	assert_true(is_said(&goes_on) && !goes_on);
-	data_nbddev_show(pool, true); /* What was to be ended is not taken up by the same agent. */
+	pool->engine.config.flushes_by_path = false;
+	data_nbddev_show(pool); /* What was to be ended is not taken up by the same agent. */
 	assert_true(is_said(&goes_on) && !goes_on);
 	data.nbd = NULL;
-	data_nbddev_show(pool, true);
+	data_nbddev_show(pool);
 	assert_false(is_said(&goes_on));
 }
 
@@ -134,7 +134,7 @@ static void test_another_serves(void **state)
 	assert_true(is_said(&goes_on) && !goes_on);
 	data_nbddev_view(pool);
 	assert_false(is_said(&goes_on));
-	data_nbddev_show(pool, true);
+	data_nbddev_show(pool);
 	assert_true(is_said(&goes_on) && !goes_on);
 }
 

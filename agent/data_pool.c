@@ -296,6 +296,29 @@ static int sgio_open(struct data_pool *pool, struct ferry_error *reterr)
 		     : 0;
 }
 
+/* Where the kernel has to flush, its word that a flush failed is taken for a loss. */
+static int flusher_open(struct data_pool *pool, struct ferry_error *reterr)
+{
+	struct ferry_sgio_flusher_config config = {
+		.loop = pool->data->loop,
+		.fd = ferry_device_descriptor(pool->device),
+		.on_unit_attention = sgio_attention,
+		.context = pool,
+	};
+	struct ferry_error why;
+	int r;
+
+	if (!ferry_device_identity(pool->device)->has_volatile_cache)
+		return 0;
+	r = ferry_sgio_flusher_open(&config, &pool->flusher, &why);
+	if (r == -EOPNOTSUPP)
+		return 0;
+	if (r < 0)
+		return ferry_error_set(reterr, r, "pool %s: %s", pool->config->name, why.message);
+	ferry_device_flush_by(pool->device, ferry_sgio_flusher_port(pool->flusher));
+	return 0;
+}
+
 static void uevent_reset(void *context)
 {
 	struct data_pool *pool = context;
@@ -338,6 +361,9 @@ static int device_open(struct data_pool *pool, struct ferry_error *reterr)
 	if (ferry_device_note(pool->device))
 		ferry_event_emit(&pool->data->events, note, "%s", ferry_device_note(pool->device));
 	pool->path = ferry_device_path(pool->device);
+	r = flusher_open(pool, reterr);
+	if (r < 0)
+		return r;
 	if (pool->config->is_shared || !pool->config->ignores_registrations) {
 		r = sgio_open(pool, reterr);
 		if (r < 0)
@@ -535,7 +561,7 @@ static void pool_hide_asked(struct data_pool *pool, const struct ferry_mail *mai
 		pool_hide(pool, mail->count != 0);
 }
 
-static int pool_show(struct data_pool *pool, bool is_sole, struct ferry_error *reterr)
+static int pool_show(struct data_pool *pool, struct ferry_epoch tenure, struct ferry_error *reterr)
 {
 	struct ferry_data *data = pool->data;
 	struct ferry_block *block;
@@ -549,6 +575,7 @@ static int pool_show(struct data_pool *pool, bool is_sole, struct ferry_error *r
 				       pool->config->name);
 	if (pool->is_shown)
 		return 0;
+	pool->tenure = tenure;
 	block = ferry_engine_block(&pool->engine);
 	if (data->nbd) {
 		struct ferry_nbd_export export = {.name = pool->config->volume,
@@ -561,21 +588,21 @@ static int pool_show(struct data_pool *pool, bool is_sole, struct ferry_error *r
 	if (r == 0 && data->fuse)
 		r = ferry_fuse_add(data->fuse, block, reterr);
 	if (r == 0)
-		data_ublk_show(pool, is_sole);
+		data_ublk_show(pool);
 	if (r == 0)
-		data_nbddev_show(pool, is_sole);
+		data_nbddev_show(pool);
 	pool->is_shown = true; /* Also half: hiding takes all back. */
 	if (r < 0)
 		pool_hide(pool, /* stays= */ false);
 	return r;
 }
 
-static void pool_show_and_say(struct data_pool *pool, bool is_sole)
+static void pool_show_and_say(struct data_pool *pool, struct ferry_epoch tenure)
 {
 	struct ferry_event failed = {.kind = FERRY_EVENT_ADMIN, .severity = FERRY_SEVERITY_ERROR};
 	struct ferry_error error;
 
-	pool->shown_error = pool_show(pool, is_sole, &error);
+	pool->shown_error = pool_show(pool, tenure, &error);
 	if (pool->shown_error < 0)
 		ferry_event_emit(&pool->data->events, failed, "%s", error.message);
 	data_pool_say_soon(pool, DATA_DUE_SHOWN);
@@ -615,7 +642,7 @@ void data_pool_mail(struct data_pool *pool, const struct ferry_mail *mail)
 			ferry_engine_set_peer_has_path(&pool->engine, mail->node, mail->flag);
 		break;
 	case FERRY_MAIL_SHOW:
-		pool_show_and_say(pool, mail->flag);
+		pool_show_and_say(pool, mail->epoch);
 		break;
 	case FERRY_MAIL_HIDE:
 		pool_hide_asked(pool, mail);
@@ -752,6 +779,7 @@ void data_pool_close(struct data_pool *pool)
 	pool->is_open = false;
 	ferry_uevent_close(TAKE_PTR(pool->uevent));
 	ferry_sgio_close(TAKE_PTR(pool->sgio));
+	ferry_sgio_flusher_close(TAKE_PTR(pool->flusher));
 	if (pool->device && ferry_device_close(pool->device) < 0)
 		return; /* The kernel still has I/O: its memory stays until the process ends. */
 	pool->device = NULL;

@@ -5,16 +5,17 @@
 #include "agent/data_internal.h"
 
 /*
- * Its elder's writes have to be dead by then: in a cluster each taking of a lun with reservations
+ * Whether one that bears this tenure's label may: nobody else has served the volume since. Its
+ * elder's writes have to be dead by then: in a cluster each taking of a lun with reservations
  * sees to it; alone, a file or device could only be opened when the kernel had ended them, while
  * nothing tells of the iSCSI session before one's own. And a FLUSH has to cover what that agent
  * acknowledged: where that depends on the path, nobody knows by which.
  */
-bool data_may_recover(const struct data_pool *pool, bool is_sole)
+bool data_may_recover(const struct data_pool *pool)
 {
 	const struct ferry_engine_config *config = &pool->engine.config;
 
-	if (!is_sole || config->flushes_by_path)
+	if (config->flushes_by_path)
 		return false;
 	return pool->config->is_shared ? config->fence != NULL : pool->iscsi == NULL;
 }

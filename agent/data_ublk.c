@@ -17,8 +17,7 @@ int data_ublk_open(struct ferry_data *data, struct ferry_error *reterr)
 	return ferry_ublk_open(&config, &data->ublk, reterr);
 }
 
-/* @is_sole: nobody else has served the volume since this node's agent did. */
-static int volume_add(struct data_pool *pool, bool is_sole)
+static int volume_add(struct data_pool *pool, bool may_recover)
 {
 	struct ferry_data *data = pool->data;
 	const struct ferry_ublk_volume volume = {
@@ -26,8 +25,9 @@ static int volume_add(struct data_pool *pool, bool is_sole)
 		.label = {.agent = data->config.run_dir,
 			  .node = data->config.self,
 			  .lineage = pool->config->lineage,
+			  .tenure = pool->tenure,
 			  .lun = pool->engine.config.identity.uuid},
-		.may_recover = data_may_recover(pool, is_sole),
+		.may_recover = may_recover,
 	};
 	struct ferry_event failed = {.kind = FERRY_EVENT_ADMIN, .severity = FERRY_SEVERITY_WARNING};
 	struct ferry_error error;
@@ -38,10 +38,10 @@ static int volume_add(struct data_pool *pool, bool is_sole)
 	return r;
 }
 
-void data_ublk_show(struct data_pool *pool, bool is_sole)
+void data_ublk_show(struct data_pool *pool)
 {
 	if (pool->data->ublk && !pool->is_clearing)
-		(void)volume_add(pool, is_sole); /* It has been said. */
+		(void)volume_add(pool, data_may_recover(pool)); /* It has been said. */
 }
 
 static void cleared(void *context)
@@ -50,7 +50,7 @@ static void cleared(void *context)
 
 	pool->is_clearing = false;
 	if (pool->is_shown && !pool->is_hiding)
-		data_ublk_show(pool, /* is_sole= */ false);
+		data_ublk_show(pool);
 }
 
 /* Whoever waits for what is lost has to be told. Once: later devices are this agent's own. */
@@ -59,7 +59,7 @@ void data_ublk_view(struct data_pool *pool)
 	if (!pool->data->ublk || pool->was_cleared || !data_is_lost(pool))
 		return;
 	pool->was_cleared = true;
-	if (volume_add(pool, /* is_sole= */ false) < 0)
+	if (volume_add(pool, /* may_recover= */ false) < 0)
 		return;
 	pool->is_clearing = ferry_ublk_remove(pool->data->ublk, ferry_engine_block(&pool->engine),
 					      cleared, pool) == 0;

@@ -28,8 +28,8 @@ enum ferry_mail_kind {
 	FERRY_MAIL_TAKE,      /* drained: have the lun to yourself. */
 	FERRY_MAIL_PEER_PATH, /* node, flag: whether that peer's own path works. */
 	FERRY_MAIL_PEER,      /* node, flag: whether that peer's agent is a member. */
-	FERRY_MAIL_SHOW,   /* Offer the pool's volume to applications. flag: nobody else has served
-			      it since this node's agent did. */
+	FERRY_MAIL_SHOW,   /* Offer the pool's volume to applications. epoch: nobody else has owned
+			      it since. */
 	FERRY_MAIL_HIDE,   /* Withdraw it; its I/O may end first. flag: unless it is used. count:
 			      1: what can wait for the next agent stays. */
 	FERRY_MAIL_ATTACH, /* Make a block device of the volume, by ublk. */

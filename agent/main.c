@@ -3,11 +3,11 @@
  *
  * The starting thread opens everything, starts the data thread, and becomes the cluster thread.
  */
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "agent/adapters/common/thread.h"
 #include "agent/cluster.h"
 #include "agent/data.h"
 #include "agent/settings.h"
@@ -50,9 +50,9 @@ static int run(struct ferry_cluster *cluster, struct ferry_data *data)
 	r = ferry_cluster_start(cluster, data, &error);
 	if (r < 0)
 		return say(&error, EXIT_FAILED);
-	r = pthread_create(&thread.thread, NULL, data_main, &thread);
-	if (r != 0) {
-		fprintf(stderr, "ferryd: no data thread: %s\n", strerror(r));
+	r = ferry_thread_start(&thread.thread, 0, data_main, &thread);
+	if (r < 0) {
+		fprintf(stderr, "ferryd: no data thread: %s\n", strerror(-r));
 		return EXIT_FAILED;
 	}
 	r = ferry_cluster_run(cluster);

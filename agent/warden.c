@@ -147,6 +147,7 @@ static void self_fill(const struct cluster_pool *pool, struct ferry_control_fenc
 			 (ownership->is_fenced || (pool->is_shown && ret->is_known &&
 						   ownership->phase != FERRY_OWNERSHIP_OWNING));
 	ret->is_known |= ret->is_fenced;
+	ret->is_out = pool->is_open && ownership->is_fenced;
 	COPY(ret->reason, !pool->is_open	 ? "the lun has not answered yet"
 			  : ownership->is_fenced ? "its agent is fenced until it is started anew"
 			  : ret->is_fenced ? "it lost the pool, and applications may still use it"

@@ -60,6 +60,7 @@ by_stdin 0 action=metadata; out 'resource-agent name="fence_ferry"'
 run 0 --help; out '^usage'
 run 0 --version; out '^ferry'
 run 0 -o validate-all
+run 0 -o validate-all -n n9; err 'node n9 was not looked at: .*no agent is running'
 run 1 -o validate-all --timeout 0; err 'timeout'
 run 1 -o validate-all --timeout soon; err 'timeout'
 run 1 -o validate-all --pools ,; err 'pools'
@@ -67,13 +68,17 @@ run 1 -o off --no-such-option; err 'no-such-option'
 run 1 -o off n1; err 'not an option'
 run 1 -o explode -n n1; err 'no such action'
 
+until_said() {
+	local end=$((SECONDS + 10))
+	until grep -sq "$1" "$dir/agent.out"; do
+		[ $SECONDS -lt $end ] || fail "the agent does not say $1"
+		sleep 0.02
+	done
+}
+
 "$fake" "$socket" >"$dir/agent.out" 2>&1 &
 agent=$!
-end=$((SECONDS + 10))
-until grep -sq ready "$dir/agent.out"; do
-	[ $SECONDS -lt $end ] || fail "the agent does not start"
-	sleep 0.02
-done
+until_said ready
 
 run 0 -o off -n n1; out 'Success: n1 is fenced from pg, dark'
 run 0 -o reboot -n n1
@@ -85,6 +90,15 @@ run 1 -o off -n n3; err 'pool dark: NOT verified: no path'; err 'could not be ve
 run 0 -o off -n n3 --pools pg
 run 1 -o off -n n3 --pools pg,other; err 'no such pool'
 run 1 -o off -n missing; err 'no such thing'
+run 1 -o off -n n9; err 'no such node .*: n9$'
+run 1 -o validate-all -n n9; err 'no such node .*: n9$'
+run 0 -o validate-all -n n3
+run 0 -o validate-all -n 2
+by_stdin 1 action=validate-all nodename=n9
+# Pacemaker's stand-in; what somebody has configured is looked at all the same.
+by_stdin 0 action=validate-all nodename=node1 plug=node1
+by_stdin 1 action=validate-all nodename=node1 plug=n9
+run 1 -o validate-all -n node1
 run 1 -o off; err 'no node'
 run 1 -o off -n slow --timeout 1; err 'no answer in time'
 run 2 -o status -n n1; out OFF
@@ -94,6 +108,17 @@ run 0 -o on -n n2 --pools pg
 run 0 -o on -n n1
 run 1 -o on -n n3; err 'no agent of n3'
 run 1 -o monitor; err 'pool dark: this node.s path'
+run 0 -o monitor --pools pg
+# Who is fenced fences nobody; who was only deposed may.
+kill -WINCH "$agent"
+until_said '^deposed$'
+run 0 -o monitor --pools pg
+kill -WINCH "$agent"
+until_said '^fenced$'
+run 1 -o monitor --pools pg; err 'pool pg: this node is fenced itself.*: its agent is fenced until'
+run 1 -o on -n n2 --pools pg; err 'reboot this node'
+kill -WINCH "$agent"
+until_said '^well$'
 run 0 -o monitor --pools pg
 run 1 -o monitor --pools other; err 'knows no pool other'
 run 0 -o list; [ "$(xargs <"$dir/out")" = "n2 n1 n3" ] || fail list

@@ -146,6 +146,7 @@ int ferry_ownership_open(struct ferry_ownership *ownership,
 		.pool = ferry_hash128(config->pool, strlen(config->pool)),
 		.view = {.lineage = config->lineage},
 		.timer = {.run = ferry_ownership_timer_ran},
+		.resend_timer = {.run = ferry_ownership_resend_ran},
 		.quiesce_timer = {.run = ferry_ownership_quiesce_ran},
 		.fencing = {.timer = {.run = ferry_ownership_fence_timer_ran}},
 	};
@@ -160,6 +161,7 @@ void ferry_ownership_done(struct ferry_ownership *ownership)
 {
 	ferry_assert(ownership);
 	ferry_timer_stop(ownership->config.loop, &ownership->timer);
+	ferry_timer_stop(ownership->config.loop, &ownership->resend_timer);
 	ferry_timer_stop(ownership->config.loop, &ownership->quiesce_timer);
 	ferry_timer_stop(ownership->config.loop, &ownership->fencing.timer);
 }

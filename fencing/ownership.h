@@ -93,7 +93,12 @@ struct ferry_ownership {
 	bool is_synced; /* A majority has spoken in this ring. */
 	bool has_path;	/* This node's. */
 	bool wants_pool;
-	bool is_take;	/* Also from an owner that serves. */
+	bool is_take; /* Also from an owner that serves. */
+	/*
+	 * Since @tenure it has been this node that owned the pool, its last agents too, and nobody
+	 * else in between; up to @tenure_last. On the disk too; 0: it never did.
+	 */
+	struct ferry_epoch tenure, tenure_last;
 	bool was_owner; /* When its last agent ended: the pool is its own still. */
 	bool is_by_lun; /* Of two nodes: see struct ferry_situation. */
 	bool is_sole;
@@ -103,8 +108,9 @@ struct ferry_ownership {
 	bool claim_is_due;
 	bool in_force_is_due;
 	bool release_is_due;
-	struct ferry_timer timer; /* Resending, and the drain timeout. */
-	uint64_t states_sent;	  /* This node's STATEs, and how many came back to it. */
+	struct ferry_timer timer;	 /* The claim's deadline, or the drain's. */
+	struct ferry_timer resend_timer; /* Its own: neither puts the other off. */
+	uint64_t states_sent;		 /* This node's STATEs, and how many came back to it. */
 	uint64_t states_seen;
 	uint64_t word_asked;
 	uint64_t word_sent;  /* Asked before the STATE... */

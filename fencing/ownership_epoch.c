@@ -24,6 +24,8 @@ static int epoch_save(struct ferry_ownership *ownership, struct ferry_epoch epoc
 		.epoch = epoch,
 		.owner = owner,
 		.settled = {ferry_min_u64(ownership->settled.v, epoch.v)},
+		.tenure = ownership->tenure,
+		.tenure_last = ownership->tenure_last,
 	};
 	char key[64];
 
@@ -60,6 +62,8 @@ int ferry_ownership_epoch_load(struct ferry_ownership *ownership, struct ferry_e
 	/* Nobody owns it now: this agent has just started. It may ask for what was this node's. */
 	ownership->was_owner = stored.owner.v == ferry_ownership_self(ownership).v;
 	ownership->settled = stored.settled;
+	ownership->tenure = stored.tenure;
+	ownership->tenure_last = stored.tenure_last;
 	return 0;
 }
 
@@ -88,8 +92,25 @@ bool ferry_ownership_epoch_install(struct ferry_ownership *ownership, struct fer
 	return true;
 }
 
+/*
+ * Each change of owner takes a number, and only one of a number comes into force: nobody else has
+ * owned the pool in between if this epoch is the very next. By a person's word it may have been
+ * taken without those who know the newest one, whose number may be the same.
+ */
+static void tenure_extend(struct ferry_ownership *ownership)
+{
+	struct ferry_epoch epoch = ownership->view.epoch;
+
+	if (ownership->tenure_last.v == 0 || epoch.v > ownership->tenure_last.v + 1 ||
+	    ownership->is_forced)
+		ownership->tenure = epoch;
+	ownership->tenure_last = epoch;
+}
+
 void ferry_ownership_owner_save(struct ferry_ownership *ownership, struct ferry_node owner)
 {
+	if (owner.v != 0)
+		tenure_extend(ownership);
 	if (epoch_save(ownership, ownership->view.epoch, owner) < 0)
 		ferry_ownership_emit(ownership, FERRY_EVENT_ADMIN, FERRY_SEVERITY_WARNING,
 				     "who owns the pool could not be saved: going on");

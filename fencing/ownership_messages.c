@@ -153,7 +153,13 @@ void ferry_ownership_messages_flush(struct ferry_ownership *ownership)
 	if (!answers_send(ownership) || ownership->state_is_due || ownership->ack_is_due ||
 	    ownership->claim_is_due || ownership->in_force_is_due || ownership->release_is_due ||
 	    fencing->ask_is_due || fencing->answer_is_due || fencing->reminders_are_due)
-		ferry_timer_start_in(ownership->config.loop, &ownership->timer, RESEND_NS);
+		ferry_timer_start_in(ownership->config.loop, &ownership->resend_timer, RESEND_NS);
+}
+
+void ferry_ownership_resend_ran(struct ferry_timer *timer)
+{
+	ferry_ownership_messages_flush(
+		FERRY_CONTAINER_OF(timer, struct ferry_ownership, resend_timer));
 }
 
 static void note(struct ferry_ownership *ownership, struct ferry_node from,

@@ -83,6 +83,7 @@ bool ferry_ownership_is_word_under_way(const struct ferry_ownership *ownership);
 
 /* Send what is due; what is refused for now is sent a little later. */
 void ferry_ownership_messages_flush(struct ferry_ownership *ownership);
+void ferry_ownership_resend_ran(struct ferry_timer *timer);
 
 /* ---- ownership_epoch.c ---- */
 

@@ -79,17 +79,7 @@ void ferry_ownership_advance(struct ferry_ownership *ownership)
 
 void ferry_ownership_timer_ran(struct ferry_timer *timer)
 {
-	struct ferry_ownership *ownership =
-		FERRY_CONTAINER_OF(timer, struct ferry_ownership, timer);
-
-	ferry_ownership_messages_flush(ownership);
-	ferry_ownership_advance(ownership);
-	if (ferry_timer_is_started(timer))
-		return;
-	if (ownership->phase == FERRY_OWNERSHIP_DRAINING && !ownership->is_quiescing)
-		ferry_timer_start(ownership->config.loop, timer, ownership->drain_deadline_ns);
-	else if (ownership->phase == FERRY_OWNERSHIP_CLAIMING)
-		ferry_timer_start(ownership->config.loop, timer, ownership->claim_deadline_ns);
+	ferry_ownership_advance(FERRY_CONTAINER_OF(timer, struct ferry_ownership, timer));
 }
 
 void ferry_ownership_deposed(struct ferry_ownership *ownership, const char *why)

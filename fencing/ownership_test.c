@@ -40,6 +40,48 @@ static void test_opens_with_what_is_stored(void **state)
 	assert_false(other.was_owner);
 }
 
+/* Since when it has been this node's alone: an agent after the next one knows it, too. */
+static void test_tenure(void **state)
+{
+	struct ferry_ownership next;
+	struct ferry_error error;
+
+	(void)state;
+	own(1);
+	assert_int_equal(ownership.tenure.v, 1);
+	ferry_ownership_preempted(&ownership); /* It takes its own pool anew. */
+	all_drain(2);
+	ferry_ownership_taken(&ownership, (struct ferry_epoch){2}, 0);
+	echo();
+	assert_int_equal(ownership.tenure.v, 1);
+	assert_int_equal(ownership.tenure_last.v, 2);
+	hear(2, FERRY_GROUP_CLAIM, 3, 2, 0); /* Another has it... */
+	assert_int_equal(ferry_ownership_open(&next, &config, &error), 0);
+	assert_int_equal(next.tenure.v, 1); /* ...which is nothing of this node's. */
+	assert_int_equal(next.tenure_last.v, 2);
+	hear(2, FERRY_GROUP_RELEASE, 3, 0, 0);
+	own(4);
+	assert_int_equal(ownership.tenure.v, 4);
+	/* Should its agent die at once: the next one does not take it for its elder's elder's. */
+	assert_int_equal(ferry_ownership_open(&next, &config, &error), 0);
+	assert_int_equal(next.tenure.v, 4);
+	assert_int_equal(next.tenure_last.v, 4);
+}
+
+/* By a person's word: the newest epoch's number may be the same, and another node's. */
+static void test_tenure_by_force(void **state)
+{
+	(void)state;
+	own(1);
+	ferry_ownership_preempted(&ownership);
+	all_drain(2);
+	ownership.is_forced = true;
+	ferry_ownership_taken(&ownership, (struct ferry_epoch){2}, 0);
+	echo();
+	assert_int_equal(ownership.phase, FERRY_OWNERSHIP_OWNING);
+	assert_int_equal(ownership.tenure.v, 2);
+}
+
 static void test_acknowledges_nothing_unsaved(void **state)
 {
 	(void)state;
@@ -408,6 +450,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 		TEST(test_opens_with_what_is_stored),
+		TEST(test_tenure),
+		TEST(test_tenure_by_force),
 		TEST(test_acknowledges_nothing_unsaved),
 		TEST(test_claims_nothing_unsaved),
 		TEST(test_reclaims),

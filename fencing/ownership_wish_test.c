@@ -150,6 +150,24 @@ static void test_says_it_later(void **state)
 	assert_int_equal(says[FERRY_GROUP_FENCE], 1);
 }
 
+/* A deadline that begins meanwhile does not put it off: nobody takes before all is said. */
+static void test_says_it_before_the_drain_is_over(void **state)
+{
+	(void)state;
+	ferry_ownership_acquire(&ownership, /* is_take= */ true);
+	echo();
+	refusal = -EAGAIN;
+	ferry_ownership_drained(&ownership, (struct ferry_epoch){1});
+	hear(2, FERRY_GROUP_ACK, 1, 1, FERRY_GROUP_DRAINED);
+	hear(3, FERRY_GROUP_ACK, 1, 1, FERRY_GROUP_DRAINED);
+	assert_int_equal(ownership.phase, FERRY_OWNERSHIP_DRAINING);
+	refusal = 0;
+	stand_run_ms(&stand, RESEND_MS + 1);
+	echo();
+	assert_int_equal(takes, 1);
+	assert_true(is_drained(1) && is_drained(2) && is_drained(3));
+}
+
 /* What was not said yet, of what is over by now, is not said. */
 static void test_does_not_say_what_is_over(void **state)
 {
@@ -580,6 +598,7 @@ int main(void)
 		TEST(test_releases_what_it_does_not_own),
 		TEST(test_asks_the_group),
 		TEST(test_says_it_later),
+		TEST(test_says_it_before_the_drain_is_over),
 		TEST(test_does_not_say_what_is_over),
 		TEST(test_preempted),
 		TEST(test_fence_is_refused),

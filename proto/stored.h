@@ -14,7 +14,8 @@
 
 enum {
 	FERRY_STORED_EPOCH_BYTES_FIRST = 16 + 8 + 4, /* Without the epoch that is settled. */
-	FERRY_STORED_EPOCH_BYTES = FERRY_STORED_EPOCH_BYTES_FIRST + 8,
+	FERRY_STORED_EPOCH_BYTES_SECOND = FERRY_STORED_EPOCH_BYTES_FIRST + 8, /* Nor a tenure. */
+	FERRY_STORED_EPOCH_BYTES = FERRY_STORED_EPOCH_BYTES_SECOND + 8 + 8,
 	FERRY_STORED_INCARNATION_BYTES = 8,
 };
 
@@ -24,6 +25,11 @@ struct ferry_stored_epoch {
 	struct ferry_epoch epoch;   /* Never 0: that is not stored. */
 	struct ferry_node owner;    /* This node, while it owned the pool under it; else 0. */
 	struct ferry_epoch settled; /* Up to here no taking was left half done; not above epoch. */
+	/*
+	 * The last epochs that this node owned the pool by, each the very next: nobody else had it
+	 * in between. From the first to the last of them, not above epoch; both 0: there are none.
+	 */
+	struct ferry_epoch tenure, tenure_last;
 };
 
 void ferry_stored_epoch_encode(const struct ferry_stored_epoch *epoch,

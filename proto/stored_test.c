@@ -10,8 +10,12 @@
 
 static void epoch_comes_back(void **state)
 {
-	struct ferry_stored_epoch from = {
-		.lineage = {{1, 2}}, .epoch = {0x0102030405060708}, .owner = {9}, .settled = {7}};
+	struct ferry_stored_epoch from = {.lineage = {{1, 2}},
+					  .epoch = {0x0102030405060708},
+					  .owner = {9},
+					  .settled = {7},
+					  .tenure = {5},
+					  .tenure_last = {6}};
 	struct ferry_stored_epoch to;
 	uint8_t bytes[FERRY_STORED_EPOCH_BYTES + 1] = {0};
 
@@ -22,11 +26,38 @@ static void epoch_comes_back(void **state)
 	assert_true(to.epoch.v == from.epoch.v);
 	assert_int_equal(to.owner.v, 9);
 	assert_int_equal(to.settled.v, 7);
+	assert_int_equal(to.tenure.v, 5);
+	assert_int_equal(to.tenure_last.v, 6);
+	/* Older agents'. */
+	assert_int_equal(ferry_stored_epoch_decode(bytes, FERRY_STORED_EPOCH_BYTES_SECOND, &to), 0);
+	assert_int_equal(to.settled.v, 7);
+	assert_int_equal(to.tenure.v, 0);
+	assert_int_equal(to.tenure_last.v, 0);
 	assert_int_equal(ferry_stored_epoch_decode(bytes, FERRY_STORED_EPOCH_BYTES_FIRST, &to), 0);
-	assert_int_equal(to.settled.v, 0); /* An older agent's. */
+	assert_int_equal(to.settled.v, 0);
 	assert_int_equal(ferry_stored_epoch_decode(bytes, sizeof(bytes), &to), -EBADMSG);
 	assert_int_equal(ferry_stored_epoch_decode(bytes, FERRY_STORED_EPOCH_BYTES - 1, &to),
 			 -EBADMSG);
+}
+
+/* From a first to a last one, neither above the epoch; or none. */
+static void tenure_is_one(void **state)
+{
+	static const struct {
+		uint8_t first, last;
+		int r;
+	} cases[] = {{0, 0, 0},	       {3, 3, 0},	 {2, 3, 0},
+		     {3, 2, -EBADMSG}, {0, 2, -EBADMSG}, {3, 4, -EBADMSG}};
+	struct ferry_stored_epoch from = {.epoch = {3}}, to;
+	uint8_t bytes[FERRY_STORED_EPOCH_BYTES];
+
+	(void)state;
+	ferry_stored_epoch_encode(&from, bytes);
+	for (size_t i = 0; i < FERRY_ARRAY_COUNT(cases); i++) {
+		bytes[FERRY_STORED_EPOCH_BYTES_SECOND] = cases[i].first;
+		bytes[FERRY_STORED_EPOCH_BYTES_SECOND + 8] = cases[i].last;
+		assert_int_equal(ferry_stored_epoch_decode(bytes, sizeof(bytes), &to), cases[i].r);
+	}
 }
 
 static void incarnation_comes_back(void **state)
@@ -49,6 +80,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(epoch_comes_back),
+		cmocka_unit_test(tenure_is_one),
 		cmocka_unit_test(incarnation_comes_back),
 	};
 

@@ -16,10 +16,12 @@ int cli_ask(const struct cli_options *options, const char *question, const char 
 	if (options->is_yes)
 		return 0;
 	/* Not from a pipe: what was written before the question was known answers nothing. */
-	if (!isatty(STDIN_FILENO))
+	if (!isatty(STDIN_FILENO)) {
+		fprintf(stderr, "%s\n", question);
 		return ferry_error_set(reterr, -EPERM,
-				       "this asks a question, and there is no terminal to answer "
-				       "it at: --yes answers it");
+				       "nothing was done: there is no terminal to answer this at "
+				       "(--yes answers it)");
+	}
 	fprintf(stderr, "%s ", question);
 	length = getline(&line, &room, stdin);
 	if (length > 0 && line[length - 1] == '\n')

@@ -27,7 +27,7 @@ enum cli_exit {
 	CLI_VIOLATION = 7,
 };
 
-enum { CLI_COLUMNS_MAX = 16, CLI_CELL_BYTES = 256, CLI_ARGUMENTS_MAX = 2 };
+enum { CLI_COLUMNS_MAX = 16, CLI_CELL_BYTES = 256, CLI_ARGUMENTS_MAX = 2, CLI_NODES_MAX = 64 };
 
 struct cli_options {
 	const char *socket_path;
@@ -83,7 +83,7 @@ struct cli_table {
 void cli_table_init(struct cli_table *table, const char *const *titles, size_t titles_count);
 /* The next cell; the last column's ends the row. Control characters become '?'. */
 void cli_table_add(struct cli_table *table, const char *format, ...) FERRY_PRINTF(2, 3);
-/* Print and empty it. Without rows prints @nothing. */
+/* Print and empty it. Without rows prints @nothing, unless that is NULL. */
 void cli_table_print(struct cli_table *table, const char *nothing);
 
 /* @text with control characters as '?', cut to @size_bytes. */
@@ -120,10 +120,35 @@ int cli_detach(const struct cli_agent *agent, ProtobufCMessage *message,
 
 /*
  * ask.c: have a person answer @question, which was printed with what it is about, with @word.
- * --yes answers it. -EPERM: the answer was another, or there is nobody to ask.
+ * --yes answers it. -EPERM: the answer was another, or there is nobody to ask, which is told all
+ * the same what would have been asked.
  */
 int cli_ask(const struct cli_options *options, const char *question, const char *word,
 	    struct ferry_error *reterr) FERRY_MUST_CHECK;
+
+/* How this node stands in its cluster, as known.c has asked. */
+struct cli_standing {
+	bool is_alone; /* Of no cluster. */
+	bool is_quorate;
+	uint32_t agents_expected;
+	size_t agents_here;
+	uint32_t missing[CLI_NODES_MAX]; /* The nodes whose agents are not in the group, */
+	size_t missing_count;
+	char missing_names[CLI_CELL_BYTES]; /* and as words: "n2, n3". */
+};
+
+/*
+ * known.c: before a person is asked. -ENOENT: there is no such pool or node; it is named. Of
+ * cli_quorum_check() -EPERM: there is no quorum; @without says what that means here.
+ */
+int cli_pool_check(const struct cli_agent *agent, const char *name,
+		   struct ferry_error *reterr) FERRY_MUST_CHECK;
+int cli_node_check(const struct cli_agent *agent, const char *name,
+		   struct ferry_error *reterr) FERRY_MUST_CHECK;
+int cli_standing_get(const struct cli_agent *agent, struct cli_standing *ret,
+		     struct ferry_error *reterr) FERRY_MUST_CHECK;
+int cli_quorum_check(const struct cli_standing *standing, const char *without,
+		     struct ferry_error *reterr) FERRY_MUST_CHECK;
 
 /* keys.c: how often @message, a LunKeys, lists the key at @index; 0: an earlier index has it. */
 size_t cli_key_count(const ProtobufCMessage *message, size_t index);

@@ -35,6 +35,7 @@ run() {
 	passed=$((passed + 1))
 }
 out() { grep -Eq -- "$1" "$dir/out" || fail "no '$1' in the answer"; }
+out_not() { ! grep -Eq -- "$1" "$dir/out" "$dir/err" || fail "'$1' in what it says"; }
 err() { grep -Eq -- "$1" "$dir/err" || fail "no '$1' in the error"; }
 json() { jq -e "$1" "$dir/out" >"$dir/jq" 2>&1 || fail "not so: $1"; }
 
@@ -152,6 +153,7 @@ run 0 keys; out '^pg +0xfe00000200000005 +2 +n2 +5 +OWN +yes +-'
 out '^pg +0xfe00000900000001 x2 +9 +- +1 +ABSENT +- +STALE'
 [ "$(grep -c 0xfe00000900000001 "$dir/out")" = 1 ] || fail 'one key, two rows'
 out '^pg +0x0000000000000abc +- +- +- +FOREIGN +yes +-'; out '^pool dark: cannot be read: this'
+run 0 keys; out '^pool bare: no registrations$'
 run 0 keys -j; json '.luns[0].keys | length == 6 and .[2].state == "older" and .[2].stale'
 json '.luns[1].readable == false'
 run 0 keys naa.5000 -j; json '.luns | length == 1'
@@ -159,6 +161,9 @@ run 0 keys disk1 -j; json '.luns | length == 1 and .[0].name == "disk1"'
 run 4 keys nothing; err 'no such pool or lun'
 run 2 keys --clean; err 'wants a POOL'
 run 2 keys --foreign; err 'for --clean'
+run 2 keys --yes; err '--yes is for --clean'; run 2 keys pg --yes
+run 0 keys dark; out '^pool dark: cannot be read: this'; out_not 'no registrations'
+run 0 keys bare; [ "$(cat "$dir/out")" = 'pool bare: no registrations' ] || fail 'of none it says more'
 run 2 status --yes; run 2 acquire pg --force; run 2 keys --pool pg; run 2 keys a b
 run 1 keys --clean dark --yes; err 'path does not work'
 run 4 keys --clean nothing --yes
@@ -172,12 +177,15 @@ err 'node 1 \(n1\), incarnation 8: an earlier agent'; err 'foreign registrations
 run 0 keys pg -j; json '.luns[0].keys | map(.state) == ["own", "member", "foreign"]'
 answer 5 yes keys --clean --foreign pg; err 'NOT Ferry'; err 'abc; it holds the reservation'
 answer 0 pg keys --clean --foreign pg
-run 0 keys --clean --foreign pg --yes; out 'MEMBER'
+run 0 keys --clean --foreign pg --yes; out 'MEMBER'; err 'nothing to remove: no .* of pg is stale or foreign'
+run 0 keys --clean pg --yes; out 'MEMBER'; err 'nothing to remove: no registration of pg is stale$'
+run 0 keys --clean bare </dev/null; err 'nothing to remove'
 run 0 keys pg -j; json '.luns[0].keys | map(.state) == ["own", "member"]'
 
 # Passing nodes over.
 run 2 own pg; err 'wants --force'
-run 5 own pg --force </dev/null; err 'no terminal'
+run 5 own pg --force </dev/null; err 'no terminal'; err 'Node n3 has not answered. If it still runs'
+run 4 own missing --force </dev/null; err 'no such pool on this node: missing'
 answer 5 yes own pg --force
 err 'Node n3 has not answered. If it still runs, or .* its own, data will be corrupted'
 err 'powered off, and that the storage has ended'
@@ -187,11 +195,20 @@ agent_heard '^forced pg without 3$' || fail 'who is passed over was not said'
 run 0 own pg --force --yes; out 'acquired, epoch 10'
 kill -HUP "$agent" # From now on its node is alone.
 until_true 5 agent_heard '^alone$'
-answer 5 pg own pg --force; err '2 of 3 agents are needed, 1 here'
+answer 5 pg own pg --force; err '2 of 3 agents are needed, 1 here; missing: n1, n3'
+run 5 keys --clean pg --yes; err 'no quorum, for the agents of n1, n3 are missing: .* removes none'
+run 4 keys --clean nothing --yes
+run 5 torture vol1; err 'no quorum, for the agents of n1, n3 are missing: nothing is served'
+run 5 torture vol2; err 'no quorum'
 grep -q 'powered off' "$dir/err" && fail 'a person was asked for what is not enough'
 kill -HUP "$agent"; until_true 5 agent_heard '^together$'
 run 4 own missing --force --yes
-run 5 fence n1 </dev/null; err 'no terminal'
+run 5 fence n1 </dev/null; err 'no terminal'; err 'Node n1 loses all pools'
+run 4 fence n9 </dev/null; err 'no such node .*: n9$'; out_not 'loses'
+run 4 fence n1 --pool other </dev/null; err 'no such pool on this node: other'
+run 4 fence n9 --yes; err 'no such node .*: n9$'
+run 5 fence 3 </dev/null; err 'no terminal'
+run 4 clear missing </dev/null; err 'no such pool on this node: missing'
 answer 5 yes fence n1; err 'Node n1 loses all pools'; err 'nothing was done'
 agent_heard 'fenced n1' && fail 'it was fenced without the answer'
 answer 0 n1 fence n1; agent_heard '^fenced n1$' || fail 'it was not fenced'
@@ -199,11 +216,16 @@ run 0 fence n1 --yes; out '^node 1 \(n1\): fenced'; out '^pg +yes +- +11 +verifi
 run 1 fence n3 --yes; out 'NOT fenced'; out '^dark +UNKNOWN .*no path'; err 'could not be verified'
 run 0 fence n3 --pool pg --yes -j; json '.fenced and .pools[0].epoch == 11'
 run 4 fence missing --yes; run 4 fence n1 --pool other --yes; run 2 fence; run 2 fence '' --yes
-run 0 fence n3 --check; out 'NOT fenced'
+run 1 fence n3 --check; out 'NOT fenced'; err 'it is not known whether n3 is fenced'
+run 1 fence n2 --check; out 'NOT fenced'; err 'n2 is not fenced'
+run 0 fence n1 --check; out ': fenced'; run 1 fence n3 --check -j; json '.fenced | not'
+run 0 fence --help; out 'Exit code 0 only if it is fenced'
 run 2 fence n3 --yes --pool "$(printf 'x%.0s' {1..64})"
 
 # What is not marked scratch is not touched.
 run 5 torture vol0; err 'not marked scratch'; err 'scratch = yes'
+run 5 torture vol1; err 'not served just now: another node owns it'
+run 5 torture vol2; err 'not served on this node \(another node owns it\): run it where'
 run 4 torture missing; err 'no such volume on this node: missing'
 run 2 torture; run 2 torture vol0 --seconds 0; run 2 torture vol0 --seed x; run 2 status --seed 3
 

@@ -25,6 +25,8 @@ static struct ferry_grpc_server *server;
 static struct pending pending[PENDING_MAX];
 static const struct ferry_node self = {2};
 static bool is_alone;
+/* What has become of this node: see get_fence(). */
+static enum { WELL, DEPOSED, FENCED } fate;
 
 static void text(char *to, size_t size_bytes, const char *from)
 {
@@ -60,7 +62,7 @@ static void get_status(struct ferry_control *control, struct ferry_control_reque
 	text(status->node_name, sizeof(status->node_name), "n2");
 	status->incarnation.v = 5;
 	text(status->cluster, sizeof(status->cluster), "lab");
-	status->is_quorate = true;
+	status->is_quorate = !is_alone;
 	status->nodes_expected = 3;
 	status->members = (struct ferry_members){.nodes = {{1}, {2}, {3}}, .count = 3};
 	if (is_alone)
@@ -97,6 +99,7 @@ static void list_volumes(struct ferry_control *control, struct ferry_control_req
 		volume->size_bytes = FERRY_MIB << i;
 		volume->block_bytes = 4096;
 		volume->is_serving = i == 0;
+		volume->is_scratch = i > 0;
 		volume->state = i == 0	 ? FERRY_CONTROL_POOL_SERVING
 				: i == 1 ? FERRY_CONTROL_POOL_HOLDING
 					 : FERRY_CONTROL_POOL_STANDBY;
@@ -137,7 +140,7 @@ static void list_peers(struct ferry_control *control, struct ferry_control_reque
 	(void)control;
 	peer->node.v = 1;
 	text(peer->name, sizeof(peer->name), "n1");
-	peer->is_member = true;
+	peer->is_member = !is_alone;
 	peer->link = FERRY_CONTROL_LINK_CONNECTING;
 	text(peer->reason, sizeof(peer->reason), "connection refused");
 	text(peer->transport, sizeof(peer->transport), "tcp");
@@ -312,7 +315,11 @@ static void list_keys(struct ferry_control *control, struct ferry_control_reques
 	text(lun->pool, sizeof(lun->pool), "dark");
 	text(lun->wwid, sizeof(lun->wwid), "naa.5001");
 	text(lun->reason, sizeof(lun->reason), "this node's path does not work");
-	request->rows_count = 2;
+	lun++;
+	text(lun->pool, sizeof(lun->pool), "bare");
+	text(lun->wwid, sizeof(lun->wwid), "naa.5002");
+	lun->is_readable = true;
+	request->rows_count = 3;
 	ferry_control_done(request, 0, NULL);
 }
 
@@ -346,6 +353,10 @@ static void fence(struct ferry_control *control, struct ferry_control_request *r
 	bool is_n1 = strcmp(request->node, "n1") == 0;
 
 	(void)control;
+	if (strcmp(request->node, "n9") == 0) {
+		ferry_control_done(request, -ENOENT, "no such node in corosync's node list: n9");
+		return;
+	}
 	if (request->pool[0] && strcmp(request->pool, "pg") != 0) {
 		ferry_control_done(request, -ENOENT, "no such pool on this node");
 		return;
@@ -374,7 +385,11 @@ static void get_fence(struct ferry_control *control, struct ferry_control_reques
 	request->answer.fence.node.v = 3;
 	request->answer.fence.pools_count = 1;
 	text(pool->pool, sizeof(pool->pool), "pg");
-	pool->is_fenced = strcmp(request->node, "n1") == 0;
+	pool->is_fenced = strcmp(request->node, "n1") == 0 ||
+			  (fate != WELL && strcmp(request->node, "n2") == 0);
+	pool->is_out = pool->is_fenced && fate == FENCED;
+	text(pool->reason, sizeof(pool->reason),
+	     fate == FENCED ? "its agent is fenced until it is started anew" : "");
 	pool->is_known = strcmp(request->node, "n3") != 0; /* Of that one it is not sure. */
 	answer(request, request->node);
 }
@@ -420,7 +435,11 @@ static void on_signal(void *context, int number)
 	else if (number == SIGUSR2)
 		for (uint64_t i = 0; i < 5000; i++) /* More than are kept. */
 			publish("SUSPECT", "HEALTHY", "flood", i);
-	else if (number == SIGHUP) {
+	else if (number == SIGWINCH) {
+		fate = fate == FENCED ? WELL : fate + 1;
+		printf("%s\n", fate == DEPOSED ? "deposed" : fate == FENCED ? "fenced" : "well");
+		(void)fflush(stdout);
+	} else if (number == SIGHUP) {
 		is_alone = !is_alone;
 		printf("%s\n", is_alone ? "alone" : "together");
 		(void)fflush(stdout);
@@ -436,7 +455,7 @@ static void on_stopped(void *context)
 
 int main(int argc, char **argv)
 {
-	static const int signals[] = {SIGTERM, SIGUSR1, SIGUSR2, SIGHUP};
+	static const int signals[] = {SIGTERM, SIGUSR1, SIGUSR2, SIGHUP, SIGWINCH};
 	struct ferry_control control = {.ops = &ops};
 	struct ferry_grpc_config config = {
 		.socket_path = argv[argc - 1],

@@ -171,37 +171,66 @@ static int lun_clean(const struct cli_agent *agent, const Ferry__V1__LunKeys *lu
 	return r;
 }
 
+/* Whether this node can tell whose registrations are in use; if not, none looks stale. */
+static int clean_check(const struct cli_agent *agent, struct ferry_error *reterr)
+{
+	struct cli_standing standing;
+	int r;
+
+	r = cli_standing_get(agent, &standing, reterr);
+	if (r < 0)
+		return r;
+	if (standing.is_alone)
+		return ferry_error_set(reterr, -EPERM,
+				       "this agent stands alone: it removes no registrations");
+	return cli_quorum_check(&standing,
+				"this node cannot tell whose registrations are in use, and removes "
+				"none",
+				reterr);
+}
+
+/* @ret_count grows by the registrations that were to go. */
+static int lun_clean_all(const struct cli_agent *agent, const Ferry__V1__LunKeys *lun,
+			 size_t *ret_count, struct ferry_error *reterr)
+{
+	int r = 0;
+
+	if (!lun->readable)
+		return ferry_error_set(reterr, -EIO, "the keys cannot be read: %s", lun->reason);
+	*ret_count += count_of(lun, false);
+	/* Foreign ones first: while they are there this node is not registered itself. */
+	if (agent->options->is_foreign) {
+		*ret_count += count_of(lun, true);
+		r = lun_clean(agent, lun, /* wants_foreign= */ true, reterr);
+	} else if (count_of(lun, true) > 0) {
+		fprintf(stderr, "ferry: foreign registrations stay (--foreign)\n");
+	}
+	return r < 0 ? r : lun_clean(agent, lun, /* wants_foreign= */ false, reterr);
+}
+
 static int pool_clean(const struct cli_agent *agent, const Ferry__V1__KeyList *list,
 		      struct ferry_error *reterr)
 {
 	const char *name = agent->options->arguments[0];
+	char clean[CLI_CELL_BYTES];
+	size_t count = 0;
 	bool is_found = false;
 	int r;
 
-	for (size_t i = 0; i < list->n_luns; i++) {
-		const Ferry__V1__LunKeys *lun = list->luns[i];
-
-		if (!is_meant(lun, name))
-			continue;
-		is_found = true;
-		if (!lun->readable)
-			return ferry_error_set(reterr, -EIO, "the keys cannot be read: %s",
-					       lun->reason);
-		/* Foreign ones first: while they are there this node is not registered itself. */
-		if (agent->options->is_foreign) {
-			r = lun_clean(agent, lun, /* wants_foreign= */ true, reterr);
-			if (r < 0)
-				return r;
-		} else if (count_of(lun, true) > 0) {
-			fprintf(stderr, "ferry: foreign registrations stay (--foreign)\n");
-		}
-		r = lun_clean(agent, lun, /* wants_foreign= */ false, reterr);
-		if (r < 0)
-			return r;
-	}
+	for (size_t i = 0; i < list->n_luns; i++)
+		is_found |= is_meant(list->luns[i], name);
 	if (!is_found)
 		return ferry_error_set(reterr, -ENOENT, "no such pool or lun on this node: %s",
 				       name);
+	r = clean_check(agent, reterr);
+	for (size_t i = 0; i < list->n_luns && r == 0; i++)
+		if (is_meant(list->luns[i], name))
+			r = lun_clean_all(agent, list->luns[i], &count, reterr);
+	if (r < 0 || count > 0)
+		return r;
+	cli_clean(clean, sizeof(clean), name);
+	fprintf(stderr, "ferry: nothing to remove: no registration of %s is stale%s\n", clean,
+		agent->options->is_foreign ? " or foreign" : "");
 	return 0;
 }
 
@@ -215,6 +244,8 @@ int cli_keys(const struct cli_agent *agent, struct ferry_error *reterr)
 		return ferry_error_set(reterr, -EINVAL, "--clean wants a POOL");
 	if (options->is_foreign && !options->is_clean)
 		return ferry_error_set(reterr, -EINVAL, "--foreign is for --clean");
+	if (options->is_yes && !options->is_clean)
+		return ferry_error_set(reterr, -EINVAL, "--yes is for --clean");
 	r = keys_read(agent, &list, reterr);
 	if (r == 0 && options->is_clean) {
 		r = pool_clean(agent, list, reterr);

@@ -110,18 +110,21 @@ static const struct command commands[] = {
 	{"keys", "[POOL|LUN]", "the registrations at the luns, read there just now",
 	 "  --clean        remove from the pool those of nodes without an agent, and older ones\n"
 	 "  --foreign      with --clean: also those that are not Ferry's\n"
-	 "  --yes          answers the questions that are asked before anything is removed\n"
+	 "  --yes          with --clean: answers the questions that are asked before\n"
 	 "STALE registrations are nobody's: of a node without an agent in the group, or of an\n"
 	 "earlier agent. While they are there, what they had in flight may still land. x2: the "
 	 "lun\n"
-	 "lists it twice, for two ways there. LUN is its name in the configuration or its WWID.\n",
+	 "lists it twice, for two ways there. LUN is its name in the configuration or its WWID.\n"
+	 "Where nothing is stale, --clean says so, with exit code 0; without quorum it is "
+	 "refused.\n",
 	 "ListKeys", 1, QUICK_S, &ferry__v1__key_list__descriptor, cli_show_keys, cli_keys},
 	{"fence", "NODE", "keep a node from writing to the pools",
 	 "  --pool POOL    only to this one\n"
-	 "  --check        only say how it is\n"
+	 "  --check        only say how it is: changes nothing, and asks nothing\n"
 	 "  --yes          answers the question that is asked before\n"
 	 "What fence_ferry does for Pacemaker. The node loses ownership and registrations; it\n"
-	 "is not powered off. Exit code 0 only if that was verified for each pool.\n",
+	 "is not powered off. Exit code 0 only if it is fenced, verified for each pool, of\n"
+	 "--check too; 1 if not, or if that is not known: which, is said.\n",
 	 "FenceNode", 1, SLOW_S, &ferry__v1__fence_report__descriptor, cli_show_fence, cli_fence},
 	{"torture", "VOLUME", "break a scratch volume's I/O, and check that it keeps its word",
 	 "  --seconds N    for so long (default: 60)\n"

@@ -332,6 +332,22 @@ static void add_key(struct cli_table *table, const Ferry__V1__LunKeys *lun, size
 	cli_table_add(table, "%s", key->stale ? "STALE" : "-");
 }
 
+/* Where the table has no row, why. */
+static void say_no_keys(const Ferry__V1__LunKeys *lun)
+{
+	if (lun->readable && lun->n_keys > 0)
+		return;
+	printf("pool ");
+	print_clean(lun->pool);
+	if (lun->readable) {
+		printf(": no registrations\n");
+		return;
+	}
+	printf(": cannot be read: ");
+	print_clean(lun->reason);
+	printf("\n");
+}
+
 void cli_show_keys(const ProtobufCMessage *message)
 {
 	const Ferry__V1__KeyList *list = CAST(KeyList);
@@ -341,16 +357,9 @@ void cli_show_keys(const ProtobufCMessage *message)
 	for (size_t i = 0; i < list->n_luns; i++)
 		for (size_t j = 0; j < list->luns[i]->n_keys; j++)
 			add_key(&table, list->luns[i], j);
-	cli_table_print(&table, "no registrations");
-	for (size_t i = 0; i < list->n_luns; i++) {
-		if (list->luns[i]->readable)
-			continue;
-		printf("pool ");
-		print_clean(list->luns[i]->pool);
-		printf(": cannot be read: ");
-		print_clean(list->luns[i]->reason);
-		printf("\n");
-	}
+	cli_table_print(&table, list->n_luns > 0 ? NULL : "no luns");
+	for (size_t i = 0; i < list->n_luns; i++)
+		say_no_keys(list->luns[i]);
 }
 
 void cli_show_fence(const ProtobufCMessage *message)

@@ -77,7 +77,7 @@ void cli_table_print(struct cli_table *table, const char *nothing)
 	size_t widths[CLI_COLUMNS_MAX] = {0};
 
 	ferry_assert(table->cells_count % columns == 0);
-	if (table->cells_count == 0)
+	if (table->cells_count == 0 && nothing)
 		printf("%s\n", nothing);
 	for (size_t i = 0; i < columns; i++)
 		widths[i] = width_of(table->titles[i]);

@@ -44,6 +44,28 @@ struct torture {
 
 /* ---- What the agent says. ---- */
 
+/* Why, as far as known; without quorum neither another node nor an acquire would help. */
+static int not_served(const struct torture *torture, const Ferry__V1__Volume *volume,
+		      struct ferry_error *reterr)
+{
+	struct cli_standing standing;
+	int r;
+
+	r = cli_standing_get(torture->agent, &standing, reterr);
+	if (r == 0)
+		r = cli_quorum_check(&standing, "nothing is served on this node", reterr);
+	if (r < 0)
+		return r;
+	if (volume->state == FERRY__V1__POOL_STATE__POOL_STATE_HOLDING)
+		return ferry_error_set(reterr, -EPERM, "volume %s is not served just now: %s",
+				       torture->volume, volume->reason);
+	return ferry_error_set(
+		reterr, -EPERM,
+		"volume %s is not served on this node (%s): run it where the pool is "
+		"owned, or ferry acquire %s",
+		torture->volume, volume->reason, torture->pool);
+}
+
 static int volume_take(struct torture *torture, const Ferry__V1__Volume *volume,
 		       struct ferry_error *reterr)
 {
@@ -60,10 +82,7 @@ static int volume_take(struct torture *torture, const Ferry__V1__Volume *volume,
 			"start the agents anew (one that stands alone has no such pools)",
 			torture->volume, torture->pool);
 	if (!volume->serving)
-		return ferry_error_set(reterr, -EPERM,
-				       "volume %s is not served on this node: run it where the "
-				       "pool is owned, or ferry acquire %s",
-				       torture->volume, torture->pool);
+		return not_served(torture, volume, reterr);
 	if (!torture->uri[0])
 		return ferry_error_set(reterr, -EPERM,
 				       "volume %s has no NBD front end: [nbd] in ferryd.conf",

@@ -6,7 +6,7 @@
 #include "agent/base/prng.h"
 #include "agent/transport/transport_stand.h"
 
-enum { SEEDS = 3000, STEPS = 120, IOS = 12 };
+enum { SEEDS = TRANSPORT_SEEDS, STEPS = 120, IOS = 12 };
 
 static struct ferry_prng prng;
 
