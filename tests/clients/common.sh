@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # common.sh - what every test with stock clients says and how it waits. Sourced by lib.sh and
 # fuse-lib.sh.
+. "$(dirname "${BASH_SOURCE[0]}")/../violated.sh"
 PASSED=0
 
 skip() {

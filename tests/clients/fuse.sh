@@ -25,16 +25,16 @@ test_data() {
 	local m=$WORK/mnt/a
 	dd if=/dev/urandom of="$WORK/pattern" bs=1M count=64 status=none
 	dd if="$WORK/pattern" of="$m" bs=1M conv=notrunc,fsync status=none || fail "write"
-	cmp "$WORK/pattern" "$WORK/a.img" || fail "what was written is not what the volume has"
-	cmp "$WORK/pattern" "$m" || fail "what was read is not what was written"
+	cmp "$WORK/pattern" "$WORK/a.img" || violated "what was written is not what the volume has"
+	cmp "$WORK/pattern" "$m" || violated "what was read is not what was written"
 	dd if="$m" of="$WORK/back" bs=512 count=4096 skip=7 iflag=direct status=none
-	cmp -n $((4096 * 512)) "$WORK/back" "$WORK/pattern" 0 $((7 * 512)) || fail "512-byte reads"
-	cmp "$WORK/b.img" <(head -c 32M /dev/zero) || fail "the other volume was touched"
+	cmp -n $((4096 * 512)) "$WORK/back" "$WORK/pattern" 0 $((7 * 512)) || violated "512-byte reads"
+	cmp "$WORK/b.img" <(head -c 32M /dev/zero) || violated "the other volume was touched"
 	ok "64 MiB in 1 MiB and in 512-byte requests, compared with the backing file"
 	fio --name=verify --filename="$m" --size=32m --ioengine=io_uring --direct=1 --iodepth=32 \
 		--rw=randwrite --bssplit=512/10:4k/60:64k/20:256k/10 --verify=crc32c \
-		--verify_fatal=1 --do_verify=1 --output="$WORK/fio.out" ||
-		fail "fio: $(cat "$WORK/fio.out")"
+		--verify_fatal=1 --do_verify=1 >"$WORK/fio.out" 2>&1 ||
+		fio_failed "$WORK/fio.out"
 	ok "fio --verify, io_uring, 32 deep, 512 bytes to 256 KiB"
 }
 
@@ -89,7 +89,8 @@ test_scarcity() {
 	stand --block-bytes 4096 --in-flight 2 --arena-kib 2048 --volume "s:$WORK/s.img"
 	fio --name=verify --filename="$WORK/mnt/s" --size=64m --ioengine=io_uring --direct=1 \
 		--iodepth=64 --rw=randwrite --bssplit=4k/50:1m/50 --verify=crc32c --verify_fatal=1 \
-		--do_verify=1 --output="$WORK/fio.out" || fail "fio: $(cat "$WORK/fio.out")"
+		--do_verify=1 >"$WORK/fio.out" 2>&1 ||
+		fio_failed "$WORK/fio.out"
 	fails_with "Invalid argument" xfs_io -c "pwrite 512 512" "$WORK/mnt/s"
 	stand_stop
 	[ "$(counter again)" -ge 1 ] || fail "the volume was never short of room: $COUNTERS"

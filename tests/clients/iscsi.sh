@@ -62,7 +62,7 @@ load_ends_well() {
 	local status=0
 	until_true 60 is_gone "$LOAD" || fail "the load does not end"
 	wait "$LOAD" || status=$?
-	[ $status = 0 ] || fail "I/O failed, status $status: $(cat "$WORK/load.log")"
+	[ $status = 0 ] || fio_failed "$WORK/load.log"
 	[ "$(sed -n '/^{/,$p' "$WORK/load.json" | jq '.jobs[0].error')" = 0 ] || fail "I/O failed"
 }
 
@@ -86,7 +86,8 @@ test_io() {
 	path_is '.transport == "iscsi" and .up and .health == "healthy"' || fail "paths: $SAID"
 	verify "$URI" 32m
 	head -c 64M /dev/urandom >"$WORK/in"
-	nbdcopy --flush "$WORK/in" "$URI" && cmp "$WORK/in" "$WORK/disk" || fail "nbdcopy"
+	nbdcopy --flush "$WORK/in" "$URI" || fail "nbdcopy"
+	cmp "$WORK/in" "$WORK/disk" || violated "nbdcopy"
 	ok "fio --verify and nbdcopy to a lun on a real target"
 }
 

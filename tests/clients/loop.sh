@@ -21,7 +21,7 @@ filesystem() {
 	fstrim "$mnt" || fail "$1: fstrim"
 	umount "$mnt" || fail "umount $1"
 	mount "$2" "$mnt" || fail "mount $1 again"
-	cmp "$mnt/data" "$WORK/data" || fail "$1: not what was written"
+	cmp "$mnt/data" "$WORK/data" || violated "$1: not what was written"
 	[ "$(find "$mnt" -name 'file*' | wc -l)" = 89 ] || fail "$1: files $(ls "$mnt" | wc -l)"
 	umount "$mnt"
 	MOUNTS=()
@@ -49,8 +49,8 @@ test_block_size() {
 	verify "$DEVICE" 64m
 	before=$(sha256sum <"$DEVICE")
 	nbdcopy "nbd+unix:///?socket=$WORK/nbd.sock" "$WORK/copy" || fail nbdcopy
-	[ "$(sha256sum <"$WORK/copy")" = "$before" ] || fail "NBD and the device differ"
-	cmp "$WORK/copy" "$WORK/v.img" || fail "the lun differs"
+	[ "$(sha256sum <"$WORK/copy")" = "$before" ] || violated "NBD and the device differ"
+	cmp "$WORK/copy" "$WORK/v.img" || violated "the lun differs"
 	ok "$1-byte sectors: direct I/O, fio --verify on the device, the same by NBD and in the lun"
 	filesystem ext4 "$DEVICE"
 	ok "$1-byte sectors: ext4 made, filled, trimmed, mounted again, compared, checked"

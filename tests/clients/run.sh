@@ -6,6 +6,7 @@ set -euo pipefail
 
 block=${1:?usage: run.sh BLOCK_BYTES}
 here=$(cd "$(dirname "$0")" && pwd)
+. "$here/../violated.sh"
 ferryd=${FERRY_BUILD_DIR:?the build tree}/bin/ferryd
 export_name=demo
 size=$((64 * 1024 * 1024))
@@ -13,7 +14,7 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/ferry-clients.XXXXXX")
 server=
 passed=0
 
-die() {
+fail() {
 	echo "FAILED: $*" >&2
 	[ -s "$work/server.log" ] && sed 's/^/server: /' "$work/server.log" >&2
 	exit 1
@@ -38,7 +39,7 @@ run() {
 	timeout --kill-after=5 60 "$@" >"$work/out" 2>&1 || {
 		local status=$?
 		cat "$work/out" >&2
-		die "status $status: $*"
+		fail "status $status: $*"
 	}
 }
 
@@ -47,17 +48,17 @@ run_refused() {
 	local text=$1 status=0
 	shift
 	timeout --kill-after=5 60 "$@" >"$work/out" 2>&1 || status=$?
-	[ "$status" -ne 124 ] && [ "$status" -ne 137 ] || die "no answer: $*"
+	[ "$status" -ne 124 ] && [ "$status" -ne 137 ] || fail "no answer: $*"
 	grep -qi -- "$text" "$work/out" || {
 		cat "$work/out" >&2
-		die "not refused with '$text': $*"
+		fail "not refused with '$text': $*"
 	}
 }
 
 expect() {
 	grep -qE -- "$1" "$work/out" || {
 		cat "$work/out" >&2
-		die "'$1' is missing"
+		fail "'$1' is missing"
 	}
 }
 
@@ -89,9 +90,9 @@ server_start() {
 			kill -0 "$server" 2>/dev/null || break
 			sleep 0.05
 		done
-		kill -0 "$server" 2>/dev/null && die "the server does not answer"
+		kill -0 "$server" 2>/dev/null && fail "the server does not answer"
 	done
-	die "the server does not start"
+	fail "the server does not start"
 }
 
 step_nbdinfo() {
@@ -121,12 +122,12 @@ step_nbdcopy() {
 		head -c "$size" /dev/urandom >"$work/in.img"
 		run nbdcopy --connections=4 --flush "$work/in.img" "$uri"
 		run nbdcopy --connections=4 "$uri" "$work/back.img"
-		cmp "$work/in.img" "$work/back.img" || die "nbdcopy: the copy differs"
-		cmp "$work/in.img" "$work/volume.img" || die "nbdcopy: the volume differs"
+		cmp "$work/in.img" "$work/back.img" || violated "nbdcopy: the copy differs"
+		cmp "$work/in.img" "$work/volume.img" || violated "nbdcopy: the volume differs"
 	done
 	# With the largest requests that there may be.
 	run nbdcopy --request-size=1048576 "$unix_uri" "$work/back.img"
-	cmp "$work/in.img" "$work/back.img" || die "nbdcopy: the copy in 1 MiB requests differs"
+	cmp "$work/in.img" "$work/back.img" || violated "nbdcopy: the copy in 1 MiB requests differs"
 	rm "$work/in.img" "$work/back.img"
 }
 
@@ -139,7 +140,7 @@ step_qemu_img() {
 	run qemu-img compare -f raw -F raw "$work/in.img" "$tcp_uri"
 	run qemu-img convert -f raw -O qcow2 "$unix_uri" "$work/back.qcow2"
 	run qemu-img compare -f raw -F qcow2 "$work/in.img" "$work/back.qcow2"
-	cmp "$work/in.img" "$work/volume.img" || die "qemu-img: the volume differs"
+	cmp "$work/in.img" "$work/volume.img" || violated "qemu-img: the volume differs"
 	rm "$work/in.img" "$work/back.qcow2"
 }
 
@@ -154,21 +155,22 @@ step_qemu_io() {
 		-c 'read -P 0xd4 30M 512k' -c 'read -P 0xd5 31M 512k' "$unix_uri"
 	! grep -qi 'fail\|error' "$work/out" || {
 		cat "$work/out" >&2
-		die "qemu-io: an error"
+		fail "qemu-io: an error"
 	}
 	# qemu does the read-modify-write itself, in its own memory, as our block size tells it to.
 	run qemu-io -f raw -c 'write -P 0xe5 33554433 5' -c 'read -P 0xe5 33554433 5' "$tcp_uri"
-	! grep -qi 'fail\|error' "$work/out" || die "qemu-io: unaligned"
+	! grep -qi 'fail\|error' "$work/out" || fail "qemu-io: unaligned"
 }
 
 step_fio() {
 	local uri
 	for uri in "$unix_uri" "$tcp_uri"; do
-		run fio --name=verify --ioengine=nbd --uri="$uri" --rw=randwrite --bs=4k,4k \
+		timeout --kill-after=5 60 fio --name=verify --ioengine=nbd --uri="$uri" \
+			--rw=randwrite --bs=4k,4k \
 			--bssplit=4k/60:64k/30:256k/10 --iodepth=32 --size=32M --fsync=64 \
 			--verify=crc32c --verify_fatal=1 --do_verify=1 \
-			--verify_state_save=0 --randseed=1
-		! grep -q 'verify: bad' "$work/out" || die "fio: verify"
+			--verify_state_save=0 --randseed=1 >"$work/out" 2>&1 ||
+			fio_failed "$work/out"
 	done
 }
 
@@ -185,12 +187,12 @@ step_stop() {
 		kill -0 "$server" 2>/dev/null || break
 		sleep 0.05
 	done
-	kill -0 "$server" 2>/dev/null && die "the server does not stop"
+	kill -0 "$server" 2>/dev/null && fail "the server does not stop"
 	wait "$server" || status=$?
 	server=
-	[ "$status" -eq 0 ] || die "the server ended with status $status"
-	[ ! -e "$work/nbd.sock" ] || die "the socket was left behind"
-	[ ! -e "$work/nbd.sock.lock" ] || die "the socket's lock was left behind"
+	[ "$status" -eq 0 ] || fail "the server ended with status $status"
+	[ ! -e "$work/nbd.sock" ] || fail "the socket was left behind"
+	[ ! -e "$work/nbd.sock.lock" ] || fail "the socket's lock was left behind"
 }
 
 cd "$work" # What clients leave in their directory goes with it.

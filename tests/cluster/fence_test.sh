@@ -71,6 +71,9 @@ the_agent() {
 	code 0 fence_ferry n2 -o status -n n1 --pools=data
 	code 1 fence_ferry n2 -o off -n n2 --pools=data # Itself.
 	code 1 fence_ferry n2 -o off -n n9 --pools=data
+	grep -q 'no such node .*: n9' "$WORK/fence.out" || fail "$(cat "$WORK/fence.out")"
+	code 1 fence_ferry n2 -o validate-all -n n9
+	code 0 fence_ferry n2 -o validate-all -n n1
 	code 1 fence_ferry n2 -o off
 	code 1 fence_ferry n2 -o nonsense -n n1
 	code 1 fence_ferry n2 -o off -n n1 --socket=/nowhere
@@ -94,6 +97,10 @@ fenced_wants_the_pool() {
 	[ "$(code_of ferry n1 fence n3 --pool data </dev/null)" = 5 ] || fail "nobody was asked"
 	ferry n1 fence n3 --pool data --yes >"$WORK/fence.out" 2>&1 || fail "$(cat "$WORK/fence.out")"
 	wait_for 5 "n3 knows" is n3 status '.pools[0].state == "fenced"'
+	code 1 fence_ferry n3 -o monitor --pools=data
+	grep -q 'fenced itself' "$WORK/fence.out" || fail "$(cat "$WORK/fence.out")"
+	[ "$(code_of ferry n1 fence n3 --pool data --check)" = 0 ] || fail "$(cat "$WORK/fence.out")"
+	[ "$(code_of ferry n3 fence n1 --pool data --check)" = 1 ] || fail "$(cat "$WORK/fence.out")"
 	epoch=$(ask n1 status '.pools[0].epoch')
 	[ "$(code_of ferry n3 acquire data --take)" = 5 ] || fail "$(cat "$WORK/fence.out")"
 	grep -q 'fenced from the pool until' "$WORK/fence.out" || fail "$(cat "$WORK/fence.out")"
@@ -277,6 +284,10 @@ key_of_n1_is() {
 		length > 0 and all(.state == \"$1\" and .stale == $2)"
 }
 
+clean() {
+	ferry "$1" keys --clean data "${@:2}" >"$WORK/fence.out" 2>&1
+}
+
 keys_for_people() {
 	agent_start n1
 	n1_is_in
@@ -288,7 +299,9 @@ keys_for_people() {
 	wait_for 20 "n1 is no member any more" is n2 status '.members == [2, 3]'
 	wait_for 10 "its registration is nobody's" key_of_n1_is absent true
 	ferry n2 keys data | sed 's/^/  /'
-	ferry n1 keys --clean data --yes >"$WORK/clean.out" 2>&1 # n1 has no quorum: it is blind.
+	wait_for 20 "n1 has no quorum" is n1 status '.quorate | not'
+	code 5 clean n1 --yes # It has no quorum: it is blind.
+	grep -q 'no quorum, for the agents of n2, n3' "$WORK/fence.out" || fail "$(cat "$WORK/fence.out")"
 	is n2 keys '[.luns[0].keys[] | select(.node == 2 or .node == 3)] | length >= 2' ||
 		fail "a node without quorum removed the others' registrations"
 	ferry n2 keys --clean data </dev/null >"$WORK/clean.out" 2>&1 && fail "nobody was asked"

@@ -8,6 +8,7 @@
 set -u -o pipefail
 
 HERE=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
+. "$HERE/../violated.sh"
 ROOT=$(readlink -f "$HERE/../..")
 BUILD=${FERRY_BUILD_DIR:-$ROOT/build}
 LAB=$ROOT/deploy/lab/lab
@@ -36,13 +37,6 @@ fail() {
 	echo "FAILED: ${SCENARIO:-start}: $*" >&2
 	say_state >&2
 	exit 1
-}
-
-# Applications saw what no disk shows. tests/all fails by it, though a second try may pass.
-violated() {
-	[ -z "${FERRY_VIOLATIONS:-}" ] ||
-		echo "$(basename "$0"): ${SCENARIO:-start}: $*" >>"$FERRY_VIOLATIONS"
-	fail "$@"
 }
 
 clean_up() {

@@ -12,8 +12,7 @@ fio_on() {
 	on "$node" fio --name="$name" --ioengine=nbd --uri="$URI" --bs=8k --size=${MIB}M \
 		--iodepth=16 --verify=crc32c --verify_state_save=0 "$@" \
 		>"$WORK/fio.out" 2>&1 && return
-	! grep -q "verify: bad" "$WORK/fio.out" || violated "fio on $node: $(cat "$WORK/fio.out")"
-	fail "fio on $node: $(tail -5 "$WORK/fio.out")"
+	fio_failed "$WORK/fio.out"
 }
 
 cache() {

@@ -210,13 +210,21 @@ static void save_state(void)
 /* Values of each kind and version, and some that cannot be. */
 static void save_stored(void)
 {
-	struct ferry_stored_epoch epoch = {
-		.lineage = {{1, 2, 3}}, .epoch = {7}, .owner = {2}, .settled = {6}};
+	struct ferry_stored_epoch epoch = {.lineage = {{1, 2, 3}},
+					   .epoch = {7},
+					   .owner = {2},
+					   .settled = {6},
+					   .tenure = {4},
+					   .tenure_last = {7}};
 	uint8_t bytes[1 + FERRY_STORED_EPOCH_BYTES] = {0};
 
 	ferry_stored_epoch_encode(&epoch, bytes + 1);
 	save("stored", bytes, sizeof(bytes));
 	save("stored", bytes, 1 + FERRY_STORED_EPOCH_BYTES_FIRST);
+	save("stored", bytes, 1 + FERRY_STORED_EPOCH_BYTES_SECOND);
+	bytes[1 + FERRY_STORED_EPOCH_BYTES_SECOND] = 8; /* It begins after its end. */
+	save("stored", bytes, sizeof(bytes));
+	bytes[1 + FERRY_STORED_EPOCH_BYTES_SECOND] = 4;
 	save("stored", bytes, sizeof(bytes) - 1);
 	bytes[1 + FERRY_STORED_EPOCH_BYTES_FIRST] = 8; /* Settled above it. */
 	save("stored", bytes, sizeof(bytes));
@@ -311,16 +319,24 @@ static void save_frame(enum ferry_rdma_kind kind, uint32_t payload_bytes, uint32
 
 static void save_rdma(void)
 {
-	uint8_t bytes[1 + FERRY_RDMA_HELLO_BYTES] = {0x80 | 6};
-
 	save_frame(FERRY_RDMA_CREDIT, 0, 0);
 	save_frame(FERRY_RDMA_MESSAGE, 0, 0);
 	save_frame(FERRY_RDMA_MESSAGE, 512, 0);
 	save_frame(FERRY_RDMA_OFFER, 8192, 2);
 	save_frame(FERRY_RDMA_ROOM, 0, 2);
 	save_frame(FERRY_RDMA_PLACED, 8192, 0);
+}
+
+/* A request and an answer, proven and not. */
+static void save_hello(void)
+{
+	uint8_t bytes[1 + FERRY_RDMA_HELLO_BYTES] = {};
+
 	bytes[1 + 6] = bytes[1 + 8] = bytes[1 + 12] = bytes[1 + 16] = 1;
-	save("rdma", bytes, sizeof(bytes));
+	for (uint32_t i = 0; i < 4; i++) {
+		bytes[0] = (uint8_t)(2 | (i & 1) | (i & 2) << 2);
+		save("hello", bytes, sizeof(bytes));
+	}
 }
 
 int main(int argc, char **argv)
@@ -349,5 +365,7 @@ int main(int argc, char **argv)
 	save_registrants();
 	count = 0;
 	save_rdma();
+	count = 0;
+	save_hello();
 	return 0;
 }

@@ -1,15 +1,12 @@
 /*
- * rdma_fuzz - the decoders of what comes by RDMA: frames, and greetings. The first byte says which
- * (bit 7: a greeting), and what is made good, since no fuzzer guesses a checksum: bit 0 the CRCs,
- * bit 1 magic and version, bit 2 the length.
+ * rdma_fuzz - the decoder of frames that come by RDMA. The first byte says what is made good, since
+ * no fuzzer guesses a checksum: bit 0 the CRCs, bit 1 magic and version, bit 2 the length.
  *
  * What is decoded is valid, and encodes to the very bytes that it came from.
  */
 #include "agent/base/checksum.h"
 #include "proto/cursor.h"
 #include "proto/rdma_frame.h"
-#include "proto/rdma_hello.h"
-#include "tests/fuzz/fake_auth.h"
 
 enum { HEADER_AT = FERRY_RDMA_HEAD_BYTES, BODY_AT = HEADER_AT + FERRY_WIRE_HEADER_BYTES };
 
@@ -93,44 +90,9 @@ static void fuzz_frame(const uint8_t *data, size_t length_bytes, uint8_t what)
 		ferry_assert(lead_bytes == size_bytes);
 }
 
-static void fuzz_hello(const uint8_t *data, size_t length_bytes, uint8_t what)
-{
-	uint8_t bytes[256] = {}, again[FERRY_RDMA_HELLO_BYTES];
-	size_t size_bytes = ferry_min_u64(length_bytes, sizeof(bytes));
-	const struct ferry_rdma_secret secret = {{1}};
-	struct ferry_rdma_hello hello = {};
-	struct ferry_error error = {};
-	struct fake_auth auth;
-	int r;
-
-	fake_auth_init(&auth, 11, 1);
-	memcpy(bytes, data, size_bytes);
-	if (what & 2) {
-		put_u32(bytes, FERRY_RDMA_HELLO_MAGIC);
-		bytes[4] = FERRY_RDMA_VERSION;
-		bytes[5] = 0;
-	}
-	if (what & 4)
-		size_bytes = FERRY_RDMA_HELLO_BYTES;
-	r = ferry_rdma_hello_decode(bytes, size_bytes, &hello, &error);
-	if (r < 0) {
-		ferry_assert(error.code == r && error.message[0] != '\0');
-		ferry_assert(hello.node.v == 0);
-		return;
-	}
-	ferry_assert(ferry_rdma_hello_encode(&auth.auth, &secret, NULL, &hello, again) == 0);
-	ferry_assert(memcmp(bytes, again, FERRY_RDMA_HELLO_BYTES - FERRY_PROOF_BYTES) == 0);
-	ferry_assert((ferry_rdma_hello_verify(&auth.auth, &secret, NULL, bytes) == 0) ==
-		     (memcmp(bytes, again, sizeof(again)) == 0));
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length_bytes)
 {
-	if (length_bytes < 1)
-		return 0;
-	if (data[0] & 0x80)
-		fuzz_hello(data + 1, length_bytes - 1, data[0]);
-	else
+	if (length_bytes >= 1)
 		fuzz_frame(data + 1, length_bytes - 1, data[0]);
 	return 0;
 }

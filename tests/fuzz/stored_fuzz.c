@@ -2,8 +2,8 @@
  * stored_fuzz - the values in the state directory, once their record's checksum was right. The
  * first byte says which: 0 a pool's epoch, else the incarnation.
  *
- * What is taken is fit to vote with, and makes the very bytes that it came from; the first
- * version's epoch makes the same and nothing settled.
+ * What is taken is fit to vote with, and makes the very bytes that it came from; the older
+ * versions' epochs make the same and nothing more.
  */
 #include "proto/stored.h"
 
@@ -22,7 +22,11 @@ static void check_epoch(const uint8_t *data, size_t length_bytes)
 	ferry_assert(epoch.settled.v <= epoch.epoch.v);
 	ferry_stored_epoch_encode(&epoch, again);
 	ferry_assert(memcmp(again, data, length_bytes) == 0);
+	ferry_assert(epoch.tenure.v <= epoch.tenure_last.v);
+	ferry_assert(epoch.tenure_last.v <= epoch.epoch.v);
 	if (length_bytes < sizeof(again))
+		ferry_assert(epoch.tenure_last.v == 0);
+	if (length_bytes < FERRY_STORED_EPOCH_BYTES_SECOND)
 		ferry_assert(length_bytes == FERRY_STORED_EPOCH_BYTES_FIRST &&
 			     epoch.settled.v == 0);
 }

@@ -9,6 +9,7 @@
 
 #include "agent/base/museum.h"
 #include "tests/sim/sim_chaos.h"
+#include "tests/sim/sim_seeds.h"
 
 /* Of processor time: longer than any run takes that comes to an end by itself, many times over. */
 enum { RUN_SECONDS_MAX = 30 };
@@ -31,6 +32,7 @@ struct command_line {
 	enum ferry_museum_piece piece;
 	uint64_t first;
 	uint64_t last;
+	bool has_seeds;
 	uint64_t before; /* This seed is tried before all others; 0: none. */
 	bool is_counting;
 };
@@ -44,7 +46,8 @@ static void usage(FILE *to)
 	      "a seed that fails without the mistake too shows nothing, and is passed over.\n"
 	      "  --before SEED  try this one first\n"
 	      "  --count        run them all, and say how many find it out\n"
-	      "Exit: 0 found out, 1 not, 3 usage.\n",
+	      "  --list         the pieces: name, the design's rules that it breaks, what it does\n"
+	      "Exit codes: 0 found out; 1 not; 2 wrong usage; 3 failed to run them.\n",
 	      to);
 }
 
@@ -59,10 +62,48 @@ static enum ferry_museum_piece piece_find(const char *name)
 static void list(void)
 {
 	for (int i = 1; i < FERRY_MUSEUM_COUNT; i++)
-		printf("%s\n", pieces[i].name);
+		printf("%-24s %-7s %s\n", pieces[i].name, pieces[i].rules, pieces[i].text);
 }
 
-static bool parse(int argc, char **argv, struct command_line *ret)
+static _Noreturn void wrong(const char *what, const char *value)
+{
+	sim_usage_error("ferry-museum", what, value);
+}
+
+/* One option and its value. */
+static void take(int option, const char *value, struct command_line *ret)
+{
+	switch (option) {
+	case 'l':
+		list();
+		exit(0);
+	case 'h':
+		usage(stdout);
+		exit(0);
+	case 'c':
+		ret->is_counting = true;
+		break;
+	case 'p':
+		ret->piece = piece_find(value);
+		if (ret->piece == FERRY_MUSEUM_NOTHING)
+			wrong("no such piece (see --list): ", value);
+		break;
+	case 's':
+		if (!sim_seeds_parse(value, &ret->first, &ret->last))
+			wrong("--seeds wants A..B, A no more than B, not ", value);
+		ret->has_seeds = true;
+		break;
+	case 'b':
+		if (!sim_number_parse(value, UINT64_MAX, &ret->before) || ret->before == 0)
+			wrong("--before wants a seed from 1, not ", value);
+		break;
+	default: /* getopt_long() has named it. */
+		fputs("try: ferry-museum --help\n", stderr);
+		exit(SIM_EXIT_USAGE);
+	}
+}
+
+static void parse(int argc, char **argv, struct command_line *ret)
 {
 	static const struct option options[] = {
 		{"list", no_argument, NULL, 'l'},
@@ -73,25 +114,16 @@ static bool parse(int argc, char **argv, struct command_line *ret)
 		{"help", no_argument, NULL, 'h'},
 		{NULL, 0, NULL, 0},
 	};
-	char end;
 	int c;
 
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (c == 'l' || c == 'h') {
-			c == 'l' ? list() : usage(stdout);
-			exit(0);
-		}
-		if (c == 'c')
-			ret->is_counting = true;
-		else if (c == 'p')
-			ret->piece = piece_find(optarg);
-		else if (c == 'b' && sscanf(optarg, "%" SCNu64 "%c", &ret->before, &end) == 1)
-			continue;
-		else if (c != 's' || sscanf(optarg, "%" SCNu64 "..%" SCNu64 "%c", &ret->first,
-					    &ret->last, &end) != 2)
-			return false;
-	}
-	return optind == argc && ret->piece != FERRY_MUSEUM_NOTHING && ret->last > 0;
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1)
+		take(c, optarg, ret);
+	if (optind < argc)
+		wrong("not an option: ", argv[optind]);
+	if (ret->piece == FERRY_MUSEUM_NOTHING)
+		wrong("wants --piece NAME (see --list)", "");
+	if (!ret->has_seeds)
+		wrong("wants --seeds A..B", "");
 }
 
 static void read_all(int from, void *ret, size_t size_bytes)
@@ -181,10 +213,7 @@ int main(int argc, char **argv)
 	const struct piece *piece;
 	uint64_t seed;
 
-	if (!parse(argc, argv, &line)) {
-		usage(stderr);
-		return 3;
-	}
+	parse(argc, argv, &line);
 	if (line.is_counting)
 		return count(&line);
 	piece = &pieces[line.piece];

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "tests/sim/sim_chaos.h"
+#include "tests/sim/sim_seeds.h"
 
 enum { JOBS_MAX = 64 };
 
@@ -34,33 +35,74 @@ static void usage(FILE *to)
 	      "  --minimise S    leave out faults, and end early, while it still goes wrong\n"
 	      "  --twice         run each seed twice and compare the traces' hashes\n"
 	      "  --strict-reads  a deposed node's stale read is a violation, not a figure\n"
-	      "  --canary        path adapters take timeouts for failures: must be found out\n"
-	      "Exit: 0 nothing wrong, 1 usage, 127 crash, 128 liveness, 129 a broken promise.\n",
+	      "  --canary        path adapters take timeouts for failures; about every other seed\n"
+	      "                  finds it out\n"
+	      "Exit codes, of --minimise and --canary too: 0 nothing is wrong; of several\n"
+	      "seeds the worst: 127 crash, 128 liveness, 129 a broken promise; 1 failed to run\n"
+	      "them; 2 wrong usage.\n",
 	      to);
 }
 
-static bool parse_number(const char *text, char end, uint64_t *ret, const char **ret_rest)
+static _Noreturn void wrong(const char *what, const char *value)
 {
-	char *rest;
-
-	errno = 0;
-	*ret = strtoull(text, &rest, 0);
-	if (errno != 0 || rest == text || *rest != end)
-		return false;
-	*ret_rest = rest;
-	return true;
+	sim_usage_error("ferry-sim", what, value);
 }
 
-static bool parse_seeds(const char *text, struct command_line *ret)
+static uint64_t seed_of(const char *option, const char *text)
 {
-	const char *rest;
+	uint64_t seed = 0;
 
-	if (!parse_number(text, '.', &ret->first, &rest) || rest[1] != '.')
-		return false;
-	return parse_number(rest + 2, '\0', &ret->last, &rest) && ret->first <= ret->last;
+	if (!sim_number_parse(text, UINT64_MAX, &seed))
+		wrong(option, text);
+	return seed;
 }
 
-static bool parse(int argc, char **argv, struct command_line *ret)
+/* One option and its value. */
+static void take(int option, const char *value, struct command_line *ret)
+{
+	uint64_t jobs = 0;
+
+	switch (option) {
+	case 's':
+		ret->first = ret->last = seed_of("--seed wants a number from 0, not ", value);
+		break;
+	case 'm':
+		ret->first = ret->last = seed_of("--minimise wants a seed from 0, not ", value);
+		break;
+	case 'S':
+		if (!sim_seeds_parse(value, &ret->first, &ret->last))
+			wrong("--seeds wants A..B, A no more than B, not ", value);
+		break;
+	case 'J':
+		if (!sim_number_parse(value, JOBS_MAX, &jobs) || jobs == 0)
+			wrong("--jobs wants 1 to 64, not ", value);
+		ret->jobs = (uint32_t)jobs;
+		break;
+	case 't':
+		ret->options.is_tracing = true;
+		break;
+	case 'j':
+		ret->is_json = true;
+		break;
+	case '2':
+		ret->twice = true;
+		break;
+	case 'r':
+		ret->options.strict_reads = true;
+		break;
+	case 'c':
+		ret->options.takes_timeouts_as_failures = true;
+		break;
+	case 'h':
+		usage(stdout);
+		exit(0);
+	default: /* getopt_long() has named it. */
+		fputs("try: ferry-sim --help\n", stderr);
+		exit(SIM_EXIT_USAGE);
+	}
+}
+
+static void parse(int argc, char **argv, struct command_line *ret)
 {
 	static const struct option options[] = {
 		{"seed", required_argument, NULL, 's'},
@@ -75,40 +117,18 @@ static bool parse(int argc, char **argv, struct command_line *ret)
 		{"help", no_argument, NULL, 'h'},
 		{NULL, 0, NULL, 0},
 	};
-	bool has_seed = false;
-	const char *rest;
-	uint64_t jobs;
+	uint32_t seeds = 0;
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (c == 's' && parse_number(optarg, '\0', &ret->first, &rest)) {
-			ret->last = ret->first;
-			has_seed = true;
-		} else if (c == 'S' && parse_seeds(optarg, ret)) {
-			has_seed = true;
-		} else if (c == 'm' && parse_number(optarg, '\0', &ret->first, &rest)) {
-			ret->last = ret->first;
-			ret->minimises = true;
-			has_seed = true;
-		} else if (c == 'J' && parse_number(optarg, '\0', &jobs, &rest) && jobs > 0 &&
-			   jobs <= JOBS_MAX) {
-			ret->jobs = (uint32_t)jobs;
-		} else if (c == 't') {
-			ret->options.is_tracing = true;
-		} else if (c == 'j') {
-			ret->is_json = true;
-		} else if (c == '2') {
-			ret->twice = true;
-		} else if (c == 'r') {
-			ret->options.strict_reads = true;
-		} else if (c == 'c') {
-			ret->options.takes_timeouts_as_failures = true;
-		} else {
-			usage(c == 'h' ? stdout : stderr);
-			exit(c == 'h' ? 0 : 1);
-		}
+		take(c, optarg, ret);
+		seeds += c == 's' || c == 'S' || c == 'm';
+		ret->minimises |= c == 'm';
 	}
-	return has_seed && optind == argc;
+	if (optind < argc)
+		wrong("not an option: ", argv[optind]);
+	if (seeds != 1)
+		wrong("wants one of --seed, --seeds and --minimise", "");
 }
 
 /* ---- Many at once, each in a process of its own: a failed assertion takes no other seed along. */
@@ -133,7 +153,7 @@ static void job_start(struct job *job, uint64_t seed, const struct command_line 
 	fflush(stdout);
 	if (pipe(pipes) < 0 || (job->child = fork()) < 0) {
 		perror("ferry-sim");
-		exit(1);
+		exit(SIM_EXIT_FAILED);
 	}
 	if (job->child > 0) {
 		close(pipes[1]);
@@ -322,7 +342,7 @@ static int minimise(struct command_line *line)
 	exit_code = job.result.exit_code;
 	if (exit_code == 0) {
 		printf("seed %" PRIu64 ": nothing is wrong\n", line->first);
-		return 1;
+		return 0;
 	}
 	/* Halves, quarters, ..., single ones, until not one can be spared (Zeller's ddmin). */
 	while (is_less) {
@@ -349,16 +369,13 @@ static int minimise(struct command_line *line)
 	printf("after %" PRIu64 " ms with faults, %d: %s\n",
 	       line->options.faults_ns_max / FERRY_NS_PER_MS, job.result.exit_code,
 	       job.result.what);
-	return 0;
+	return exit_code;
 }
 
 int main(int argc, char **argv)
 {
 	struct command_line line = {.jobs = 1};
 
-	if (!parse(argc, argv, &line)) {
-		usage(stderr);
-		return 1;
-	}
+	parse(argc, argv, &line);
 	return line.minimises ? minimise(&line) : run_all(&line);
 }

@@ -107,7 +107,7 @@ nodes_up()
 		GUEST_MIB=768 guest_start $n
 	done
 	guest_up 1
-	guest_must 1 "/host/guest-target $SERIAL plain"
+	guest_must 1 "/host/guest-target $SERIAL ${TARGET:-plain}"
 	for n in 2 3 4; do
 		guest_up $n
 		guest_begin $n "/host/guest-node && ${RDMA:+/host/guest-node rdma &&} /host/guest-node agent"

@@ -118,7 +118,7 @@ passed "stopped: no FLUSH but its users' ($SECONDS s)"
 agent_end KILL
 agent_start vdc
 must 'ferry attach data >/dev/null; [ $(cat /sys/block/ublkb0/queue/logical_block_size) = 4096 ] &&
-	grep -q "the volume is no longer what it was" /var/log/ferryd.log && ferry detach data'
+	grep -q "another lun.s, or another node has served it since" /var/log/ferryd.log && ferry detach data'
 nothing_left
 agent_end TERM
 nobody_complains $N

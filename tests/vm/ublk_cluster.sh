@@ -22,4 +22,4 @@ guest_ended 2 "$APP" && fail "fio: $(guest_result 2 "$APP")"
 passed "its way to storage is cut and comes back: $(ask 2 status '.pools[0].detours') detours ($SECONDS s)"
 
 device_goes_on
-device_is_old 'another may have served the volume since' 'ls /dev/ublkb* 2>/dev/null'
+device_is_old 'another node serves it, or what that agent sent' 'ls /dev/ublkb* 2>/dev/null'
