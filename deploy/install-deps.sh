@@ -23,6 +23,7 @@ build=(
 	libprotobuf-c-dev protobuf-c-compiler protobuf-compiler # its messages
 	libssl-dev                                   # proofs between agents
 	libinih-dev                                  # configuration files
+	libjson-c-dev                                # answers as JSON
 )
 test=(
 	libcmocka-dev                                # unit tests
