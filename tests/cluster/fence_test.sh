@@ -31,6 +31,14 @@ code() {
 	[ $got = "$want" ] || fail "$*: $got, not $want: $(cat "$WORK/fence.out")"
 }
 
+# code_is WANT COMMAND...: the same as a question, for wait_for.
+code_is() {
+	local want=$1 got=0
+	shift
+	"$@" || got=$?
+	[ $got = "$want" ]
+}
+
 # reboot NODE BY: what Pacemaker is asked for.
 stonith_reboot() {
 	on "$2" stonith_admin --reboot "$1" --timeout 60 >"$WORK/fence.out" 2>&1
@@ -83,6 +91,13 @@ the_agent() {
 	is n1 status '.pools[0].state == "serving"' || fail "a question has disturbed the owner"
 }
 
+# key_is NODE_ID STATE STALE: what n2 reads. A lun may list a key once for each session that it was
+# registered in, those that are over too: an agent whose forerunner left its key is listed twice.
+key_is() {
+	is n2 keys "[.luns[] | select(.pool == \"data\") | .keys[] | select(.node == $1)] |
+		length > 0 and all(.state == \"$2\" and .stale == $3)"
+}
+
 # ---- A standby is fenced, and wants the pool: its owner goes on. ----
 
 code_of() {
@@ -113,8 +128,7 @@ fenced_wants_the_pool() {
 	wait_for 10 "n3's agent has gone" agent_is_gone n3
 	agent_start n3
 	wait_for 15 "n3's agent is ready" agent_is_ready n3
-	wait_for 20 "n3 is registered" is n2 keys '[.luns[] | select(.pool == "data") | .keys[] |
-		select(.node == 3 and .state == "member")] | length == 1'
+	wait_for 20 "n3 is registered" key_is 3 member false
 }
 
 # ---- A node whose agent is well is fenced, and comes back. ----
@@ -159,8 +173,7 @@ let_in_again() {
 n1_is_in() {
 	wait_for 15 "n1's agent is ready" agent_is_ready n1
 	code 0 fence_ferry n1 -o on -n n1 --pools=data
-	wait_for 20 "n1 is registered" is n2 keys '[.luns[] | select(.pool == "data") | .keys[] |
-		select(.node == 1 and .state == "member")] | length == 1'
+	wait_for 20 "n1 is registered" key_is 1 member false
 }
 
 # ---- Pacemaker fences an owner that hangs; a fenced node's Pacemaker stops itself. ----
@@ -182,7 +195,8 @@ fence_the_owner() {
 	load n2 new
 	io_goes n2
 	agent_signal n1 CONT
-	wait_for 40 "n1's agent ends, as its corosync does" agent_is_gone n1
+	# It hides the pool for 20 s at most, and gives the data thread as long once more.
+	wait_for 50 "n1's agent ends, as its corosync does" agent_is_gone n1
 	io_goes n2
 	load_was_clean new
 	load_end old && fail "the fenced node's application saw no error"
@@ -227,13 +241,17 @@ survivors_without_paths() {
 	"$LAB" heal n1 storage
 	"$LAB" heal n3 storage
 	at_rest n2
+	wait_for 30 "n3 may ask the lun itself" code_is 0 fence_ferry n3 -o monitor --pools=data
 }
 
+# What can be fenced is, and the whole has failed all the same.
 a_lun_without_reservations() {
 	code 1 fence_ferry n3 -o off -n n1 --timeout=30
 	grep -q 'pool plain: NOT verified: the lun has no reservations' "$WORK/fence.out" ||
 		fail "$(cat "$WORK/fence.out")"
 	note "$(grep plain "$WORK/fence.out")"
+	no_key_of_n1 || fail "the other pool's lun still has its registration"
+	wait_for 5 "n1 knows" is n1 status '.pools[0].state == "fenced"'
 }
 
 no_quorum() {
@@ -279,11 +297,6 @@ force() {
 	return 0
 }
 
-key_of_n1_is() {
-	is n2 keys "[.luns[0].keys[] | select(.node == 1)] |
-		length > 0 and all(.state == \"$1\" and .stale == $2)"
-}
-
 clean() {
 	ferry "$1" keys --clean data "${@:2}" >"$WORK/fence.out" 2>&1
 }
@@ -291,13 +304,13 @@ clean() {
 keys_for_people() {
 	agent_start n1
 	n1_is_in
-	key_of_n1_is member false || fail "$(ask n2 keys .)"
+	key_is 1 member false || fail "$(ask n2 keys .)"
 	ferry n2 keys --clean data --yes >"$WORK/clean.out" 2>&1 || fail "$(cat "$WORK/clean.out")"
-	key_of_n1_is member false || fail "a member's registration is cleaned"
+	key_is 1 member false || fail "a member's registration is cleaned"
 	stonith_set false # Else Pacemaker fences n1, as it should.
 	"$LAB" cut n1 cluster
 	wait_for 20 "n1 is no member any more" is n2 status '.members == [2, 3]'
-	wait_for 10 "its registration is nobody's" key_of_n1_is absent true
+	wait_for 10 "its registration is nobody's" key_is 1 absent true
 	ferry n2 keys data | sed 's/^/  /'
 	wait_for 20 "n1 has no quorum" is n1 status '.quorate | not'
 	code 5 clean n1 --yes # It has no quorum: it is blind.
@@ -312,9 +325,21 @@ keys_for_people() {
 	is n2 status '.pools[0].state == "serving"' || fail "the owner was disturbed"
 	"$LAB" heal n1 cluster
 	wait_for 30 "n1 is back" is n2 status '.members == [1, 2, 3]'
-	wait_for 30 "it registers again" key_of_n1_is member false
+	wait_for 30 "it registers again" key_is 1 member false
 	wait_for 30 "Pacemaker has all nodes" sh -c "'$LAB' wait 3 n2"
 	stonith_set true
+	at_rest n2
+}
+
+# Killed while it is registered: its successor finds the key, has it laid, and is in.
+restarted_while_registered() {
+	key_is 1 member false || fail "n1 is not registered: $(ask n2 keys .)"
+	agent_signal n1 KILL
+	wait_for 10 "n1's agent has gone" is n2 status '.members == [2, 3]'
+	wait_for 5 "its registration is left" key_is 1 absent true
+	agent_start n1
+	n1_is_in
+	ferry n2 keys data | sed 's/^/  /'
 	at_rest n2
 }
 
@@ -402,6 +427,7 @@ scenario "a lun without reservations" a_lun_without_reservations
 scenario "no quorum" no_quorum
 scenario "a pool taken by force" force
 scenario "registrations for people" keys_for_people
+scenario "a registered agent is killed and started anew" restarted_while_registered
 scenario "the owner hangs, and Pacemaker fences it" fence_the_owner
 scenario "its node is rebooted, and let in" reboot
 scenario "somebody else on the lun" foreign_keys true

@@ -23,14 +23,19 @@ note() {
 	printf '  %s\n' "$*"
 }
 
+# What all say now comes before what has happened: a report may be cut off.
 say_state() {
-	local node
+	local node what
+	"$LAB" status 2>&1 | sed 's/^/    lab: /'
+	for node in n1 n2 n3; do
+		for what in status keys peers; do
+			ferry $node --timeout 5 $what 2>&1 | sed "s/^/    $node: /"
+		done
+	done
 	for node in n1 n2 n3; do
 		"$LAB" exec $node sh -c "cat /var/log/ferryd.log" 2>/dev/null |
-			tail -n 40 | sed "s/^/    $node: /"
-		ferry $node status 2>&1 | tail -1 | sed "s/^/    $node: /"
+			tail -n 60 | sed "s/^/    $node: /"
 	done
-	"$LAB" status 2>&1 | sed 's/^/    lab: /'
 }
 
 fail() {
