@@ -18,8 +18,9 @@ enum ferry_power_verdict ferry_power_judge(const struct ferry_power_node *node,
 	}
 	for (uint32_t i = 0; i < report->count; i++) {
 		const struct ferry_power_fencing *fencing = &report->fencings[i];
+		/* In the very second of the clean look it may have ended before that. */
 		bool is_new = node->is_clean && fencing->ended_s > node->newest_s &&
-			      fencing->ended_s >= node->clean_s &&
+			      fencing->ended_s > node->clean_s &&
 			      fencing->ended_s <= report->answered_s;
 
 		if (fencing->node.v != node->node.v)

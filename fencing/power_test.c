@@ -205,6 +205,25 @@ static void test_under_way(void **state)
 	assert_true(known(3)->is_clean);
 }
 
+/* An old one that the first look has not shown: times are whole seconds, and tell not even so. */
+static void test_told_late(void **state)
+{
+	(void)state;
+	members_are(2, true);
+	members_are(3, true);
+	answer(); /* Begun before it was back. */
+	answer_soon();
+	assert_true(known(3)->is_clean);
+	fenced_entry(3, FERRY_POWER_CUT);
+	history.fencings[0].ended_s = known(3)->clean_s;
+	members_are(2, true);
+	answer_soon();
+	assert_false(is_silent(3));
+	history.fencings[0].ended_s = known(3)->clean_s + 1;
+	answer_soon();
+	assert_true(is_silent(3));
+}
+
 /* It became a member while the history was read: neither the one thing nor the other. */
 static void test_passed(void **state)
 {
@@ -430,6 +449,7 @@ int main(void)
 		RUN(test_takes_after_the_quiesce_time),
 		RUN(test_comes_back),
 		RUN(test_under_way),
+		RUN(test_told_late),
 		RUN(test_passed),
 		RUN(test_apart),
 		RUN(test_looks_less_and_less_often),
