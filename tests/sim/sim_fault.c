@@ -129,8 +129,9 @@ static void cache_lost(struct sim_planned *planned)
 }
 
 /*
- * And again while somebody registers at what was restarted, whose REGISTER is then executed by
- * another target. In most of them the owner's own path is away, which would look for itself.
+ * And again, some times, while somebody registers at what was restarted, whose REGISTER is then
+ * executed by another target. In most of them the owner's own path is away, which would look for
+ * itself.
  */
 static void unheard(struct sim_planned *planned)
 {
@@ -151,7 +152,7 @@ static void unheard_again(struct sim_planned *planned)
 			uncut(planned);
 		return;
 	}
-	if (planned->relapses == 0 && sim_lun_is_registering(lun_of(planned)) &&
+	if (planned->relapses < 3 && sim_lun_is_registering(lun_of(planned)) &&
 	    draw(planned, 2) == 0) {
 		planned->relapses++;
 		sim_lun_restart_unheard(lun_of(planned));
@@ -356,15 +357,36 @@ static void store(struct sim_planned *planned)
 		1 + (uint32_t)draw(planned, 3);
 }
 
-/* Its cluster thread waits for a disk, say; what it has to tell the data thread waits as well. */
+/*
+ * Its cluster thread waits for a disk, say; what it has to tell the data thread waits as well. In
+ * most of them its path is away, so that peers carry, and the target is restarted meanwhile.
+ */
 static void late(struct sim_planned *planned)
 {
 	struct sim_node *owner = sim_cluster_owner(cluster_of(planned));
 
+	planned->until_ns = cluster_of(planned)->sim.now_ns;
 	if (!owner)
 		return;
 	planned->node = owner->id;
 	sim_node_hears_late(owner, ferry_min_u64(planned->duration_ns, LATE_NS_MAX));
+	if (draw(planned, 4) == 0)
+		return;
+	planned->until_ns += ferry_min_u64(planned->duration_ns, LATE_NS_MAX);
+	planned->relapsed = planned->node;
+	owner_cut(planned);
+	step_in(planned, draw(planned, planned->duration_ns / 4));
+}
+
+static void late_go_on(struct sim_planned *planned)
+{
+	if (cluster_of(planned)->sim.now_ns >= planned->until_ns) {
+		if (planned->relapsed != 0)
+			uncut(planned);
+		return;
+	}
+	sim_lun_reset_hard(lun_of(planned));
+	step_in(planned, planned->until_ns - cluster_of(planned)->sim.now_ns);
 }
 
 /* ---- Of the networks. ---- */
@@ -504,7 +526,7 @@ static const struct kind {
 	[SIM_FAULT_OWN_CACHE] = {"path-cache", path_cache, NULL},
 	[SIM_FAULT_RELAPSE] = {"relapse", relapse, relapse_go_on},
 	[SIM_FAULT_UNHEARD] = {"unheard", unheard, unheard_again},
-	[SIM_FAULT_LATE] = {"late", late, NULL},
+	[SIM_FAULT_LATE] = {"late", late, late_go_on},
 	[SIM_FAULT_ORPHAN] = {"orphan", orphan, orphan_go_on},
 };
 

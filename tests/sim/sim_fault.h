@@ -94,7 +94,7 @@ struct sim_planned {
 	enum sim_moment moment; /* It waits for that one, up to a limit... */
 	enum sim_aim aim;	/* ...and is then aimed at that one. */
 	uint32_t actor;		/* Whose moment it is. */
-	uint32_t relapsed;	/* SIM_FAULT_RELAPSE, _UNHEARD and _ORPHAN: who; 0: nobody yet... */
+	uint32_t relapsed;	/* RELAPSE, UNHEARD, LATE and ORPHAN: who; 0: nobody yet... */
 	uint32_t relapses;	/* ...how often... */
 	uint64_t relapsed_at;	/* ...and since when, by the lun's count of what it accepts. */
 	bool is_waiting;
