@@ -265,6 +265,10 @@ static void write_ended(struct ferry_check *check, const struct ferry_check_io *
 		entry_is_durable(check, entry);
 	else if (io->start > check->lost) /* Else it may have been lost before it was told. */
 		entry->known = ferry_min_u64(entry->known, check->clock);
+	else if (io->is_of_the_past && entry->known == NEVER) {
+		entry->is_forgiven = true;
+		check->sectors_past++;
+	}
 }
 
 static void flush_succeeded(struct ferry_check *check, const struct ferry_check_io *io)

@@ -30,6 +30,8 @@
  *    pool). Then it stays in doubt until it is written again. Only what had been lost by then is
  *    forgiven: what was acknowledged later, or survived, is owed as before. An error alone
  *    forgives nothing: flushes have to go on failing until somebody clears them (rule 11).
+ *    Forgiven from the start is what ran at the loss and was acknowledged *of the past* (0009): who
+ *    was told so has no FLUSH that succeeds any more, and another's never heard of it.
  *
  * A sector is written at once, unless the storage is said to tear (a file in a page cache does; a
  * disk does not): then a read beside its write may return bytes of both, which binds no other read.
@@ -91,9 +93,13 @@ struct ferry_check_io {
 	uint32_t flags; /* FERRY_IO_FUA. */
 	uint64_t sector;
 	uint32_t sectors_count; /* 0: FLUSH. */
-	bool is_of_the_past;	/* READ: by one who may not know yet what has replaced it. */
-	uint64_t tag;		/* Set by begin: its number; WRITE: for ferry_check_encode(). */
-	uint64_t start;		/* The checker's. */
+	/*
+	 * READ: by one who may not know yet what has replaced it. A write: acknowledged by one that
+	 * another has replaced, and that could not know it.
+	 */
+	bool is_of_the_past;
+	uint64_t tag;	/* Set by begin: its number; WRITE: for ferry_check_encode(). */
+	uint64_t start; /* The checker's. */
 	struct ferry_list link;
 };
 
@@ -118,6 +124,7 @@ struct ferry_check {
 	uint64_t tag_next;
 	uint64_t sectors_checked;
 	uint64_t sectors_mixed; /* Bytes of several writes, one of which ran. */
+	uint64_t sectors_past;	/* Acknowledged of the past, and forgiven. */
 };
 
 size_t ferry_check_memory_bytes(const struct ferry_check_config *config);

@@ -338,6 +338,54 @@ static void test_forgiven(void **state)
 	FINE(whole_read(0));
 }
 
+/* Told of by one that another had replaced meanwhile: that one's FLUSH does not speak of it. */
+static void test_acknowledged_of_the_past(void **state)
+{
+	(void)state;
+	begin(0, FERRY_OP_WRITE, 0);
+	ferry_check_lost(&check);
+	ios[0].is_of_the_past = true;
+	end(0, 0);
+	flush(0);
+	FINE(whole_read(0));
+	assert_int_equal(check.sectors_past, 1);
+
+	(void)setup(state); /* It may be there as well; and once it was seen, it is owed. */
+	begin(0, FERRY_OP_WRITE, 0);
+	ferry_check_lost(&check);
+	ios[0].is_of_the_past = true;
+	end(0, 0);
+	FINE(whole_read(ios[0].tag));
+	flush(0);
+	LOST(whole_read(0));
+}
+
+/* Without a loss, with FUA, or by one that may know, it binds as any other does. */
+static void test_acknowledged_of_the_past_in_vain(void **state)
+{
+	(void)state;
+	begin(0, FERRY_OP_WRITE, 0);
+	ios[0].is_of_the_past = true;
+	end(0, 0);
+	flush(0);
+	LOST(whole_read(0));
+
+	(void)setup(state);
+	assert_int_equal(begin_flags(0, FERRY_OP_WRITE, 0, FERRY_IO_FUA), 0);
+	ferry_check_lost(&check);
+	ios[0].is_of_the_past = true;
+	end(0, 0);
+	LOST(whole_read(0));
+
+	(void)setup(state);
+	begin(0, FERRY_OP_WRITE, 0);
+	ferry_check_lost(&check);
+	end(0, 0);
+	flush(0);
+	LOST(whole_read(0));
+	assert_int_equal(check.sectors_past, 0);
+}
+
 /* Nothing is forgiven before it was lost. */
 static void test_forgiven_too_early(void **state)
 {
@@ -533,6 +581,8 @@ int main(void)
 		TEST(test_forgotten_loss),
 		TEST(test_error_is_not_enough),
 		TEST(test_forgiven),
+		TEST(test_acknowledged_of_the_past),
+		TEST(test_acknowledged_of_the_past_in_vain),
 		TEST(test_forgiven_too_early),
 		TEST(test_in_flight_at_the_loss),
 		TEST(test_seen_then_flushed),

@@ -20,7 +20,7 @@ import json
 import sys
 
 # May be rare: what needs a slow abort to be overtaken, and what ought not to be at all.
-RARE = {"ghosts_late", "stale_reads", "imported"}
+RARE = {"ghosts_late", "stale_reads", "past_writes", "imported"}
 
 total = json.loads(open(sys.argv[1]).read().splitlines()[-1])
 count = int(sys.argv[2])

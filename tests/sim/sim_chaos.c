@@ -465,6 +465,7 @@ static void figures_finish(struct chaos *chaos)
 		result->errors += workload->errors[i];
 	result->flush_errors = workload->flush_errors;
 	result->stale_reads = workload->stale_reads;
+	result->past_writes = workload->past_writes;
 	result->fuas = lun->fuas;
 	result->landed_late = lun->landed_late;
 	result->aborted = lun->aborted;

@@ -53,7 +53,8 @@
 	F(rdma_late_reads, "late RDMA reads")                                                      \
 	F(rdma_late_writes, "late RDMA writes")                                                    \
 	F(rdma_cut, "RDMA after the cut")                                                          \
-	F(stale_reads, "stale reads of deposed nodes")
+	F(stale_reads, "stale reads of deposed nodes")                                             \
+	F(past_writes, "writes told of by paused ones")
 
 struct sim_result {
 	uint64_t seed;

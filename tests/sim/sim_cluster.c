@@ -271,6 +271,8 @@ void sim_cluster_wake(struct sim_cluster *cluster, uint32_t id)
 		return;
 	sim_note(&cluster->sim, SIM_FAULT, id, 11, "wakes");
 	slot->is_frozen = false;
+	if (slot->node->loop.is_stopped)
+		slot->node->client.clock_stood_ns = cluster->sim.now_ns;
 	if (cluster->corosync.nodes[id].is_frozen)
 		sim_corosync_freeze(&cluster->corosync, id, false);
 	sim_loop_wake(&slot->node->loop);

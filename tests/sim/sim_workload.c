@@ -89,6 +89,16 @@ static void read_check(struct sim_io *io)
 	}
 }
 
+/* A clock that went on would have told that others may have the pool (docs/decisions/0009). */
+static void write_check(struct sim_io *io)
+{
+	struct sim_client *client = io->client;
+	bool has_stood = io->started_ns < client->clock_stood_ns;
+
+	io->check.is_of_the_past = has_stood && client->is_deposed(client);
+	client->workload->past_writes += io->check.is_of_the_past;
+}
+
 /* ---- I/Os. ---- */
 
 static void io_ended(struct sim_io *io, int error)
@@ -129,6 +139,8 @@ static void io_done(struct ferry_io *done, int error)
 		 io->io.lba.v, io->io.length_blocks, error);
 	if (error == 0 && io->io.op == FERRY_OP_READ)
 		read_check(io);
+	if (error == 0 && ferry_op_changes_blocks(io->io.op))
+		write_check(io);
 	if (error == 0) {
 		workload->ended[io->io.op]++;
 		workload->latency_ns_max = ferry_max_u64(workload->latency_ns_max,

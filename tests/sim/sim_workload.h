@@ -46,6 +46,7 @@ struct sim_workload {
 	uint64_t errors[160];	 /* By errno. */
 	uint64_t stale_reads;
 	uint64_t flush_errors;
+	uint64_t past_writes;	 /* Acknowledged by a deposed node whose clock had stood still. */
 	uint64_t latency_ns_max; /* Of those without error. */
 };
 
@@ -56,6 +57,7 @@ struct sim_client {
 	uint32_t node;
 	struct sim_io ios[SIM_CLIENT_DEPTH_MAX];
 	uint32_t running_count;
+	uint64_t clock_stood_ns; /* Until when: its guest was paused. Of the simulator's time. */
 	/* Whether new I/O is to be started, and whether this node is deposed and not told yet. */
 	bool (*is_open)(struct sim_client *client);
 	bool (*is_deposed)(struct sim_client *client);
