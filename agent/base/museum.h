@@ -33,6 +33,7 @@
 	PIECE(ELDER_FORGOTTEN, "14", "time proves nothing of what a peer's last agent carried")    \
 	PIECE(OLD_FENCING, "14", "a power fencing from before a node came back counts")            \
 	PIECE(FROZEN_UNAWARE, "14,15", "an owner that was frozen does not ask who owns")           \
+	PIECE(JOINS_UNCUT, "3,13", "a first registration keeps what peers sent before it")         \
 	PIECE(REGISTERS_ITSELF, "6,13", "after a conflict a node registers on its own word")       \
 	PIECE(EPOCH_UNCHECKED, "7", "a peer carries for whoever asks, in any epoch")               \
 	PIECE(CHECKED_ONCE, "7", "a peer looks at receipt only, and forgets what waits")           \

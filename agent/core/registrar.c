@@ -176,7 +176,8 @@ static void join_finish(struct ferry_registrar *registrar)
 	}
 	registrar->is_unsure = false;
 	registrar->is_apart = false;
-	registrar->config.on_join(registrar->config.context);
+	if (registrar->was_in || !FERRY_MUSEUM(JOINS_UNCUT))
+		registrar->config.on_join(registrar->config.context);
 	registrar->state = FERRY_REGISTRAR_IN;
 	registrar->was_in = true;
 	registrar->losses_seen = registrar->config.router->flush.losses_seen;
